@@ -1,0 +1,17 @@
+#pragma once
+
+#include <torch/nn/modules/normalization.h>
+#include <transformers/utils/nn/module.h>
+
+namespace transformers {
+
+/// `torch::nn::LayerNorm` over the last dimension, built as `construction_options()` say. weight, bias: [size].
+class LayerNormImpl : public torch::nn::LayerNormImpl, public ForwardHooks {
+ public:
+  LayerNormImpl(int64_t size, double eps);
+
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+};
+TRANSFORMERS_MODULE(LayerNorm);
+
+}  // namespace transformers

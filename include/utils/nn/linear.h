@@ -1,0 +1,47 @@
+#pragma once
+
+#include <torch/nn/modules/linear.h>
+#include <transformers/utils/nn/module.h>
+
+#include <memory>
+
+namespace transformers {
+
+class LinearImpl;
+
+/// How a `Linear` multiplies. Exchanged in place, so that packed, quantised, adapted or partitioned products replace
+/// the plain one without the model or the names in its state dict knowing.
+class LinearMethod {
+ public:
+  virtual ~LinearMethod() = default;
+  /// input: [..., in_features]; returns [..., out_features].
+  virtual torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const = 0;
+};
+
+/// `torch::nn::Linear` built as `construction_options()` say: in their dtype, on their device, and without the
+/// initialisation pass when they ask for none. weight: [out_features, in_features]; bias: [out_features] or undefined.
+class LinearImpl : public torch::nn::LinearImpl, public ForwardHooks {
+ public:
+  LinearImpl(int64_t in_features, int64_t out_features, bool bias = true);
+
+  /// Takes the parameters as they are, without a copy; bias may be undefined.
+  LinearImpl(torch::Tensor weight, torch::Tensor bias);
+
+  /// input: [..., in_features]; returns [..., out_features].
+  torch::Tensor forward(const torch::Tensor& input) const;
+
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+
+  /// Replaces weight and bias, in shape too, as new leaf parameters; stale gradients go with the old ones.
+  void set_parameters(torch::Tensor new_weight, torch::Tensor new_bias);
+
+  /// Null is the plain product with `weight` and `bias`.
+  void set_method(std::shared_ptr<const LinearMethod> method) { method_ = std::move(method); }
+  const std::shared_ptr<const LinearMethod>& method() const { return method_; }
+
+ private:
+  std::shared_ptr<const LinearMethod> method_;
+};
+TRANSFORMERS_MODULE(Linear);
+
+}  // namespace transformers

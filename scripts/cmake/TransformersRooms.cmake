@@ -1,0 +1,52 @@
+# A room is one folder of the library, built as one object target; see the level table in README.md.
+
+add_library(transformers_flags INTERFACE)
+target_compile_features(transformers_flags INTERFACE cxx_std_20)
+target_compile_options(transformers_flags INTERFACE -Wall -Wextra $<$<BOOL:${TRANSFORMERS_WARNINGS_AS_ERRORS}>:-Werror>)
+
+function(transformers_use_precompiled_header target)
+  if(TRANSFORMERS_PRECOMPILE_HEADERS)
+    target_precompile_headers(${target} REUSE_FROM transformers_pch)
+    # GCC refuses a header precompiled with -fPIC in a file compiled with -fPIE.
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
+  endif()
+endfunction()
+
+# transformers_room(NAME SOURCES file... [ROOMS room...] [LIBRARIES library...] [PLAIN])
+#   ROOMS      rooms whose headers this one includes
+#   LIBRARIES  packages that only this room's sources see
+#   PLAIN      the room does not include LibTorch's module headers: no precompiled header
+function(transformers_room name)
+  cmake_parse_arguments(ROOM "PLAIN" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
+  set(target transformers_${name})
+  add_library(${target} OBJECT ${ROOM_SOURCES})
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_include_directories(
+    ${target}
+    PUBLIC "${PROJECT_BINARY_DIR}/include" "${PROJECT_BINARY_DIR}/generated"
+    PRIVATE "${PROJECT_SOURCE_DIR}/src")
+  list(TRANSFORM ROOM_ROOMS PREPEND transformers_)
+  target_link_libraries(${target} PUBLIC ${ROOM_ROOMS} libtorch::cpu PRIVATE transformers_flags ${ROOM_LIBRARIES})
+  if(NOT ROOM_PLAIN)
+    transformers_use_precompiled_header(${target})
+  endif()
+  set_property(GLOBAL APPEND PROPERTY TRANSFORMERS_ROOMS ${target})
+  set_property(GLOBAL APPEND PROPERTY TRANSFORMERS_PRIVATE_LIBRARIES ${ROOM_LIBRARIES})
+endfunction()
+
+# transformers_test(NAME SOURCES file... [LIBRARIES library...] [LABELS label...])
+# One program and one ctest entry; label `unit` when nothing else is said.
+function(transformers_test name)
+  cmake_parse_arguments(TEST "" "" "SOURCES;LIBRARIES;LABELS" ${ARGN})
+  if(NOT TEST_LABELS)
+    set(TEST_LABELS unit)
+  endif()
+  add_executable(test_${name} ${TEST_SOURCES})
+  set_target_properties(test_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
+  target_include_directories(test_${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests" "${PROJECT_SOURCE_DIR}/src")
+  target_link_libraries(test_${name} PRIVATE libtransformers transformers_flags transformers_test_support ${TEST_LIBRARIES})
+  transformers_use_precompiled_header(test_${name})
+  add_test(NAME ${name} COMMAND test_${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${TEST_LABELS}" TIMEOUT 600)
+endfunction()

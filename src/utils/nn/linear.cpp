@@ -1,0 +1,61 @@
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linear.h>
+#include <transformers/utils/nn/construction.h>
+#include <transformers/utils/nn/linear.h>
+
+namespace transformers {
+namespace {
+
+// The base class initialises what it builds, so it builds one element and the real parameters replace it.
+torch::nn::LinearOptions smallest() { return torch::nn::LinearOptions(1, 1).bias(false); }
+
+at::Tensor new_parameter(at::IntArrayRef sizes) {
+  const auto& options = construction_options();
+  return at::empty(sizes, at::TensorOptions().dtype(options.dtype).device(options.device));
+}
+
+}  // namespace
+
+LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, bool bias) : torch::nn::LinearImpl(smallest()) {
+  set_parameters(new_parameter({out_features, in_features}), bias ? new_parameter({out_features}) : at::Tensor());
+  if (construction_options().initialize && !this->weight.is_meta()) {
+    reset_parameters();
+  }
+}
+
+LinearImpl::LinearImpl(torch::Tensor weight, torch::Tensor bias) : torch::nn::LinearImpl(smallest()) {
+  set_parameters(std::move(weight), std::move(bias));
+}
+
+void LinearImpl::set_parameters(torch::Tensor new_weight, torch::Tensor new_bias) {
+  TORCH_CHECK(new_weight.dim() == 2, "Linear: the weight must have 2 dimensions, got ", new_weight.dim());
+  TORCH_CHECK(!new_bias.defined() || new_bias.sizes() == at::IntArrayRef{new_weight.size(0)},
+              "Linear: the bias must have shape [", new_weight.size(0), "], got ", new_bias.sizes());
+  const bool requires_grad = weight.requires_grad();
+  options = torch::nn::LinearOptions(new_weight.size(1), new_weight.size(0)).bias(new_bias.defined());
+  weight = new_weight.detach().requires_grad_(requires_grad && new_weight.is_floating_point());
+  parameters_["weight"] = weight;
+  bias = new_bias.defined() ? new_bias.detach().requires_grad_(weight.requires_grad()) : at::Tensor();
+  parameters_["bias"] = bias;
+}
+
+torch::Tensor LinearImpl::forward(const torch::Tensor& input) const {
+  return method_ ? method_->forward(*this, input) : at::linear(input, weight, bias);
+}
+
+std::shared_ptr<torch::nn::Module> LinearImpl::clone(const std::optional<torch::Device>& device) const {
+  const at::NoGradGuard no_grad;
+  const auto copied = [&](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.to(device.value_or(tensor.device()), tensor.scalar_type(), false, /*copy=*/true)
+                            : at::Tensor();
+  };
+  auto copy = std::make_shared<LinearImpl>(copied(weight), copied(bias));
+  copy->weight.requires_grad_(weight.requires_grad());
+  if (bias.defined()) {
+    copy->bias.requires_grad_(bias.requires_grad());
+  }
+  copy->train(is_training());
+  return copy;
+}
+
+}  // namespace transformers
