@@ -1,0 +1,64 @@
+#pragma once
+
+#include <transformers/utils/nn/module.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace transformers {
+
+/// The activation functions of HF's `ACT2FN`. Mirrors activations.py, transformers 5.23.0.
+enum class Activation {
+  kGelu,
+  kGelu10,
+  kGeluAccurate,
+  kGeluFast,
+  kGeluNew,
+  kGeluPython,
+  kGeluPythonTanh,
+  kGeluPytorchTanh,
+  kHardswish,
+  kLaplace,
+  kLeakyRelu,
+  kLinear,
+  kMish,
+  kPrelu,
+  kQuickGelu,
+  kRelu,
+  kRelu2,
+  kRelu6,
+  kSigmoid,
+  kSilu,
+  kSqrtSoftplus,
+  kTanh,
+  kXielu,
+};
+
+/// The value of a name as configs spell it; `swish` is read as `silu`. Throws with the list of names on any other.
+Activation activation_from_name(std::string_view name);
+std::string activation_name(Activation activation);
+std::vector<std::string> activation_names();
+
+/// One of them as a module, as HF keeps it in its MLPs. Only `prelu` (`weight`) and `xielu` (`alpha_p`, `alpha_n`,
+/// `beta`, `eps`) hold tensors; for the others nothing is registered.
+class ActivationFunctionImpl : public Module {
+ public:
+  explicit ActivationFunctionImpl(Activation activation);
+
+  /// Elementwise; keeps shape and dtype. Composed step by step where HF composes, so that half precision rounds alike.
+  torch::Tensor forward(const torch::Tensor& input);
+
+  /// Sets the learned tensors to HF's initial values.
+  void reset_parameters();
+
+ private:
+  torch::Tensor xielu(const torch::Tensor& input) const;
+
+  Activation activation_;
+  torch::Tensor weight_;                          // prelu: [1]
+  torch::Tensor alpha_p_, alpha_n_, beta_, eps_;  // xielu: [1], [1], [], []
+};
+TRANSFORMERS_MODULE(ActivationFunction);
+
+}  // namespace transformers

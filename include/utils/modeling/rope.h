@@ -1,0 +1,67 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace transformers {
+
+/// The rotary position embeddings of HF's modeling_rope_utils.py, transformers 5.23.0.
+enum class RopeType { kDefault, kLinear, kDynamic, kYarn, kLongrope, kLlama3, kProportional };
+
+/// Throws with the list of names on an unknown one.
+RopeType rope_type_from_name(std::string_view name);
+std::string rope_type_name(RopeType type);
+
+/// `rope_parameters` of a config, with every spelling a file may use folded in. Which fields a type needs is checked
+/// by `validate`.
+struct RopeParameters {
+  RopeType rope_type = RopeType::kDefault;
+  double rope_theta = 10000.0;
+  std::optional<double> factor;
+  std::optional<double> partial_rotary_factor;
+  std::optional<int64_t> original_max_position_embeddings;
+  std::optional<double> attention_factor;                   // yarn, longrope
+  std::optional<double> beta_fast, beta_slow;               // yarn
+  std::optional<double> mscale, mscale_all_dim;             // yarn
+  std::optional<bool> truncate;                             // yarn
+  std::vector<double> short_factor, long_factor;            // longrope: one per rotated pair
+  std::optional<double> low_freq_factor, high_freq_factor;  // llama3
+
+  /// Throws, naming the field, when the type lacks a key or a value makes no sense. `head_dim` is that of the model.
+  void validate(int64_t head_dim) const;
+};
+
+/// Sizes that the frequencies depend on besides their own parameters.
+struct RopeSizes {
+  int64_t head_dim;
+  int64_t max_position_embeddings;
+};
+
+struct InverseFrequencies {
+  at::Tensor inv_freq;          // fp32 [rotated pairs], on the CPU
+  double attention_factor = 1;  // multiplies cos and sin
+};
+
+/// HF's `ROPE_INIT_FUNCTIONS[rope_type]`. `seq_len` is the length the dynamic type stretches to and that switches
+/// longrope from its short to its long factors; 0: not known yet.
+InverseFrequencies compute_inverse_frequencies(const RopeParameters& parameters, const RopeSizes& sizes,
+                                               int64_t seq_len = 0);
+
+/// What a forward computes once and every layer applies. cos, sin: [batch or 1, seq, rotated dims].
+struct RotaryEmbeddings {
+  at::Tensor cos, sin;
+};
+
+/// (x0, x1) halves → (−x1, x0): the pairing (i, i + d/2) of LLaMA.
+at::Tensor rotate_half(const at::Tensor& tensor);
+
+/// Neighbours (x0, x1) → (−x1, x0): the pairing (2i, 2i + 1) of GPT-J.
+at::Tensor rotate_every_two(const at::Tensor& tensor);
+
+}  // namespace transformers

@@ -1,0 +1,174 @@
+#include <ATen/ATen.h>
+#include <transformers/utils/modeling/activations.h>
+#include <transformers/utils/nn/construction.h>
+
+#include <array>
+#include <cmath>
+#include <numbers>
+#include <utility>
+
+namespace transformers {
+namespace {
+
+using Name = std::pair<std::string_view, Activation>;
+constexpr std::array kNames{
+    Name{"gelu", Activation::kGelu},
+    Name{"gelu_10", Activation::kGelu10},
+    Name{"gelu_accurate", Activation::kGeluAccurate},
+    Name{"gelu_fast", Activation::kGeluFast},
+    Name{"gelu_new", Activation::kGeluNew},
+    Name{"gelu_python", Activation::kGeluPython},
+    Name{"gelu_python_tanh", Activation::kGeluPythonTanh},
+    Name{"gelu_pytorch_tanh", Activation::kGeluPytorchTanh},
+    Name{"hardswish", Activation::kHardswish},
+    Name{"laplace", Activation::kLaplace},
+    Name{"leaky_relu", Activation::kLeakyRelu},
+    Name{"linear", Activation::kLinear},
+    Name{"mish", Activation::kMish},
+    Name{"prelu", Activation::kPrelu},
+    Name{"quick_gelu", Activation::kQuickGelu},
+    Name{"relu", Activation::kRelu},
+    Name{"relu2", Activation::kRelu2},
+    Name{"relu6", Activation::kRelu6},
+    Name{"sigmoid", Activation::kSigmoid},
+    Name{"silu", Activation::kSilu},
+    Name{"sqrtsoftplus", Activation::kSqrtSoftplus},
+    Name{"swish", Activation::kSilu},
+    Name{"tanh", Activation::kTanh},
+    Name{"xielu", Activation::kXielu},
+};
+
+constexpr double kXieluAlpha = 0.8;
+constexpr double kXieluBeta = 0.5;
+constexpr double kXieluEps = -1e-6;
+
+const double kSqrtTwoOverPi = std::sqrt(2.0 / std::numbers::pi);
+
+at::Tensor tanh_of_cubic(const at::Tensor& x) { return at::tanh(kSqrtTwoOverPi * (x + 0.044715 * at::pow(x, 3.0))); }
+
+at::Tensor laplace(const at::Tensor& x) {
+  constexpr double mu = 0.707107;
+  constexpr double sigma = 0.282095;
+  return 0.5 * (1.0 + at::erf((x - mu).div(sigma * std::numbers::sqrt2)));
+}
+
+}  // namespace
+
+Activation activation_from_name(std::string_view name) {
+  for (const auto& [known, activation] : kNames) {
+    if (known == name) {
+      return activation;
+    }
+  }
+  std::string list;
+  for (const auto& known : activation_names()) {
+    list += (list.empty() ? "" : ", ") + known;
+  }
+  TORCH_CHECK(false, "unknown activation function \"", name, "\"; known are ", list);
+}
+
+std::string activation_name(Activation activation) {
+  for (const auto& [known, value] : kNames) {
+    if (value == activation) {
+      return std::string(known);
+    }
+  }
+  TORCH_INTERNAL_ASSERT(false, "activation without a name");
+}
+
+std::vector<std::string> activation_names() {
+  std::vector<std::string> names;
+  for (const auto& [known, activation] : kNames) {
+    names.emplace_back(known);
+  }
+  return names;
+}
+
+ActivationFunctionImpl::ActivationFunctionImpl(Activation activation) : activation_(activation) {
+  const auto& construction = construction_options();
+  const auto empty = [&](at::IntArrayRef sizes) {
+    return at::empty(sizes, at::TensorOptions().dtype(construction.dtype).device(construction.device));
+  };
+  if (activation_ == Activation::kPrelu) {
+    weight_ = register_parameter("weight", empty({1}));
+  } else if (activation_ == Activation::kXielu) {
+    alpha_p_ = register_parameter("alpha_p", empty({1}));
+    alpha_n_ = register_parameter("alpha_n", empty({1}));
+    beta_ = register_buffer("beta", empty({}));
+    eps_ = register_buffer("eps", empty({}));
+  }
+  if (construction.initialize && construction.device != c10::kMeta) {
+    reset_parameters();
+  }
+}
+
+void ActivationFunctionImpl::reset_parameters() {
+  const at::NoGradGuard no_grad;
+  if (activation_ == Activation::kPrelu) {
+    weight_.fill_(0.25);
+  } else if (activation_ == Activation::kXielu) {
+    alpha_p_.fill_(std::log(std::expm1(kXieluAlpha)));
+    alpha_n_.fill_(std::log(std::expm1(kXieluAlpha - kXieluBeta)));
+    beta_.fill_(kXieluBeta);
+    eps_.fill_(kXieluEps);
+  }
+}
+
+torch::Tensor ActivationFunctionImpl::xielu(const torch::Tensor& x) const {
+  const auto alpha_p = at::softplus(alpha_p_);
+  const auto alpha_n = beta_ + at::softplus(alpha_n_);
+  return at::where(x > 0, alpha_p * x * x + beta_ * x, (at::expm1(at::min(x, eps_)) - x) * alpha_n + beta_ * x);
+}
+
+torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
+  switch (activation_) {
+    case Activation::kGelu:
+      return at::gelu(x);
+    case Activation::kGelu10:
+      return at::clamp(at::gelu(x), -10, 10);
+    case Activation::kGeluAccurate:
+    case Activation::kGeluNew:
+      return 0.5 * x * (1.0 + tanh_of_cubic(x));
+    case Activation::kGeluFast:
+      return 0.5 * x * (1.0 + at::tanh(x * 0.7978845608 * (1.0 + 0.044715 * x * x)));
+    case Activation::kGeluPython:
+      return x * 0.5 * (1.0 + at::erf(x / std::numbers::sqrt2));
+    case Activation::kGeluPythonTanh:
+      return x * 0.5 * (1.0 + tanh_of_cubic(x));
+    case Activation::kGeluPytorchTanh:
+      return at::gelu(x, "tanh");
+    case Activation::kHardswish:
+      return at::hardswish(x);
+    case Activation::kLaplace:
+      return laplace(x);
+    case Activation::kLeakyRelu:
+      return at::leaky_relu(x);
+    case Activation::kLinear:
+      return x;
+    case Activation::kMish:
+      return at::mish(x);
+    case Activation::kPrelu:
+      return at::prelu(x, weight_);
+    case Activation::kQuickGelu:
+      return x * at::sigmoid(1.702 * x);
+    case Activation::kRelu:
+      return at::relu(x);
+    case Activation::kRelu2:
+      return at::square(at::relu(x));
+    case Activation::kRelu6:
+      return at::relu6(x);
+    case Activation::kSigmoid:
+      return at::sigmoid(x);
+    case Activation::kSilu:
+      return at::silu(x);
+    case Activation::kSqrtSoftplus:
+      return at::softplus(x).sqrt();
+    case Activation::kTanh:
+      return at::tanh(x);
+    case Activation::kXielu:
+      return xielu(x);
+  }
+  TORCH_INTERNAL_ASSERT(false, "activation without a formula");
+}
+
+}  // namespace transformers

@@ -1,0 +1,189 @@
+// Mirrors integrations/sdpa_attention.py (transformers 5.23.0) and the unpadding of modeling_llama.py (4.37.2).
+#include <ATen/ATen.h>
+#include <ATen/ops/_flash_attention_forward.h>
+#include <transformers/utils/modeling/attention.h>
+
+#include <array>
+#include <utility>
+
+namespace transformers {
+namespace {
+
+using Name = std::pair<std::string_view, AttnImplementation>;
+constexpr std::array kNames{
+    Name{"auto", AttnImplementation::kAuto},
+    Name{"eager", AttnImplementation::kEager},
+    Name{"sdpa", AttnImplementation::kSdpa},
+    Name{"flash", AttnImplementation::kFlash},
+    Name{"flash_attention_2", AttnImplementation::kFlash},
+};
+
+at::Tensor in_dtype_of(const at::Tensor& mask, const at::Tensor& query) {
+  return mask.defined() && mask.is_floating_point() ? mask.to(query.scalar_type()) : mask;
+}
+
+std::optional<at::Tensor> optional(const at::Tensor& tensor) {
+  return tensor.defined() ? std::make_optional(tensor) : std::nullopt;
+}
+
+/// One query token: the heads of a group become the query rows of their key/value head, which the fused kernel takes
+/// without expanding anything and many times faster than its own grouping.
+at::Tensor grouped_single_token(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                const at::Tensor& mask, const AttentionOptions& options) {
+  const auto batch = query.size(0), heads = query.size(1), head_dim = query.size(3);
+  const auto kv_heads = key.size(1), group = heads / kv_heads;
+  const auto grouped_query = query.reshape({batch, kv_heads, group, head_dim});
+  auto grouped_mask = in_dtype_of(mask, query);
+  if (mask.defined() && mask.size(1) != 1) {
+    grouped_mask = grouped_mask.reshape({mask.size(0), kv_heads, group, mask.size(3)});
+  }
+  return at::scaled_dot_product_attention(grouped_query, key, value, optional(grouped_mask), options.dropout,
+                                          /*is_causal=*/false, options.scaling)
+      .reshape({batch, heads, 1, value.size(3)});
+}
+
+at::Tensor sdpa(const at::Tensor& query, at::Tensor key, at::Tensor value, const at::Tensor& mask,
+                const AttentionOptions& options) {
+  const auto query_length = query.size(2);
+  const bool grouped = query.size(1) != key.size(1);
+  if (grouped && query_length == 1) {
+    return grouped_single_token(query, key, value, mask, options);
+  }
+  const bool is_causal = options.is_causal && query_length > 1 && !mask.defined();
+  if (is_causal && key.size(2) > query_length) {
+    // An empty static cache: what lies behind the query is not filled yet.
+    key = key.narrow(2, 0, query_length);
+    value = value.narrow(2, 0, query_length);
+  }
+  return at::scaled_dot_product_attention(query, key, value, optional(in_dtype_of(mask, query)), options.dropout,
+                                          is_causal, options.scaling, grouped);
+}
+
+/// [tokens, heads, head_dim] of one row → [1, heads, tokens, head_dim].
+at::Tensor row(const at::Tensor& packed, const at::Tensor& cu_seqlens, int64_t index) {
+  const auto begin = cu_seqlens[index].item<int64_t>();
+  const auto end = cu_seqlens[index + 1].item<int64_t>();
+  return packed.slice(0, begin, end).transpose(0, 1).unsqueeze(0);
+}
+
+/// Causal attention inside each row of packed tokens, aligned to the row's end. query: [tokens, heads, head_dim].
+at::Tensor varlen_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                            const UnpadData& query_data, const UnpadData& key_data, const AttentionOptions& options) {
+  if (query.is_cuda()) {
+    return std::get<0>(at::_flash_attention_forward(query, key, value, query_data.cu_seqlens, key_data.cu_seqlens,
+                                                    query_data.max_seqlen, key_data.max_seqlen, options.dropout,
+                                                    /*is_causal=*/true, /*return_debug_mask=*/false, options.scaling));
+  }
+  std::vector<at::Tensor> rows;
+  for (int64_t i = 0; i + 1 < query_data.cu_seqlens.size(0); ++i) {
+    const auto q = row(query, query_data.cu_seqlens, i);
+    const auto k = row(key, key_data.cu_seqlens, i);
+    if (q.size(2) == 0) {
+      continue;
+    }
+    const auto past = k.size(2) - q.size(2);
+    const auto mask =
+        past == 0 ? at::Tensor() : at::ones({1, 1, q.size(2), k.size(2)}, q.options().dtype(at::kBool)).tril(past);
+    rows.push_back(sdpa(q, k, row(value, key_data.cu_seqlens, i), mask, options).squeeze(0).transpose(0, 1));
+  }
+  return rows.empty() ? at::empty_like(query) : at::cat(rows);
+}
+
+/// Left padding is assumed where queries are fewer than keys, as in HF: the queries are the last columns of the mask.
+at::Tensor flash(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
+                 const AttentionOptions& options) {
+  const auto batch = query.size(0), query_length = query.size(2), key_length = key.size(2);
+  if (!mask.defined() && query_length <= key_length) {
+    return sdpa(query, key, value, mask, options);
+  }
+  TORCH_CHECK(mask.dim() == 2, "flash attention takes a 2-D mask [batch, key] or none, got ", mask.dim(),
+              " dimensions");
+  const auto key_data = get_unpad_data(mask);
+  const auto query_mask = mask.narrow(1, key_length - query_length, query_length);
+  const auto query_data = get_unpad_data(query_mask);
+  const auto packed = [](const at::Tensor& tensor, const at::Tensor& indices) {
+    return unpad(tensor.transpose(1, 2), indices);
+  };
+  const auto output = varlen_attention(packed(query, query_data.indices), packed(key, key_data.indices),
+                                       packed(value, key_data.indices), query_data, key_data, options);
+  return repad(output, query_data.indices, batch, query_length).transpose(1, 2);
+}
+
+}  // namespace
+
+AttnImplementation attn_implementation_from_name(std::string_view name) {
+  for (const auto& [known, implementation] : kNames) {
+    if (known == name) {
+      return implementation;
+    }
+  }
+  TORCH_CHECK(false, "unknown attention implementation \"", name,
+              "\"; known are auto, eager, sdpa, flash, flash_attention_2");
+}
+
+std::string attn_implementation_name(AttnImplementation implementation) {
+  for (const auto& [known, value] : kNames) {
+    if (value == implementation) {
+      return std::string(known);
+    }
+  }
+  TORCH_INTERNAL_ASSERT(false, "attention implementation without a name");
+}
+
+AttnImplementation resolve_attn_implementation(AttnImplementation implementation, bool weights_wanted) {
+  if (weights_wanted) {
+    return AttnImplementation::kEager;
+  }
+  return implementation == AttnImplementation::kAuto ? AttnImplementation::kSdpa : implementation;
+}
+
+AttentionResult attention(AttnImplementation implementation, const EagerAttention& eager, const at::Tensor& query,
+                          const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
+                          const AttentionOptions& options) {
+  switch (implementation) {
+    case AttnImplementation::kEager:
+      return eager(query, key, value, mask, options);
+    case AttnImplementation::kSdpa:
+      return {sdpa(query, key, value, mask, options), {}};
+    case AttnImplementation::kFlash:
+      return {flash(query, key, value, mask, options), {}};
+    case AttnImplementation::kAuto:
+      break;
+  }
+  TORCH_INTERNAL_ASSERT(false, "attention implementation was not resolved");
+}
+
+at::Tensor split_heads(const at::Tensor& tensor, int64_t head_dim) {
+  return tensor.unflatten(-1, {-1, head_dim}).transpose(1, 2);
+}
+
+at::Tensor merge_heads(const at::Tensor& tensor) { return tensor.transpose(1, 2).flatten(2); }
+
+at::Tensor repeat_kv(const at::Tensor& tensor, int64_t repeats) {
+  if (repeats == 1) {
+    return tensor;
+  }
+  const auto batch = tensor.size(0), kv_heads = tensor.size(1), length = tensor.size(2), head_dim = tensor.size(3);
+  return tensor.unsqueeze(2)
+      .expand({batch, kv_heads, repeats, length, head_dim})
+      .reshape({batch, kv_heads * repeats, length, head_dim});
+}
+
+UnpadData get_unpad_data(const at::Tensor& mask) {
+  const auto lengths = mask.ne(0).sum(-1, /*keepdim=*/false, at::kInt);
+  const auto ends = lengths.cumsum(0, at::kInt);
+  return {mask.flatten().nonzero().flatten(), at::constant_pad_nd(ends, {1, 0}, 0),
+          lengths.numel() == 0 ? 0 : lengths.max().item<int64_t>()};
+}
+
+at::Tensor unpad(const at::Tensor& tensor, const at::Tensor& indices) {
+  return tensor.flatten(0, 1).index_select(0, indices);
+}
+
+at::Tensor repad(const at::Tensor& tensor, const at::Tensor& indices, int64_t batch, int64_t seq) {
+  auto sizes = tensor.sizes().vec();
+  sizes[0] = batch * seq;
+  return at::zeros(sizes, tensor.options()).index_copy(0, indices, tensor).unflatten(0, {batch, seq});
+}
+
+}  // namespace transformers
