@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,6 +33,9 @@ struct RopeParameters {
   std::optional<bool> truncate;                             // yarn
   std::vector<double> short_factor, long_factor;            // longrope: one per rotated pair
   std::optional<double> low_freq_factor, high_freq_factor;  // llama3
+
+  /// Keys that no type knows, as JSON text; written back on save.
+  std::map<std::string, std::string> unknown_keys;
 
   /// Throws, naming the field, when the type lacks a key or a value makes no sense. `head_dim` is that of the model.
   void validate(int64_t head_dim) const;

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <transformers/utils/modeling/activations.h>
+#include <transformers/utils/modeling/configuration_utils.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace transformers {
+
+/// Mirrors HF's `GPTJConfig` (configuration_gptj.py, transformers 5.23.0); field names are the keys of config.json. The
+/// aliases max_position_embeddings, hidden_size, num_attention_heads and num_hidden_layers are read as n_positions,
+/// n_embd, n_head and n_layer.
+struct GPTJConfig : PretrainedConfig {
+  GPTJConfig();
+
+  int64_t vocab_size = 50400;
+  int64_t n_positions = 2048;
+  int64_t n_embd = 4096;
+  int64_t n_layer = 28;
+  int64_t n_head = 16;
+  int64_t rotary_dim = 64;         // of each head, its first dimensions
+  std::optional<int64_t> n_inner;  // unset: 4 · n_embd; read through inner_size()
+  Activation activation_function = Activation::kGeluNew;
+  double resid_pdrop = 0.0;
+  double embd_pdrop = 0.0;
+  double attn_pdrop = 0.0;
+  double layer_norm_epsilon = 1e-5;
+  double initializer_range = 0.02;
+
+  int64_t head_size() const { return n_embd / n_head; }
+  int64_t inner_size() const { return n_inner.value_or(4 * n_embd); }
+
+  std::string model_type() const override { return "gptj"; }
+  int64_t get_vocab_size() const override { return vocab_size; }
+  void set_vocab_size(int64_t size) override { vocab_size = size; }
+  int64_t get_hidden_size() const override { return n_embd; }
+  int64_t get_num_hidden_layers() const override { return n_layer; }
+  int64_t get_max_position_embeddings() const override { return n_positions; }
+  void validate() const override;
+
+  /// `text` is a config.json; `source` names it in errors. The result is validated.
+  static GPTJConfig from_json(std::string_view text, const std::string& source = "GPTJConfig");
+  /// Reads `folder`/config.json.
+  static GPTJConfig from_pretrained(const std::string& folder);
+
+ protected:
+  void read_fields(ConfigReader& reader) override;
+  void write_fields(ConfigWriter& writer) const override;
+};
+
+}  // namespace transformers

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <c10/core/ScalarType.h>
+#include <transformers/utils/modeling/attention.h>
+#include <transformers/utils/modeling/losses.h>
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace transformers {
+
+class ConfigReader;
+class ConfigWriter;
+
+/// "float32", "bfloat16", "float16", "float64", as `dtype` in config.json spells them, with or without "torch.".
+c10::ScalarType dtype_from_name(std::string_view name);
+std::string dtype_name(c10::ScalarType dtype);
+
+/// What the configs of all families share. Mirrors HF's `PreTrainedConfig` (configuration_utils.py,
+/// transformers 5.23.0); fields are the keys of config.json.
+struct PretrainedConfig {
+  virtual ~PretrainedConfig() = default;
+
+  std::vector<std::string> architectures;
+  std::optional<c10::ScalarType> dtype;  // of the stored weights; read as `dtype`, else `torch_dtype`
+  bool tie_word_embeddings = false;
+  bool use_cache = true;
+  bool is_causal = true;  // false: every token sees every other
+  bool output_attentions = false;
+  bool output_hidden_states = false;
+  std::optional<int64_t> pad_token_id;  // −1 in a file is read as none
+  std::optional<int64_t> bos_token_id;
+  std::vector<int64_t> eos_token_id;  // one or several; empty: none
+  std::map<int64_t, std::string> id2label{{0, "LABEL_0"}, {1, "LABEL_1"}};
+  std::optional<ProblemType> problem_type;
+  std::optional<double> classifier_dropout, hidden_dropout;  // of token classification; see classification_dropout()
+
+  /// Keys of the file that nobody here knows, as JSON text; written back on save.
+  std::map<std::string, std::string> unknown_keys;
+  /// The kernel to attend with; never written to a file.
+  AttnImplementation attn_implementation = AttnImplementation::kAuto;
+
+  int64_t num_labels() const { return static_cast<int64_t>(id2label.size()); }
+  /// LABEL_0 … LABEL_{n−1}.
+  void set_num_labels(int64_t num_labels);
+  /// classifier_dropout, else hidden_dropout, else 0.1.
+  double classification_dropout() const;
+
+  // Sizes by one name for code that knows no family.
+  virtual std::string model_type() const = 0;
+  virtual int64_t get_vocab_size() const = 0;
+  virtual void set_vocab_size(int64_t vocab_size) = 0;
+  virtual int64_t get_hidden_size() const = 0;
+  virtual int64_t get_num_hidden_layers() const = 0;
+  virtual int64_t get_max_position_embeddings() const = 0;
+
+  /// Throws, naming field, rule and value, when the values contradict each other or make no sense.
+  virtual void validate() const;
+
+  /// The text of config.json: keys sorted, two spaces of indent, in the form transformers 5.x writes.
+  std::string to_json() const;
+  /// Writes `folder`/config.json, atomically. The folder must exist.
+  void save_pretrained(const std::string& folder) const;
+
+ protected:
+  PretrainedConfig() = default;
+  PretrainedConfig(const PretrainedConfig&) = default;
+  PretrainedConfig(PretrainedConfig&&) = default;
+  PretrainedConfig& operator=(const PretrainedConfig&) = default;
+  PretrainedConfig& operator=(PretrainedConfig&&) = default;
+
+  /// Each family reads its own keys and calls the base's; what is left becomes `unknown_keys`.
+  virtual void read_fields(ConfigReader& reader);
+  virtual void write_fields(ConfigWriter& writer) const;
+  /// `source` names the text in errors. A `model_type` that is not the family's own is a warning.
+  void read_json(std::string_view text, const std::string& source);
+  void read_folder(const std::string& folder);
+};
+
+/// `folder`/config.json.
+std::string config_path(const std::string& folder);
+
+/// Throws when a size is not in [1, 2^31).
+void check_size(const char* field, int64_t value);
+/// Throws when the weights of such shapes, each [layers, rows, columns], would take 2^63 bytes or more.
+void check_parameter_bytes(const std::vector<std::array<int64_t, 3>>& shapes);
+/// Throws when a probability is not in [0, 1].
+void check_probability(const char* field, double value);
+
+}  // namespace transformers

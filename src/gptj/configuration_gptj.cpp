@@ -1,0 +1,99 @@
+// Mirrors models/gptj/configuration_gptj.py, transformers 5.23.0.
+#include <c10/util/Exception.h>
+#include <transformers/gptj/configuration_gptj.h>
+
+#include <cmath>
+
+#include "utils/json/config_reader.h"
+#include "utils/json/config_writer.h"
+
+namespace transformers {
+namespace {
+
+/// Own name and HF's general one for the same field; both present must agree.
+void read_aliased(ConfigReader& reader, const char* name, const char* alias, int64_t& field) {
+  if (reader.has(alias)) {
+    reader.read(alias, field);
+  }
+  const auto aliased = field;
+  if (reader.has(name)) {
+    reader.read(name, field);
+  }
+  TORCH_CHECK(!reader.has(alias) || aliased == field, reader.source(), ": \"", name, "\" and \"", alias,
+              "\" mean the same and must agree, got ", field, " and ", aliased);
+}
+
+}  // namespace
+
+GPTJConfig::GPTJConfig() {
+  bos_token_id = 50256;
+  eos_token_id = {50256};
+}
+
+GPTJConfig GPTJConfig::from_json(std::string_view text, const std::string& source) {
+  GPTJConfig config;
+  config.read_json(text, source);
+  return config;
+}
+
+GPTJConfig GPTJConfig::from_pretrained(const std::string& folder) {
+  GPTJConfig config;
+  config.read_folder(folder);
+  return config;
+}
+
+void GPTJConfig::read_fields(ConfigReader& reader) {
+  PretrainedConfig::read_fields(reader);
+  reader.read("vocab_size", vocab_size);
+  read_aliased(reader, "n_positions", "max_position_embeddings", n_positions);
+  read_aliased(reader, "n_embd", "hidden_size", n_embd);
+  read_aliased(reader, "n_layer", "num_hidden_layers", n_layer);
+  read_aliased(reader, "n_head", "num_attention_heads", n_head);
+  reader.read("rotary_dim", rotary_dim);
+  reader.read("n_inner", n_inner);
+  reader.read_named<Activation>("activation_function", activation_function, activation_from_name);
+  reader.read("resid_pdrop", resid_pdrop);
+  reader.read("embd_pdrop", embd_pdrop);
+  reader.read("attn_pdrop", attn_pdrop);
+  reader.read("layer_norm_epsilon", layer_norm_epsilon);
+  reader.read("initializer_range", initializer_range);
+}
+
+void GPTJConfig::write_fields(ConfigWriter& writer) const {
+  PretrainedConfig::write_fields(writer);
+  writer.write("vocab_size", vocab_size);
+  writer.write("n_positions", n_positions);
+  writer.write("n_embd", n_embd);
+  writer.write("n_layer", n_layer);
+  writer.write("n_head", n_head);
+  writer.write("rotary_dim", rotary_dim);
+  writer.write("n_inner", n_inner);
+  writer.write("activation_function", activation_name(activation_function));
+  writer.write("resid_pdrop", resid_pdrop);
+  writer.write("embd_pdrop", embd_pdrop);
+  writer.write("attn_pdrop", attn_pdrop);
+  writer.write("layer_norm_epsilon", layer_norm_epsilon);
+  writer.write("initializer_range", initializer_range);
+}
+
+void GPTJConfig::validate() const {
+  check_size("vocab_size", vocab_size);
+  check_size("n_positions", n_positions);
+  check_size("n_embd", n_embd);
+  check_size("n_layer", n_layer);
+  check_size("n_head", n_head);
+  check_size("n_inner", n_inner.value_or(1));
+  PretrainedConfig::validate();
+  TORCH_CHECK(n_embd % n_head == 0, "n_embd must be divisible by n_head, got ", n_embd, " and ", n_head);
+  TORCH_CHECK(rotary_dim > 0 && rotary_dim % 2 == 0 && rotary_dim <= head_size(), "rotary_dim must be even and in [2, ",
+              head_size(), "] (n_embd / n_head), got ", rotary_dim);
+  check_parameter_bytes({{n_layer, n_embd, n_embd}, {n_layer, n_embd, inner_size()}, {1, vocab_size, n_embd}});
+  TORCH_CHECK(std::isfinite(layer_norm_epsilon) && layer_norm_epsilon > 0, "layer_norm_epsilon must be above 0, got ",
+              layer_norm_epsilon);
+  check_probability("initializer_range", initializer_range);
+  check_probability("resid_pdrop", resid_pdrop);
+  check_probability("embd_pdrop", embd_pdrop);
+  check_probability("attn_pdrop", attn_pdrop);
+}
+
+}  // namespace transformers

@@ -1,0 +1,114 @@
+// Mirrors models/llama/configuration_llama.py, transformers 5.23.0.
+#include <c10/util/Exception.h>
+#include <transformers/llama/configuration_llama.h>
+
+#include <cmath>
+
+#include "utils/json/config_reader.h"
+#include "utils/json/config_writer.h"
+#include "utils/modeling/rope_json.h"
+
+namespace transformers {
+
+LlamaConfig::LlamaConfig() {
+  bos_token_id = 1;
+  eos_token_id = {2};
+}
+
+LlamaConfig LlamaConfig::from_json(std::string_view text, const std::string& source) {
+  LlamaConfig config;
+  config.read_json(text, source);
+  return config;
+}
+
+LlamaConfig LlamaConfig::from_pretrained(const std::string& folder) {
+  LlamaConfig config;
+  config.read_folder(folder);
+  return config;
+}
+
+void LlamaConfig::read_fields(ConfigReader& reader) {
+  PretrainedConfig::read_fields(reader);
+  reader.read("vocab_size", vocab_size);
+  reader.read("hidden_size", hidden_size);
+  reader.read("intermediate_size", intermediate_size);
+  reader.read("num_hidden_layers", num_hidden_layers);
+  reader.read("num_attention_heads", num_attention_heads);
+  reader.read("num_key_value_heads", num_key_value_heads);
+  reader.read_named<Activation>("hidden_act", hidden_act, activation_from_name);
+  reader.read("max_position_embeddings", max_position_embeddings);
+  reader.read("initializer_range", initializer_range);
+  reader.read("rms_norm_eps", rms_norm_eps);
+  if (reader.has("pretraining_tp")) {
+    reader.read("pretraining_tp", pretraining_tp);
+  }
+  reader.ignore("pretraining_tp");
+  reader.read("attention_bias", attention_bias);
+  if (reader.has("attention_dropout")) {
+    reader.read("attention_dropout", attention_dropout);
+  }
+  reader.ignore("attention_dropout");
+  reader.read("mlp_bias", mlp_bias);
+  reader.read("head_dim", head_dim);
+  rope_parameters = read_rope_parameters(reader, max_position_embeddings);
+}
+
+void LlamaConfig::write_fields(ConfigWriter& writer) const {
+  PretrainedConfig::write_fields(writer);
+  writer.write("vocab_size", vocab_size);
+  writer.write("hidden_size", hidden_size);
+  writer.write("intermediate_size", intermediate_size);
+  writer.write("num_hidden_layers", num_hidden_layers);
+  writer.write("num_attention_heads", num_attention_heads);
+  writer.write("num_key_value_heads", kv_heads());
+  writer.write("hidden_act", activation_name(hidden_act));
+  writer.write("max_position_embeddings", max_position_embeddings);
+  writer.write("initializer_range", initializer_range);
+  writer.write("rms_norm_eps", rms_norm_eps);
+  writer.write("pretraining_tp", pretraining_tp);
+  writer.write("attention_bias", attention_bias);
+  writer.write("attention_dropout", attention_dropout);
+  writer.write("mlp_bias", mlp_bias);
+  writer.write("head_dim", head_size());
+  write_rope_parameters(writer, rope_parameters);
+}
+
+void LlamaConfig::validate() const {
+  check_size("vocab_size", vocab_size);
+  check_size("hidden_size", hidden_size);
+  check_size("intermediate_size", intermediate_size);
+  check_size("num_hidden_layers", num_hidden_layers);
+  check_size("num_attention_heads", num_attention_heads);
+  check_size("num_key_value_heads", kv_heads());
+  check_size("max_position_embeddings", max_position_embeddings);
+  check_size("pretraining_tp", pretraining_tp);
+  PretrainedConfig::validate();
+  TORCH_CHECK(hidden_size % num_attention_heads == 0, "hidden_size must be divisible by num_attention_heads, got ",
+              hidden_size, " and ", num_attention_heads);
+  TORCH_CHECK(num_attention_heads % kv_heads() == 0,
+              "num_attention_heads must be divisible by num_key_value_heads, got ", num_attention_heads, " and ",
+              kv_heads());
+  check_size("head_dim", head_size());
+  check_parameter_bytes({{num_hidden_layers, hidden_size, num_attention_heads * head_size()},
+                         {num_hidden_layers, hidden_size, intermediate_size},
+                         {1, vocab_size, hidden_size}});
+  TORCH_CHECK(std::isfinite(rms_norm_eps) && rms_norm_eps > 0, "rms_norm_eps must be above 0, got ", rms_norm_eps);
+  check_probability("initializer_range", initializer_range);
+  check_probability("attention_dropout", attention_dropout);
+  const auto tp_divides = [&](const char* field, int64_t size) {
+    TORCH_CHECK(size % pretraining_tp == 0, "pretraining_tp must divide ", field, ", got ", pretraining_tp, " and ",
+                size);
+  };
+  tp_divides("vocab_size", vocab_size);
+  tp_divides("intermediate_size", intermediate_size);
+  tp_divides("the key projection", kv_heads() * head_size());
+  tp_divides("the query projection", num_attention_heads * head_size());
+  rope_parameters.validate(head_size());
+  TORCH_CHECK(rope_parameters.partial_rotary_factor.value_or(1) == 1 ||
+                  rope_parameters.rope_type == RopeType::kDefault ||
+                  rope_parameters.rope_type == RopeType::kProportional,
+              "rope_parameters: LLaMA rotates whole heads, partial_rotary_factor must be 1, got ",
+              *rope_parameters.partial_rotary_factor);
+}
+
+}  // namespace transformers

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace transformers {
+
+/// Reads the fields of one JSON object strictly: a field of the wrong type is an error that names file, key, expected
+/// and found type. An integer is accepted where a float is wanted; nothing else is converted. An absent key leaves the
+/// field as it is, and so does null for an optional field (it unsets it).
+class ConfigReader {
+ public:
+  /// `source` begins every message. Throws when `object` is not a JSON object.
+  ConfigReader(const nlohmann::ordered_json& object, std::string source);
+
+  void read(const std::string& key, int64_t& field);
+  void read(const std::string& key, double& field);
+  void read(const std::string& key, bool& field);
+  void read(const std::string& key, std::string& field);
+  void read(const std::string& key, std::vector<double>& field);
+  void read(const std::string& key, std::vector<std::string>& field);
+  /// One integer or a list of them; null or absent leaves the list empty.
+  void read_one_or_many(const std::string& key, std::vector<int64_t>& field);
+  template <typename Value>
+  void read(const std::string& key, std::optional<Value>& field) {
+    if (is_null(key)) {
+      field.reset();
+      take(key);
+    } else if (Value value{}; has(key)) {
+      read(key, value);
+      field = std::move(value);
+    }
+  }
+  /// A string that `from_name` turns into a value; what it throws is prefixed with source and key.
+  template <typename Value>
+  void read_named(const std::string& key, Value& field, const std::function<Value(std::string_view)>& from_name) {
+    if (std::string name; has(key)) {
+      read(key, name);
+      guarded(key, [&] { field = from_name(name); });
+    }
+  }
+
+  /// Present and not null.
+  bool has(const std::string& key) const;
+  /// The raw value, marked as read; null pointer when absent.
+  const nlohmann::ordered_json* take(const std::string& key);
+  /// Marks a key as known without reading it.
+  void ignore(const std::string& key) { read_.insert(key); }
+  /// Every key nobody has asked for, with its value as JSON text.
+  std::map<std::string, std::string> rest() const;
+  const std::string& source() const { return source_; }
+
+  /// "file: key "x" must be ..., got ...".
+  [[noreturn]] void fail(const std::string& key, const std::string& rule) const;
+
+ private:
+  bool is_null(const std::string& key) const;
+  void guarded(const std::string& key, const std::function<void()>& convert) const;
+
+  const nlohmann::ordered_json& object_;
+  std::string source_;
+  std::set<std::string> read_;
+};
+
+}  // namespace transformers

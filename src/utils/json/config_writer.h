@@ -1,0 +1,45 @@
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace transformers {
+
+/// Collects the fields of a JSON object and prints it as Python's `json.dumps(..., indent=2, sort_keys=True)` does.
+class ConfigWriter {
+ public:
+  template <typename Value>
+  void write(const std::string& key, const Value& value) {
+    object_[key] = value;
+  }
+  /// null when unset.
+  template <typename Value>
+  void write(const std::string& key, const std::optional<Value>& value) {
+    object_[key] = value ? nlohmann::json(*value) : nlohmann::json();
+  }
+  /// Left out when unset.
+  template <typename Value>
+  void write_if_set(const std::string& key, const std::optional<Value>& value) {
+    if (value) {
+      object_[key] = *value;
+    }
+  }
+  /// null, one integer or a list.
+  void write_one_or_many(const std::string& key, const std::vector<int64_t>& values) {
+    object_[key] = values.empty()       ? nlohmann::json()
+                   : values.size() == 1 ? nlohmann::json(values.front())
+                                        : nlohmann::json(values);
+  }
+  /// `text` is JSON that a strict reader has passed.
+  void write_raw(const std::string& key, const std::string& text) { object_[key] = nlohmann::json::parse(text); }
+  bool contains(const std::string& key) const { return object_.contains(key); }
+  std::string text() const { return object_.dump(2) + "\n"; }
+
+ private:
+  nlohmann::json object_ = nlohmann::json::object();
+};
+
+}  // namespace transformers

@@ -1,0 +1,282 @@
+// Mirrors configuration_utils.py, transformers 5.23.0.
+#include <c10/util/Exception.h>
+#include <transformers/utils/modeling/configuration_utils.h>
+
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <utility>
+
+#include "utils/json/config_reader.h"
+#include "utils/json/config_writer.h"
+#include "utils/json/regular_file.h"
+#include "utils/json/strict_json.h"
+
+namespace transformers {
+namespace {
+
+constexpr int64_t kMostLabels = 1 << 20;               // names are made for all of them
+constexpr std::string_view kFormatVersion = "5.23.0";  // of the transformers whose files these are
+
+using DtypeName = std::pair<std::string_view, c10::ScalarType>;
+constexpr std::array kDtypes{
+    DtypeName{"float32", c10::kFloat},  DtypeName{"bfloat16", c10::kBFloat16}, DtypeName{"float16", c10::kHalf},
+    DtypeName{"float64", c10::kDouble}, DtypeName{"float", c10::kFloat},       DtypeName{"half", c10::kHalf},
+    DtypeName{"double", c10::kDouble},
+};
+
+using ProblemName = std::pair<std::string_view, ProblemType>;
+constexpr std::array kProblems{
+    ProblemName{"regression", ProblemType::kRegression},
+    ProblemName{"single_label_classification", ProblemType::kSingleLabelClassification},
+    ProblemName{"multi_label_classification", ProblemType::kMultiLabelClassification},
+};
+
+// Old configs carry generation settings; they belong to generation_config.json and are not written back here.
+constexpr std::array kGenerationKeys{"max_length",
+                                     "max_new_tokens",
+                                     "min_length",
+                                     "min_new_tokens",
+                                     "do_sample",
+                                     "early_stopping",
+                                     "num_beams",
+                                     "num_beam_groups",
+                                     "diversity_penalty",
+                                     "temperature",
+                                     "top_k",
+                                     "top_p",
+                                     "min_p",
+                                     "typical_p",
+                                     "repetition_penalty",
+                                     "length_penalty",
+                                     "no_repeat_ngram_size",
+                                     "encoder_no_repeat_ngram_size",
+                                     "bad_words_ids",
+                                     "num_return_sequences",
+                                     "output_scores",
+                                     "return_dict_in_generate",
+                                     "forced_bos_token_id",
+                                     "forced_eos_token_id",
+                                     "remove_invalid_values",
+                                     "exponential_decay_length_penalty",
+                                     "suppress_tokens",
+                                     "begin_suppress_tokens"};
+
+ProblemType problem_type_from_name(std::string_view name) {
+  for (const auto& [known, problem] : kProblems) {
+    if (known == name) {
+      return problem;
+    }
+  }
+  TORCH_CHECK(false, "unknown problem_type \"", name,
+              "\"; known are regression, single_label_classification, multi_label_classification");
+}
+
+void read_dtype(ConfigReader& reader, std::optional<c10::ScalarType>& dtype) {
+  for (const char* key : {"torch_dtype", "dtype"}) {
+    if (c10::ScalarType value{}; reader.has(key)) {
+      reader.read_named<c10::ScalarType>(key, value, dtype_from_name);
+      dtype = value;
+    }
+    reader.ignore(key);
+  }
+}
+
+void read_labels(ConfigReader& reader, PretrainedConfig& config) {
+  if (int64_t num_labels = 2; reader.has("num_labels")) {
+    reader.read("num_labels", num_labels);
+    if (num_labels < 1 || num_labels > kMostLabels) {
+      reader.fail("num_labels", "in [1, " + std::to_string(kMostLabels) + "]");
+    }
+    config.set_num_labels(num_labels);
+  }
+  const auto* labels = reader.take("id2label");
+  reader.ignore("label2id");
+  if (labels == nullptr || labels->is_null()) {
+    return;
+  }
+  if (!labels->is_object() || labels->empty()) {
+    reader.fail("id2label", "an object of names by id");
+  }
+  std::map<int64_t, std::string> id2label;
+  for (const auto& [id, name] : labels->items()) {
+    const bool is_number = !id.empty() && id.size() < 10 && id.find_first_not_of("0123456789") == std::string::npos;
+    if (!is_number || !name.is_string()) {
+      reader.fail("id2label", "an object of names by id");
+    }
+    id2label[std::stoll(id)] = name.get<std::string>();
+  }
+  if (reader.has("num_labels") && static_cast<int64_t>(id2label.size()) != config.num_labels()) {
+    TORCH_WARN(reader.source(), ": num_labels is ", config.num_labels(), " but id2label has ", id2label.size(),
+               " names; id2label is used");
+  }
+  config.id2label = std::move(id2label);
+}
+
+void read_problem_type(ConfigReader& reader, std::optional<ProblemType>& problem_type) {
+  if (ProblemType value{}; reader.has("problem_type")) {
+    reader.read_named<ProblemType>("problem_type", value, problem_type_from_name);
+    problem_type = value;
+  }
+  reader.ignore("problem_type");
+}
+
+void write_labels(ConfigWriter& writer, const PretrainedConfig& config) {
+  const std::map<int64_t, std::string> two{{0, "LABEL_0"}, {1, "LABEL_1"}};
+  if (config.id2label == two) {
+    return;
+  }
+  std::map<std::string, std::string> id2label;
+  std::map<std::string, int64_t> label2id;
+  for (const auto& [id, name] : config.id2label) {
+    id2label[std::to_string(id)] = name;
+    label2id[name] = id;
+  }
+  writer.write("id2label", id2label);
+  writer.write("label2id", label2id);
+}
+
+}  // namespace
+
+c10::ScalarType dtype_from_name(std::string_view name) {
+  const auto bare = name.starts_with("torch.") ? name.substr(6) : name;
+  for (const auto& [known, dtype] : kDtypes) {
+    if (known == bare) {
+      return dtype;
+    }
+  }
+  TORCH_CHECK(false, "unknown dtype \"", name, "\"; known are float32, bfloat16, float16, float64");
+}
+
+std::string dtype_name(c10::ScalarType dtype) {
+  for (const auto& [known, value] : kDtypes) {
+    if (value == dtype) {
+      return std::string(known);
+    }
+  }
+  TORCH_CHECK(false, "a model cannot be of dtype ", dtype);
+}
+
+void PretrainedConfig::set_num_labels(int64_t num_labels) {
+  id2label.clear();
+  for (int64_t id = 0; id < num_labels; ++id) {
+    id2label[id] = "LABEL_" + std::to_string(id);
+  }
+}
+
+double PretrainedConfig::classification_dropout() const {
+  return classifier_dropout ? *classifier_dropout : hidden_dropout.value_or(0.1);
+}
+
+void PretrainedConfig::validate() const {
+  check_probability("classifier_dropout", classification_dropout());
+  const auto vocab = get_vocab_size();
+  TORCH_CHECK(!pad_token_id || (*pad_token_id >= 0 && *pad_token_id < vocab), "pad_token_id must be in [0, ", vocab,
+              "), got ", pad_token_id.value_or(0));
+}
+
+void PretrainedConfig::read_fields(ConfigReader& reader) {
+  reader.read("architectures", architectures);
+  read_dtype(reader, dtype);
+  reader.read("tie_word_embeddings", tie_word_embeddings);
+  reader.read("use_cache", use_cache);
+  reader.read("is_causal", is_causal);
+  reader.read("output_attentions", output_attentions);
+  reader.read("output_hidden_states", output_hidden_states);
+  reader.read("pad_token_id", pad_token_id);
+  if (pad_token_id == -1) {
+    pad_token_id.reset();
+  }
+  reader.read("bos_token_id", bos_token_id);
+  reader.read_one_or_many("eos_token_id", eos_token_id);
+  read_labels(reader, *this);
+  read_problem_type(reader, problem_type);
+  reader.read("classifier_dropout", classifier_dropout);
+  reader.read("hidden_dropout", hidden_dropout);
+  for (const char* key : kGenerationKeys) {
+    reader.ignore(key);
+  }
+  reader.ignore("transformers_version");
+}
+
+void PretrainedConfig::write_fields(ConfigWriter& writer) const {
+  writer.write("model_type", model_type());
+  writer.write("architectures", architectures);
+  writer.write("transformers_version", kFormatVersion);
+  if (dtype) {
+    writer.write("dtype", dtype_name(*dtype));
+  }
+  writer.write("tie_word_embeddings", tie_word_embeddings);
+  writer.write("use_cache", use_cache);
+  writer.write("pad_token_id", pad_token_id);
+  writer.write("bos_token_id", bos_token_id);
+  writer.write_one_or_many("eos_token_id", eos_token_id);
+  const auto unless_default = [&](const char* key, bool value, bool by_default) {
+    writer.write_if_set(key, value == by_default ? std::nullopt : std::make_optional(value));
+  };
+  unless_default("is_causal", is_causal, true);
+  unless_default("output_attentions", output_attentions, false);
+  unless_default("output_hidden_states", output_hidden_states, false);
+  write_labels(writer, *this);
+  for (const auto& [name, problem] : kProblems) {
+    if (problem_type == problem) {
+      writer.write("problem_type", name);
+    }
+  }
+  writer.write_if_set("classifier_dropout", classifier_dropout);
+  writer.write_if_set("hidden_dropout", hidden_dropout);
+}
+
+std::string PretrainedConfig::to_json() const {
+  ConfigWriter writer;
+  write_fields(writer);
+  for (const auto& [key, text] : unknown_keys) {
+    if (!writer.contains(key)) {
+      writer.write_raw(key, text);
+    }
+  }
+  return writer.text();
+}
+
+void PretrainedConfig::read_json(std::string_view text, const std::string& source) {
+  const auto json = parse_strict_json(text, source);
+  ConfigReader reader(json, source);
+  std::string found_type = model_type();
+  reader.read("model_type", found_type);
+  if (found_type != model_type()) {
+    TORCH_WARN(source, ": model_type is \"", found_type, "\", it is read as \"", model_type(), "\"");
+  }
+  read_fields(reader);
+  unknown_keys = reader.rest();
+  try {
+    validate();
+  } catch (const c10::Error& error) {
+    TORCH_CHECK(false, source, ": ", error.what_without_backtrace());
+  }
+}
+
+void PretrainedConfig::read_folder(const std::string& folder) {
+  const auto path = config_path(folder);
+  read_json(read_regular_file(path, JsonLimits{}.max_bytes + 1), path);
+}
+
+std::string config_path(const std::string& folder) { return (std::filesystem::path(folder) / "config.json").string(); }
+
+void check_size(const char* field, int64_t value) {
+  TORCH_CHECK(value >= 1 && value <= std::numeric_limits<int32_t>::max(), field, " must be in [1, 2^31), got ", value);
+}
+
+void check_parameter_bytes(const std::vector<std::array<int64_t, 3>>& shapes) {
+  double bytes = 0;
+  for (const auto& [layers, rows, columns] : shapes) {
+    bytes += 4.0 * static_cast<double>(layers) * static_cast<double>(rows) * static_cast<double>(columns);
+  }
+  TORCH_CHECK(bytes < 9.2e18, "the sizes ask for weights of ", bytes, " bytes, 2^63 is the limit");
+}
+
+void check_probability(const char* field, double value) {
+  TORCH_CHECK(value >= 0 && value <= 1, field, " must be in [0, 1], got ", value);
+}
+
+}  // namespace transformers

@@ -1,0 +1,85 @@
+#include "utils/modeling/rope_json.h"
+
+#include <c10/util/Exception.h>
+
+namespace transformers {
+namespace {
+
+bool has_original_length(RopeType type) {
+  return type == RopeType::kLlama3 || type == RopeType::kYarn || type == RopeType::kLongrope;
+}
+
+/// The keys inside the object; unknown ones are kept by nobody and change nothing.
+void read_object(ConfigReader reader, RopeParameters& p) {
+  reader.read_named<RopeType>("type", p.rope_type, rope_type_from_name);
+  reader.read_named<RopeType>("rope_type", p.rope_type, rope_type_from_name);
+  if (reader.has("rope_theta")) {
+    reader.read("rope_theta", p.rope_theta);
+  }
+  reader.read("factor", p.factor);
+  reader.read("partial_rotary_factor", p.partial_rotary_factor);
+  reader.read("original_max_position_embeddings", p.original_max_position_embeddings);
+  reader.read("attention_factor", p.attention_factor);
+  reader.read("beta_fast", p.beta_fast);
+  reader.read("beta_slow", p.beta_slow);
+  reader.read("mscale", p.mscale);
+  reader.read("mscale_all_dim", p.mscale_all_dim);
+  reader.read("truncate", p.truncate);
+  reader.read("short_factor", p.short_factor);
+  reader.read("long_factor", p.long_factor);
+  reader.read("low_freq_factor", p.low_freq_factor);
+  reader.read("high_freq_factor", p.high_freq_factor);
+  p.unknown_keys = reader.rest();
+}
+
+}  // namespace
+
+RopeParameters read_rope_parameters(ConfigReader& reader, int64_t max_position_embeddings) {
+  RopeParameters p;
+  // What stands at the top level is a default for what the object leaves out.
+  if (reader.has("rope_theta")) {
+    reader.read("rope_theta", p.rope_theta);
+  }
+  reader.ignore("rope_theta");
+  reader.read("partial_rotary_factor", p.partial_rotary_factor);
+  const auto* parameters = reader.take("rope_parameters");
+  const auto* scaling = reader.take("rope_scaling");
+  const char* key = scaling != nullptr && !scaling->is_null() && !scaling->empty() ? "rope_scaling" : "rope_parameters";
+  const auto* chosen = std::string_view(key) == "rope_scaling" ? scaling : parameters;
+  if (chosen != nullptr && !chosen->is_null()) {
+    read_object(ConfigReader(*chosen, reader.source() + ": " + key), p);
+  }
+  if (reader.has("original_max_position_embeddings") && has_original_length(p.rope_type)) {
+    reader.read("original_max_position_embeddings", p.original_max_position_embeddings);
+  } else if (has_original_length(p.rope_type) && !p.original_max_position_embeddings) {
+    p.original_max_position_embeddings = max_position_embeddings;
+  }
+  return p;
+}
+
+void write_rope_parameters(ConfigWriter& writer, const RopeParameters& p) {
+  ConfigWriter object;
+  object.write("rope_type", rope_type_name(p.rope_type));
+  object.write("rope_theta", p.rope_theta);
+  object.write_if_set("factor", p.factor);
+  object.write_if_set("partial_rotary_factor", p.partial_rotary_factor);
+  object.write_if_set("original_max_position_embeddings", p.original_max_position_embeddings);
+  object.write_if_set("attention_factor", p.attention_factor);
+  object.write_if_set("beta_fast", p.beta_fast);
+  object.write_if_set("beta_slow", p.beta_slow);
+  object.write_if_set("mscale", p.mscale);
+  object.write_if_set("mscale_all_dim", p.mscale_all_dim);
+  object.write_if_set("truncate", p.truncate);
+  object.write_if_set("low_freq_factor", p.low_freq_factor);
+  object.write_if_set("high_freq_factor", p.high_freq_factor);
+  if (p.rope_type == RopeType::kLongrope) {
+    object.write("short_factor", p.short_factor);
+    object.write("long_factor", p.long_factor);
+  }
+  for (const auto& [name, text] : p.unknown_keys) {
+    object.write_raw(name, text);
+  }
+  writer.write_raw("rope_parameters", object.text());
+}
+
+}  // namespace transformers

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <transformers/utils/modeling/rope.h>
+
+#include "utils/json/config_reader.h"
+#include "utils/json/config_writer.h"
+
+namespace transformers {
+
+/// Folds `rope_parameters`, `rope_scaling` (which wins), `rope_theta`, `partial_rotary_factor` and
+/// `original_max_position_embeddings` of a config into one, as HF's `standardize_rope_params` does.
+RopeParameters read_rope_parameters(ConfigReader& reader, int64_t max_position_embeddings);
+
+/// Writes `rope_parameters` in the form of transformers 5.x.
+void write_rope_parameters(ConfigWriter& writer, const RopeParameters& parameters);
+
+}  // namespace transformers
