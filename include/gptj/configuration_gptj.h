@@ -15,7 +15,6 @@ namespace transformers {
 struct GPTJConfig : PretrainedConfig {
   GPTJConfig();
 
-  int64_t vocab_size = 50400;
   int64_t n_positions = 2048;
   int64_t n_embd = 4096;
   int64_t n_layer = 28;
@@ -27,14 +26,11 @@ struct GPTJConfig : PretrainedConfig {
   double embd_pdrop = 0.0;
   double attn_pdrop = 0.0;
   double layer_norm_epsilon = 1e-5;
-  double initializer_range = 0.02;
 
   int64_t head_size() const { return n_embd / n_head; }
   int64_t inner_size() const { return n_inner.value_or(4 * n_embd); }
 
   std::string model_type() const override { return "gptj"; }
-  int64_t get_vocab_size() const override { return vocab_size; }
-  void set_vocab_size(int64_t size) override { vocab_size = size; }
   int64_t get_hidden_size() const override { return n_embd; }
   int64_t get_num_hidden_layers() const override { return n_layer; }
   int64_t get_max_position_embeddings() const override { return n_positions; }

@@ -14,7 +14,6 @@ namespace transformers {
 struct LlamaConfig : PretrainedConfig {
   LlamaConfig();
 
-  int64_t vocab_size = 32000;
   int64_t hidden_size = 4096;
   int64_t intermediate_size = 11008;
   int64_t num_hidden_layers = 32;
@@ -22,7 +21,6 @@ struct LlamaConfig : PretrainedConfig {
   std::optional<int64_t> num_key_value_heads;  // unset: num_attention_heads; read through kv_heads()
   Activation hidden_act = Activation::kSilu;
   int64_t max_position_embeddings = 2048;
-  double initializer_range = 0.02;
   double rms_norm_eps = 1e-6;
   int64_t pretraining_tp = 1;      // > 1: linear layers are computed in that many slices, as in transformers 4.x
   RopeParameters rope_parameters;  // every spelling of a file is folded into this
@@ -35,8 +33,6 @@ struct LlamaConfig : PretrainedConfig {
   int64_t head_size() const { return head_dim.value_or(hidden_size / num_attention_heads); }
 
   std::string model_type() const override { return "llama"; }
-  int64_t get_vocab_size() const override { return vocab_size; }
-  void set_vocab_size(int64_t size) override { vocab_size = size; }
   int64_t get_hidden_size() const override { return hidden_size; }
   int64_t get_num_hidden_layers() const override { return num_hidden_layers; }
   int64_t get_max_position_embeddings() const override { return max_position_embeddings; }

@@ -26,6 +26,7 @@ void read_aliased(ConfigReader& reader, const char* name, const char* alias, int
 }  // namespace
 
 GPTJConfig::GPTJConfig() {
+  vocab_size = 50400;
   bos_token_id = 50256;
   eos_token_id = {50256};
 }
@@ -44,7 +45,6 @@ GPTJConfig GPTJConfig::from_pretrained(const std::string& folder) {
 
 void GPTJConfig::read_fields(ConfigReader& reader) {
   PretrainedConfig::read_fields(reader);
-  reader.read("vocab_size", vocab_size);
   read_aliased(reader, "n_positions", "max_position_embeddings", n_positions);
   read_aliased(reader, "n_embd", "hidden_size", n_embd);
   read_aliased(reader, "n_layer", "num_hidden_layers", n_layer);
@@ -56,12 +56,10 @@ void GPTJConfig::read_fields(ConfigReader& reader) {
   reader.read("embd_pdrop", embd_pdrop);
   reader.read("attn_pdrop", attn_pdrop);
   reader.read("layer_norm_epsilon", layer_norm_epsilon);
-  reader.read("initializer_range", initializer_range);
 }
 
 void GPTJConfig::write_fields(ConfigWriter& writer) const {
   PretrainedConfig::write_fields(writer);
-  writer.write("vocab_size", vocab_size);
   writer.write("n_positions", n_positions);
   writer.write("n_embd", n_embd);
   writer.write("n_layer", n_layer);
@@ -73,11 +71,9 @@ void GPTJConfig::write_fields(ConfigWriter& writer) const {
   writer.write("embd_pdrop", embd_pdrop);
   writer.write("attn_pdrop", attn_pdrop);
   writer.write("layer_norm_epsilon", layer_norm_epsilon);
-  writer.write("initializer_range", initializer_range);
 }
 
 void GPTJConfig::validate() const {
-  check_size("vocab_size", vocab_size);
   check_size("n_positions", n_positions);
   check_size("n_embd", n_embd);
   check_size("n_layer", n_layer);
@@ -90,7 +86,6 @@ void GPTJConfig::validate() const {
   check_parameter_bytes({{n_layer, n_embd, n_embd}, {n_layer, n_embd, inner_size()}, {1, vocab_size, n_embd}});
   TORCH_CHECK(std::isfinite(layer_norm_epsilon) && layer_norm_epsilon > 0, "layer_norm_epsilon must be above 0, got ",
               layer_norm_epsilon);
-  check_probability("initializer_range", initializer_range);
   check_probability("resid_pdrop", resid_pdrop);
   check_probability("embd_pdrop", embd_pdrop);
   check_probability("attn_pdrop", attn_pdrop);

@@ -11,6 +11,7 @@
 namespace transformers {
 
 LlamaConfig::LlamaConfig() {
+  vocab_size = 32000;
   bos_token_id = 1;
   eos_token_id = {2};
 }
@@ -29,7 +30,6 @@ LlamaConfig LlamaConfig::from_pretrained(const std::string& folder) {
 
 void LlamaConfig::read_fields(ConfigReader& reader) {
   PretrainedConfig::read_fields(reader);
-  reader.read("vocab_size", vocab_size);
   reader.read("hidden_size", hidden_size);
   reader.read("intermediate_size", intermediate_size);
   reader.read("num_hidden_layers", num_hidden_layers);
@@ -37,7 +37,6 @@ void LlamaConfig::read_fields(ConfigReader& reader) {
   reader.read("num_key_value_heads", num_key_value_heads);
   reader.read_named<Activation>("hidden_act", hidden_act, activation_from_name);
   reader.read("max_position_embeddings", max_position_embeddings);
-  reader.read("initializer_range", initializer_range);
   reader.read("rms_norm_eps", rms_norm_eps);
   if (reader.has("pretraining_tp")) {
     reader.read("pretraining_tp", pretraining_tp);
@@ -55,7 +54,6 @@ void LlamaConfig::read_fields(ConfigReader& reader) {
 
 void LlamaConfig::write_fields(ConfigWriter& writer) const {
   PretrainedConfig::write_fields(writer);
-  writer.write("vocab_size", vocab_size);
   writer.write("hidden_size", hidden_size);
   writer.write("intermediate_size", intermediate_size);
   writer.write("num_hidden_layers", num_hidden_layers);
@@ -63,7 +61,6 @@ void LlamaConfig::write_fields(ConfigWriter& writer) const {
   writer.write("num_key_value_heads", kv_heads());
   writer.write("hidden_act", activation_name(hidden_act));
   writer.write("max_position_embeddings", max_position_embeddings);
-  writer.write("initializer_range", initializer_range);
   writer.write("rms_norm_eps", rms_norm_eps);
   writer.write("pretraining_tp", pretraining_tp);
   writer.write("attention_bias", attention_bias);
@@ -74,7 +71,6 @@ void LlamaConfig::write_fields(ConfigWriter& writer) const {
 }
 
 void LlamaConfig::validate() const {
-  check_size("vocab_size", vocab_size);
   check_size("hidden_size", hidden_size);
   check_size("intermediate_size", intermediate_size);
   check_size("num_hidden_layers", num_hidden_layers);
@@ -93,7 +89,6 @@ void LlamaConfig::validate() const {
                          {num_hidden_layers, hidden_size, intermediate_size},
                          {1, vocab_size, hidden_size}});
   TORCH_CHECK(std::isfinite(rms_norm_eps) && rms_norm_eps > 0, "rms_norm_eps must be above 0, got ", rms_norm_eps);
-  check_probability("initializer_range", initializer_range);
   check_probability("attention_dropout", attention_dropout);
   const auto tp_divides = [&](const char* field, int64_t size) {
     TORCH_CHECK(size % pretraining_tp == 0, "pretraining_tp must divide ", field, ", got ", pretraining_tp, " and ",

@@ -27,8 +27,8 @@ struct AttentionOptions {
 };
 
 struct AttentionResult {
-  at::Tensor output;   // [batch, heads, query, head_dim]
-  at::Tensor weights;  // [batch, heads, query, key]; undefined but in eager
+  at::Tensor output{};   // [batch, heads, query, head_dim]
+  at::Tensor weights{};  // [batch, heads, query, key]; undefined but in eager
 };
 
 /// A family's eager attention; arguments as in `attention`.
@@ -54,9 +54,9 @@ at::Tensor repeat_kv(const at::Tensor& tensor, int64_t repeats);
 
 /// Where the attended tokens of a padded batch are. Mirrors `_get_unpad_data`, transformers 4.37.2.
 struct UnpadData {
-  at::Tensor indices;      // int64 [tokens]: flat positions of the ones
-  at::Tensor cu_seqlens;   // int32 [batch + 1]: starts of the rows in the packed tokens
-  int64_t max_seqlen = 0;  // the longest row
+  at::Tensor indices{};     // int64 [tokens]: flat positions of the ones
+  at::Tensor cu_seqlens{};  // int32 [batch + 1]: starts of the rows in the packed tokens
+  int64_t max_seqlen = 0;   // the longest row
 };
 /// mask: [batch, seq], nonzero = attend.
 UnpadData get_unpad_data(const at::Tensor& mask);

@@ -26,6 +26,8 @@ std::string dtype_name(c10::ScalarType dtype);
 struct PretrainedConfig {
   virtual ~PretrainedConfig() = default;
 
+  int64_t vocab_size = 0;
+  double initializer_range = 0.02;  // standard deviation of fresh weights
   std::vector<std::string> architectures;
   std::optional<c10::ScalarType> dtype;  // of the stored weights; read as `dtype`, else `torch_dtype`
   bool tie_word_embeddings = false;
@@ -53,8 +55,6 @@ struct PretrainedConfig {
 
   // Sizes by one name for code that knows no family.
   virtual std::string model_type() const = 0;
-  virtual int64_t get_vocab_size() const = 0;
-  virtual void set_vocab_size(int64_t vocab_size) = 0;
   virtual int64_t get_hidden_size() const = 0;
   virtual int64_t get_num_hidden_layers() const = 0;
   virtual int64_t get_max_position_embeddings() const = 0;

@@ -10,9 +10,9 @@ namespace transformers {
 inline constexpr int64_t kIgnoreIndex = -100;
 
 struct CausalLMLossOptions {
-  at::Tensor labels;                         // int64 [batch, seq]; the token itself, shifted here
-  at::Tensor shift_labels;                   // instead of labels: already shifted
-  std::optional<double> num_items_in_batch;  // divides the sum; unset: the mean over counted labels
+  at::Tensor labels{};                         // int64 [batch, seq]; the token itself, shifted here
+  at::Tensor shift_labels{};                   // instead of labels: already shifted
+  std::optional<double> num_items_in_batch{};  // divides the sum; unset: the mean over counted labels
 };
 
 /// Next-token cross-entropy in fp32, []. logits: [batch, seq, vocab]. Mirrors `ForCausalLMLoss` (loss_utils.py,

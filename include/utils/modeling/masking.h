@@ -15,12 +15,12 @@ using MaskFunction =
 
 struct CausalMaskInputs {
   AttnImplementation implementation;       // resolved
-  at::Tensor inputs_embeds;                // [batch, seq, hidden]: gives sizes, dtype and device
-  at::Tensor attention_mask;               // the caller's: undefined, [batch, past + seq] or 4-D
-  at::Tensor position_ids;                 // the caller's; undefined when positions simply count on
+  at::Tensor inputs_embeds{};              // [batch, seq, hidden]: gives sizes, dtype and device
+  at::Tensor attention_mask{};             // the caller's: undefined, [batch, past + seq] or 4-D
+  at::Tensor position_ids{};               // the caller's; undefined when positions simply count on
   const Cache* past_key_values = nullptr;  // before this call's tokens are added
   bool is_causal = true;                   // false: every token sees every other
-  MaskFunction or_mask_function, and_mask_function;
+  MaskFunction or_mask_function{}, and_mask_function{};
 };
 
 /// The mask that `attention` takes; mirrors `create_causal_mask` (masking_utils.py, transformers 5.23.0).

@@ -12,59 +12,67 @@ namespace transformers {
 /// The arguments of HF's forward, by name. Undefined tensors and empty options stand for Python's None. Each family
 /// says which it takes and throws on the others.
 struct ModelInputs {
-  at::Tensor input_ids;       // int64 [batch, seq]; exactly one of this and inputs_embeds
-  at::Tensor attention_mask;  // [batch, past + seq], nonzero = attend; or 4-D, see create_causal_mask
-  at::Tensor position_ids;    // int64 [batch or 1, seq]; undefined: count on from the cache
-  at::Tensor token_type_ids;  // int64 [batch, seq]
-  at::Tensor inputs_embeds;   // [batch, seq, hidden]
-  at::Tensor head_mask;       // [heads] or [layers, heads]; 1 keeps a head
-  std::shared_ptr<Cache> past_key_values;
-  std::optional<bool> use_cache;  // unset: as the config says
+  at::Tensor input_ids{};       // int64 [batch, seq]; exactly one of this and inputs_embeds
+  at::Tensor attention_mask{};  // [batch, past + seq], nonzero = attend; or 4-D, see create_causal_mask
+  at::Tensor position_ids{};    // int64 [batch or 1, seq]; undefined: count on from the cache
+  at::Tensor token_type_ids{};  // int64 [batch, seq]
+  at::Tensor inputs_embeds{};   // [batch, seq, hidden]
+  at::Tensor head_mask{};       // [heads] or [layers, heads]; 1 keeps a head
+  std::shared_ptr<Cache> past_key_values{};
+  std::optional<bool> use_cache{};  // unset: as the config says
   bool output_attentions = false;
   bool output_hidden_states = false;
 };
 
+inline at::Tensor& hooked_tensor(ModelInputs& inputs) {
+  return inputs.input_ids.defined() ? inputs.input_ids : inputs.inputs_embeds;
+}
+
 /// What a decoder layer hands on.
 struct LayerOutput {
-  at::Tensor hidden_states;  // [batch, seq, hidden]
-  at::Tensor attentions;     // [batch, heads, seq, key]; eager only
+  at::Tensor hidden_states{};  // [batch, seq, hidden]
+  at::Tensor attentions{};     // [batch, heads, seq, key]; eager only
 };
 inline at::Tensor& hooked_tensor(LayerOutput& output) { return output.hidden_states; }
 
 // The outputs of HF's modeling_outputs.py. Tensors that were not asked for are undefined, lists empty, pointers null.
 
 struct BaseModelOutputWithPast {
-  at::Tensor last_hidden_state;  // [batch, seq, hidden]
-  std::shared_ptr<Cache> past_key_values;
+  at::Tensor last_hidden_state{};  // [batch, seq, hidden]
+  std::shared_ptr<Cache> past_key_values{};
   std::vector<at::Tensor>
-      hidden_states;                   // layers + 1 of [batch, seq, hidden]: each layer's input, then the normed output
-  std::vector<at::Tensor> attentions;  // one a layer, [batch, heads, seq, key]
+      hidden_states;  // layers + 1 of [batch, seq, hidden]: each layer's input, then the normed output
+  std::vector<at::Tensor> attentions{};  // one a layer, [batch, heads, seq, key]
 };
+
+inline at::Tensor& hooked_tensor(BaseModelOutputWithPast& output) { return output.last_hidden_state; }
 
 struct CausalLMOutputWithPast {
-  at::Tensor loss;    // fp32 []
-  at::Tensor logits;  // [batch, kept positions, vocab]
-  std::shared_ptr<Cache> past_key_values;
-  std::vector<at::Tensor> hidden_states, attentions;
+  at::Tensor loss{};    // fp32 []
+  at::Tensor logits{};  // [batch, kept positions, vocab]
+  std::shared_ptr<Cache> past_key_values{};
+  std::vector<at::Tensor> hidden_states{}, attentions{};
 };
 
+inline at::Tensor& hooked_tensor(CausalLMOutputWithPast& output) { return output.logits; }
+
 struct SequenceClassifierOutputWithPast {
-  at::Tensor loss;
-  at::Tensor logits;  // [batch, labels]
-  std::shared_ptr<Cache> past_key_values;
-  std::vector<at::Tensor> hidden_states, attentions;
+  at::Tensor loss{};
+  at::Tensor logits{};  // [batch, labels]
+  std::shared_ptr<Cache> past_key_values{};
+  std::vector<at::Tensor> hidden_states{}, attentions{};
 };
 
 struct QuestionAnsweringModelOutput {
-  at::Tensor loss;
-  at::Tensor start_logits, end_logits;  // [batch, seq]
-  std::vector<at::Tensor> hidden_states, attentions;
+  at::Tensor loss{};
+  at::Tensor start_logits{}, end_logits{};  // [batch, seq]
+  std::vector<at::Tensor> hidden_states{}, attentions{};
 };
 
 struct TokenClassifierOutput {
-  at::Tensor loss;
-  at::Tensor logits;  // [batch, seq, labels]
-  std::vector<at::Tensor> hidden_states, attentions;
+  at::Tensor loss{};
+  at::Tensor logits{};  // [batch, seq, labels]
+  std::vector<at::Tensor> hidden_states{}, attentions{};
 };
 
 /// The fields in HF's order with the empty ones left out, lists and caches flattened in place: what indexing HF's tuple

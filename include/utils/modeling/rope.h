@@ -59,7 +59,7 @@ InverseFrequencies compute_inverse_frequencies(const RopeParameters& parameters,
 
 /// What a forward computes once and every layer applies. cos, sin: [batch or 1, seq, rotated dims].
 struct RotaryEmbeddings {
-  at::Tensor cos, sin;
+  at::Tensor cos{}, sin{};
 };
 
 /// (x0, x1) halves → (−x1, x0): the pairing (i, i + d/2) of LLaMA.

@@ -35,6 +35,9 @@ class LinearImpl : public torch::nn::LinearImpl, public ForwardHooks {
   /// Replaces weight and bias, in shape too, as new leaf parameters; stale gradients go with the old ones.
   void set_parameters(torch::Tensor new_weight, torch::Tensor new_bias);
 
+  /// Makes `weight` the given tensor itself, as tied embeddings share one.
+  void tie_weight(const torch::Tensor& shared);
+
   /// Null is the plain product with `weight` and `bias`.
   void set_method(std::shared_ptr<const LinearMethod> method) { method_ = std::move(method); }
   const std::shared_ptr<const LinearMethod>& method() const { return method_; }

@@ -41,7 +41,8 @@ class Module : public torch::nn::Module, public ForwardHooks {
   std::vector<std::pair<std::string, torch::Tensor>> non_persistent_buffers_;
 };
 
-/// `torch::nn::ModuleHolder` whose call runs the module's forward hooks.
+/// `torch::nn::ModuleHolder` whose call runs the module's forward hooks. Outputs of which no overload of `hooked_tensor`
+/// knows the tensor are seen by no hook.
 template <typename Contained>
 class ModuleHolder : public torch::nn::ModuleHolder<Contained> {
  public:
@@ -56,7 +57,9 @@ class ModuleHolder : public torch::nn::ModuleHolder<Contained> {
     Input hooked_input = input;
     module.run_forward_pre_hooks(hooked_tensor(hooked_input));
     auto output = module.forward(hooked_input, std::forward<Rest>(rest)...);
-    module.run_forward_hooks(hooked_tensor(hooked_input), hooked_tensor(output));
+    if constexpr (requires { hooked_tensor(output); }) {
+      module.run_forward_hooks(hooked_tensor(hooked_input), hooked_tensor(output));
+    }
     return output;
   }
 };

@@ -1,5 +1,6 @@
 // Mirrors configuration_utils.py, transformers 5.23.0.
 #include <c10/util/Exception.h>
+#include <transformers/utils/io/save_transaction.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 
 #include <array>
@@ -170,13 +171,16 @@ double PretrainedConfig::classification_dropout() const {
 }
 
 void PretrainedConfig::validate() const {
+  check_size("vocab_size", vocab_size);
+  check_probability("initializer_range", initializer_range);
   check_probability("classifier_dropout", classification_dropout());
-  const auto vocab = get_vocab_size();
-  TORCH_CHECK(!pad_token_id || (*pad_token_id >= 0 && *pad_token_id < vocab), "pad_token_id must be in [0, ", vocab,
-              "), got ", pad_token_id.value_or(0));
+  TORCH_CHECK(!pad_token_id || (*pad_token_id >= 0 && *pad_token_id < vocab_size), "pad_token_id must be in [0, ",
+              vocab_size, "), got ", pad_token_id.value_or(0));
 }
 
 void PretrainedConfig::read_fields(ConfigReader& reader) {
+  reader.read("vocab_size", vocab_size);
+  reader.read("initializer_range", initializer_range);
   reader.read("architectures", architectures);
   read_dtype(reader, dtype);
   reader.read("tie_word_embeddings", tie_word_embeddings);
@@ -202,6 +206,8 @@ void PretrainedConfig::read_fields(ConfigReader& reader) {
 
 void PretrainedConfig::write_fields(ConfigWriter& writer) const {
   writer.write("model_type", model_type());
+  writer.write("vocab_size", vocab_size);
+  writer.write("initializer_range", initializer_range);
   writer.write("architectures", architectures);
   writer.write("transformers_version", kFormatVersion);
   if (dtype) {
@@ -259,6 +265,12 @@ void PretrainedConfig::read_json(std::string_view text, const std::string& sourc
 void PretrainedConfig::read_folder(const std::string& folder) {
   const auto path = config_path(folder);
   read_json(read_regular_file(path, JsonLimits{}.max_bytes + 1), path);
+}
+
+void PretrainedConfig::save_pretrained(const std::string& folder) const {
+  SaveTransaction save(folder);
+  save.write("config.json", to_json());
+  save.commit();
 }
 
 std::string config_path(const std::string& folder) { return (std::filesystem::path(folder) / "config.json").string(); }

@@ -39,6 +39,13 @@ void LinearImpl::set_parameters(torch::Tensor new_weight, torch::Tensor new_bias
   parameters_["bias"] = bias;
 }
 
+void LinearImpl::tie_weight(const torch::Tensor& shared) {
+  TORCH_CHECK(shared.sizes() == weight.sizes(), "Linear: the shared weight must have shape ", weight.sizes(), ", got ",
+              shared.sizes());
+  weight = shared;
+  parameters_["weight"] = weight;
+}
+
 torch::Tensor LinearImpl::forward(const torch::Tensor& input) const {
   return method_ ? method_->forward(*this, input) : at::linear(input, weight, bias);
 }

@@ -1,0 +1,157 @@
+#pragma once
+
+#include <torch/nn/modules/container/modulelist.h>
+#include <transformers/gptj/configuration_gptj.h>
+#include <transformers/utils/modeling/activations.h>
+#include <transformers/utils/modeling/attention.h>
+#include <transformers/utils/modeling/causal_lm.h>
+#include <transformers/utils/modeling/modeling_layers.h>
+#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/rope.h>
+#include <transformers/utils/nn/layer_norm.h>
+
+namespace transformers {
+
+// Mirrors models/gptj/modeling_gptj.py, transformers 5.23.0, class by class; `head_mask` is that of 4.37.2.
+
+namespace gptj {
+/// fp32 [num_pos, dim]: sines in the first half, cosines in the second.
+at::Tensor create_sinusoidal_positions(int64_t num_pos, int64_t dim);
+/// tensor: [batch, seq, heads, dim]; sin, cos: [batch or 1, seq, dim / 2], each value for two neighbours.
+at::Tensor apply_rotary_pos_emb(const at::Tensor& tensor, const at::Tensor& sin, const at::Tensor& cos);
+/// One row of factors per layer from [heads] or [layers, heads] (or [layers, batch, heads, query, key]): each
+/// [1, heads, 1, 1] in `dtype`. Mirrors `get_head_mask`, transformers 4.37.2.
+std::vector<at::Tensor> get_head_mask(const at::Tensor& head_mask, int64_t num_layers, int64_t num_heads,
+                                      c10::ScalarType dtype);
+}  // namespace gptj
+
+/// What the model computes once and hands to every block.
+struct GPTJLayerInputs {
+  AttnImplementation implementation = AttnImplementation::kSdpa;
+  at::Tensor attention_mask{};                     // as `attention` takes it
+  RotaryEmbeddings position_embeddings{};          // cos, sin: [batch or 1, seq, rotary_dim / 2] in the model's dtype
+  std::shared_ptr<Cache> past_key_values{};        // null: no cache
+  const RotaryEmbeddings* cache_rotary = nullptr;  // tables for a cache that moves keys
+  at::Tensor head_mask{};                          // [1, heads, 1, 1] for this layer; undefined: all heads
+};
+
+/// Attention whose first `rotary_dim` dimensions of each head are rotated in neighbouring pairs; scores in fp32.
+class GPTJAttentionImpl : public Module {
+ public:
+  GPTJAttentionImpl(const GPTJConfig& config, int64_t layer_idx);
+
+  /// hidden_states: [batch, seq, hidden]. Appends this call's keys and values to the cache when one is given.
+  LayerOutput forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs);
+
+  Linear k_proj{nullptr}, v_proj{nullptr}, q_proj{nullptr}, out_proj{nullptr};
+
+ private:
+  at::Tensor rotated(const at::Tensor& heads, const RotaryEmbeddings& position_embeddings) const;
+
+  int64_t layer_idx_, head_dim_, rotary_dim_;
+  double attn_pdrop_, resid_pdrop_;
+  bool is_causal_;
+};
+TRANSFORMERS_MODULE(GPTJAttention);
+
+/// fc_out(act(fc_in(x))).
+class GPTJMLPImpl : public Module {
+ public:
+  GPTJMLPImpl(int64_t intermediate_size, const GPTJConfig& config);
+  torch::Tensor forward(const torch::Tensor& hidden_states);
+
+  Linear fc_in{nullptr}, fc_out{nullptr};
+  ActivationFunction act{nullptr};
+
+ private:
+  double resid_pdrop_;
+};
+TRANSFORMERS_MODULE(GPTJMLP);
+
+/// One norm, then attention and MLP side by side.
+class GPTJBlockImpl : public Module {
+ public:
+  GPTJBlockImpl(const GPTJConfig& config, int64_t layer_idx);
+  LayerOutput forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs);
+
+  LayerNorm ln_1{nullptr};
+  GPTJAttention attn{nullptr};
+  GPTJMLP mlp{nullptr};
+};
+TRANSFORMERS_MODULE(GPTJBlock);
+
+class GPTJModelImpl : public BaseModel {
+ public:
+  using Config = GPTJConfig;
+  explicit GPTJModelImpl(const GPTJConfig& config);
+
+  /// Takes every field of ModelInputs. token_type_ids are embedded by `wte` and added. head_mask is kept to eager.
+  /// Positions from n_positions on throw. input_ids of higher rank are flattened to [rows, seq].
+  BaseModelOutputWithPast forward(const ModelInputs& inputs) override;
+
+  const GPTJConfig& config() const override { return config_; }
+  GPTJConfig& config() override { return config_; }
+  Embedding get_input_embeddings() override { return wte; }
+  void set_input_embeddings(Embedding embeddings) override;
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+
+  Embedding wte{nullptr};
+  torch::nn::ModuleList h{nullptr};
+  LayerNorm ln_f{nullptr};
+  torch::Tensor embed_positions;  // fp32 [n_positions, rotary_dim], the same for every layer
+
+ private:
+  at::Tensor embedded(const ModelInputs& inputs);
+  RotaryEmbeddings position_embeddings(const at::Tensor& position_ids, c10::ScalarType dtype) const;
+
+  GPTJConfig config_;
+};
+TRANSFORMERS_MODEL(GPTJModel);
+
+class GPTJForCausalLMImpl : public CausalLM {
+ public:
+  using Config = GPTJConfig;
+  explicit GPTJForCausalLMImpl(const GPTJConfig& config);
+
+  CausalLMOutputWithPast forward(const ModelInputs& inputs, const CausalLMOptions& options = {}) override;
+
+  const GPTJConfig& config() const override { return transformer->config(); }
+  GPTJConfig& config() override { return transformer->config(); }
+  PreTrainedModel& base_model() override { return *transformer; }
+  std::string base_model_prefix() const override { return "transformer"; }
+  Linear get_output_embeddings() override { return lm_head; }
+  void set_output_embeddings(Linear embeddings) override;
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+
+  GPTJModel transformer{nullptr};
+  Linear lm_head{nullptr};
+};
+TRANSFORMERS_MODEL(GPTJForCausalLM);
+
+class GPTJForSequenceClassificationImpl : public GenericForSequenceClassification {
+ public:
+  using Config = GPTJConfig;
+  explicit GPTJForSequenceClassificationImpl(const GPTJConfig& config);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+};
+TRANSFORMERS_MODEL(GPTJForSequenceClassification);
+
+/// HF sizes this head by `num_labels` and needs 2.
+class GPTJForQuestionAnsweringImpl : public GenericForQuestionAnswering {
+ public:
+  using Config = GPTJConfig;
+  explicit GPTJForQuestionAnsweringImpl(const GPTJConfig& config);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+};
+TRANSFORMERS_MODEL(GPTJForQuestionAnswering);
+
+/// HF has none for GPT-J; this is LLaMA's head on GPT-J.
+class GPTJForTokenClassificationImpl : public GenericForTokenClassification {
+ public:
+  using Config = GPTJConfig;
+  explicit GPTJForTokenClassificationImpl(const GPTJConfig& config);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+};
+TRANSFORMERS_MODEL(GPTJForTokenClassification);
+
+}  // namespace transformers

@@ -1,0 +1,179 @@
+#pragma once
+
+#include <torch/nn/modules/container/modulelist.h>
+#include <transformers/llama/configuration_llama.h>
+#include <transformers/utils/modeling/activations.h>
+#include <transformers/utils/modeling/attention.h>
+#include <transformers/utils/modeling/causal_lm.h>
+#include <transformers/utils/modeling/modeling_layers.h>
+#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/rope.h>
+
+namespace transformers {
+
+// Mirrors models/llama/modeling_llama.py, transformers 5.23.0, class by class; `pretraining_tp` is that of 4.37.2.
+
+namespace llama {
+/// query, key: [batch, heads, seq, head_dim]; cos, sin: [batch or 1, seq, head_dim].
+std::pair<at::Tensor, at::Tensor> apply_rotary_pos_emb(const at::Tensor& query, const at::Tensor& key,
+                                                       const RotaryEmbeddings& position_embeddings);
+/// Softmax of the scaled, masked scores in fp32; grouped keys and values are repeated.
+AttentionResult eager_attention_forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                        const at::Tensor& attention_mask, const AttentionOptions& options);
+}  // namespace llama
+
+/// x · rsqrt(mean x² + eps) in fp32, cast back, then times the weight. weight: [hidden].
+class LlamaRMSNormImpl : public Module {
+ public:
+  LlamaRMSNormImpl(int64_t hidden_size, double eps);
+  torch::Tensor forward(const torch::Tensor& hidden_states);
+
+  torch::Tensor weight;
+
+ private:
+  double variance_epsilon_;
+};
+TRANSFORMERS_MODULE(LlamaRMSNorm);
+
+/// Angles of the positions, computed once a forward and shared by all layers. The frequencies stay fp32 in every cast.
+class LlamaRotaryEmbeddingImpl : public Module {
+ public:
+  explicit LlamaRotaryEmbeddingImpl(const LlamaConfig& config);
+
+  /// x gives dtype and device; position_ids: int64 [batch or 1, seq]. Returns cos, sin: [batch or 1, seq, head_dim].
+  /// The dynamic and longrope types choose their frequencies by the largest position of the call.
+  RotaryEmbeddings forward(const torch::Tensor& x, const torch::Tensor& position_ids);
+
+  /// The same without a choice of frequencies.
+  RotaryEmbeddings at_positions(const torch::Tensor& x, const torch::Tensor& position_ids) const;
+
+  torch::Tensor inv_freq;  // fp32 [head_dim / 2]
+
+ private:
+  void update_frequencies(const torch::Tensor& position_ids);
+  void use(const InverseFrequencies& frequencies);
+
+  RopeParameters rope_parameters_;
+  RopeSizes sizes_;
+  double attention_scaling_ = 1;
+  int64_t longest_seen_;  // what a dynamic rope is stretched to
+};
+TRANSFORMERS_MODULE(LlamaRotaryEmbedding);
+
+/// down(act(gate(x)) · up(x)).
+class LlamaMLPImpl : public Module {
+ public:
+  explicit LlamaMLPImpl(const LlamaConfig& config);
+  torch::Tensor forward(const torch::Tensor& x);
+
+  Linear gate_proj{nullptr}, up_proj{nullptr}, down_proj{nullptr};
+  ActivationFunction act_fn{nullptr};
+};
+TRANSFORMERS_MODULE(LlamaMLP);
+
+/// What the model computes once and hands to every layer.
+struct LlamaLayerInputs {
+  AttnImplementation implementation = AttnImplementation::kSdpa;
+  at::Tensor attention_mask{};                     // as `attention` takes it
+  RotaryEmbeddings position_embeddings{};          // cos, sin: [batch or 1, seq, head_dim]
+  std::shared_ptr<Cache> past_key_values{};        // null: no cache
+  const RotaryEmbeddings* cache_rotary = nullptr;  // tables for a cache that moves keys
+};
+
+/// Grouped-query attention with rotary positions.
+class LlamaAttentionImpl : public Module {
+ public:
+  LlamaAttentionImpl(const LlamaConfig& config, int64_t layer_idx);
+
+  /// hidden_states: [batch, seq, hidden]. Appends this call's keys and values to the cache when one is given.
+  LayerOutput forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs);
+
+  Linear q_proj{nullptr}, k_proj{nullptr}, v_proj{nullptr}, o_proj{nullptr};
+
+ private:
+  int64_t layer_idx_, head_dim_;
+  double attention_dropout_;
+  bool is_causal_;
+};
+TRANSFORMERS_MODULE(LlamaAttention);
+
+class LlamaDecoderLayerImpl : public Module {
+ public:
+  LlamaDecoderLayerImpl(const LlamaConfig& config, int64_t layer_idx);
+  LayerOutput forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs);
+
+  LlamaAttention self_attn{nullptr};
+  LlamaMLP mlp{nullptr};
+  LlamaRMSNorm input_layernorm{nullptr}, post_attention_layernorm{nullptr};
+};
+TRANSFORMERS_MODULE(LlamaDecoderLayer);
+
+class LlamaModelImpl : public BaseModel {
+ public:
+  using Config = LlamaConfig;
+  explicit LlamaModelImpl(const LlamaConfig& config);
+
+  /// Takes every field of ModelInputs but token_type_ids and head_mask.
+  BaseModelOutputWithPast forward(const ModelInputs& inputs) override;
+
+  const LlamaConfig& config() const override { return config_; }
+  LlamaConfig& config() override { return config_; }
+  Embedding get_input_embeddings() override { return embed_tokens; }
+  void set_input_embeddings(Embedding embeddings) override;
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+
+  Embedding embed_tokens{nullptr};
+  torch::nn::ModuleList layers{nullptr};
+  LlamaRMSNorm norm{nullptr};
+  LlamaRotaryEmbedding rotary_emb{nullptr};
+
+ private:
+  LlamaConfig config_;
+};
+TRANSFORMERS_MODEL(LlamaModel);
+
+class LlamaForCausalLMImpl : public CausalLM {
+ public:
+  using Config = LlamaConfig;
+  explicit LlamaForCausalLMImpl(const LlamaConfig& config);
+
+  CausalLMOutputWithPast forward(const ModelInputs& inputs, const CausalLMOptions& options = {}) override;
+
+  const LlamaConfig& config() const override { return model->config(); }
+  LlamaConfig& config() override { return model->config(); }
+  PreTrainedModel& base_model() override { return *model; }
+  std::string base_model_prefix() const override { return "model"; }
+  Linear get_output_embeddings() override { return lm_head; }
+  void set_output_embeddings(Linear embeddings) override;
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+
+  LlamaModel model{nullptr};
+  Linear lm_head{nullptr};
+};
+TRANSFORMERS_MODEL(LlamaForCausalLM);
+
+class LlamaForSequenceClassificationImpl : public GenericForSequenceClassification {
+ public:
+  using Config = LlamaConfig;
+  explicit LlamaForSequenceClassificationImpl(const LlamaConfig& config);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+};
+TRANSFORMERS_MODEL(LlamaForSequenceClassification);
+
+class LlamaForQuestionAnsweringImpl : public GenericForQuestionAnswering {
+ public:
+  using Config = LlamaConfig;
+  explicit LlamaForQuestionAnsweringImpl(const LlamaConfig& config);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+};
+TRANSFORMERS_MODEL(LlamaForQuestionAnswering);
+
+class LlamaForTokenClassificationImpl : public GenericForTokenClassification {
+ public:
+  using Config = LlamaConfig;
+  explicit LlamaForTokenClassificationImpl(const LlamaConfig& config);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+};
+TRANSFORMERS_MODEL(LlamaForTokenClassification);
+
+}  // namespace transformers

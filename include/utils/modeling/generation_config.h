@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace transformers {
+
+struct PretrainedConfig;
+
+/// How long beam search goes on once it has enough finished texts.
+enum class EarlyStopping { kNo, kYes, kNever };
+
+/// Mirrors HF's `GenerationConfig` (generation/configuration_utils.py, transformers 5.23.0); field names are the keys
+/// of generation_config.json. A model carries one, a call may bring another. Unset fields take HF's defaults, given in
+/// the comments; what is said in a call comes before what the model's config says.
+struct GenerationConfig {
+  // Length, in tokens
+  std::optional<int64_t> max_length{};      // prompt included; used when max_new_tokens is unset
+  std::optional<int64_t> max_new_tokens{};  // 20 when neither is set
+  std::optional<int64_t> min_length{};      // 0; prompt included
+  std::optional<int64_t> min_new_tokens{};  // unset
+  std::optional<double> max_time{};         // seconds
+  std::vector<std::string> stop_strings{};
+  // Strategy
+  std::optional<bool> do_sample{};                    // false
+  std::optional<int64_t> num_beams{};                 // 1
+  std::optional<EarlyStopping> early_stopping{};      // no
+  std::optional<double> length_penalty{};             // 1.0
+  std::optional<int64_t> num_return_sequences{};      // 1
+  std::optional<bool> use_cache{};                    // true
+  std::optional<std::string> cache_implementation{};  // "dynamic"; "static"
+  // Scores; processed in HF's order
+  std::optional<double> temperature{};  // 1.0
+  std::optional<int64_t> top_k{};       // 50; 0: off
+  std::optional<double> top_p{};        // 1.0
+  std::optional<double> min_p{};
+  std::optional<double> top_h{};
+  std::optional<double> typical_p{};              // 1.0
+  std::optional<double> epsilon_cutoff{};         // 0.0
+  std::optional<double> eta_cutoff{};             // 0.0
+  std::optional<double> repetition_penalty{};     // 1.0
+  std::optional<int64_t> no_repeat_ngram_size{};  // 0: off
+  std::vector<std::vector<int64_t>> bad_words_ids{};
+  std::vector<std::pair<std::vector<int64_t>, double>> sequence_bias{};
+  std::optional<bool> renormalize_logits{};  // false
+  std::optional<int64_t> forced_bos_token_id{};
+  std::vector<int64_t> forced_eos_token_id{};
+  std::optional<bool> remove_invalid_values{};                                   // false
+  std::optional<std::pair<int64_t, double>> exponential_decay_length_penalty{};  // start, factor
+  std::vector<int64_t> suppress_tokens{}, begin_suppress_tokens{};
+  // Output
+  std::optional<bool> output_scores{};  // false
+  std::optional<bool> output_logits{};  // false
+  // Special tokens
+  std::optional<int64_t> pad_token_id{};
+  std::optional<int64_t> bos_token_id{};
+  std::vector<int64_t> eos_token_id{};
+
+  /// Keys that nobody here knows, as JSON text; written back on save.
+  std::map<std::string, std::string> unknown_keys{};
+
+  /// Throws, naming field, rule and value.
+  void validate() const;
+  /// This config with every field that is unset here taken from `defaults`.
+  GenerationConfig with_defaults(const GenerationConfig& defaults) const;
+
+  static GenerationConfig from_json(std::string_view text, const std::string& source = "GenerationConfig");
+  /// `folder`/generation_config.json, else what `folder`/config.json says.
+  static GenerationConfig from_pretrained(const std::string& folder);
+  /// What a model's config says about generation: its special tokens.
+  static GenerationConfig from_model_config(const PretrainedConfig& config);
+  std::string to_json() const;
+  /// Writes `folder`/generation_config.json, atomically.
+  void save_pretrained(const std::string& folder) const;
+};
+
+}  // namespace transformers

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/modeling/modeling_outputs.h>
+
+#include <memory>
+
+namespace transformers {
+
+/// Throws on what no model takes: both or neither of input_ids and inputs_embeds, wrong ranks and dtypes, ids outside
+/// the vocabulary (looked at on the CPU only: elsewhere it would stall the device).
+void check_model_inputs(const ModelInputs& inputs, const PretrainedConfig& config);
+
+/// What a base model settles before its first layer.
+struct ForwardPlan {
+  AttnImplementation implementation;       // resolved
+  std::shared_ptr<Cache> past_key_values;  // null: none in, none out
+  at::Tensor position_ids;                 // int64 [batch or 1, seq]
+  at::Tensor attention_mask;               // as `attention` takes it
+  bool output_attentions, output_hidden_states;
+};
+
+/// Cache, positions and mask of a call, as HF's models prepare them. `weights_wanted`: the call needs attention weights
+/// inside, for which only eager will do.
+ForwardPlan plan_forward(const ModelInputs& inputs, const at::Tensor& inputs_embeds, const PretrainedConfig& config,
+                         bool weights_wanted = false);
+
+}  // namespace transformers

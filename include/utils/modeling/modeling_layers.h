@@ -1,0 +1,72 @@
+#pragma once
+
+#include <transformers/utils/modeling/modeling_utils.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace transformers {
+
+// The heads that HF shares between families: modeling_layers.py, transformers 5.23.0. A family derives from each and
+// passes its base model with the name that is registered under.
+
+/// Base of the three: owns the base model and shares its config.
+class ModelWithHead : public PreTrainedModel {
+ public:
+  const PretrainedConfig& config() const override { return base_->config(); }
+  PretrainedConfig& config() override { return base_->config(); }
+  PreTrainedModel& base_model() override { return *base_; }
+  std::string base_model_prefix() const override { return prefix_; }
+
+ protected:
+  using MakeBase = std::function<std::shared_ptr<BaseModel>()>;
+
+  explicit ModelWithHead(std::string prefix) : prefix_(std::move(prefix)) {}
+  void register_base(std::shared_ptr<BaseModel> base) { base_ = register_module(prefix_, std::move(base)); }
+
+  std::shared_ptr<BaseModel> base_;
+
+ private:
+  std::string prefix_;
+};
+
+/// A label per text, read off its last token that is no padding.
+class GenericForSequenceClassification : public ModelWithHead {
+ public:
+  /// labels: [batch], or [batch, labels]; floating for regression and multi-label. Which loss: config().problem_type,
+  /// which the first call with labels sets where it was unset. Throws for several rows without a pad_token_id.
+  SequenceClassifierOutputWithPast forward(const ModelInputs& inputs, const at::Tensor& labels = {});
+
+  Linear score{nullptr};
+
+ protected:
+  GenericForSequenceClassification(const MakeBase& make_base, std::string prefix);
+};
+
+/// Where an answer starts and ends in the text.
+class GenericForQuestionAnswering : public ModelWithHead {
+ public:
+  /// start_positions, end_positions: int64 [batch]; a loss needs both. Positions beyond the text are ignored.
+  QuestionAnsweringModelOutput forward(const ModelInputs& inputs, const at::Tensor& start_positions = {},
+                                       const at::Tensor& end_positions = {});
+
+  Linear qa_outputs{nullptr};
+
+ protected:
+  GenericForQuestionAnswering(const MakeBase& make_base, std::string prefix);
+};
+
+/// A label per token.
+class GenericForTokenClassification : public ModelWithHead {
+ public:
+  /// labels: int64 [batch, seq], −100 is ignored.
+  TokenClassifierOutput forward(const ModelInputs& inputs, const at::Tensor& labels = {});
+
+  Linear score{nullptr};
+
+ protected:
+  GenericForTokenClassification(const MakeBase& make_base, std::string prefix);
+};
+
+}  // namespace transformers

@@ -1,0 +1,176 @@
+#pragma once
+
+#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/modeling/generation_config.h>
+#include <transformers/utils/modeling/modeling_outputs.h>
+#include <transformers/utils/nn/construction.h>
+#include <transformers/utils/nn/embedding.h>
+#include <transformers/utils/nn/linear.h>
+#include <transformers/utils/nn/module.h>
+#include <transformers/utils/nn/state_dict.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace transformers {
+
+class Checkpoint;
+
+/// What loading a folder met, by the model's own names.
+struct LoadReport : IncompatibleKeys {
+  std::vector<std::string> ignored;      // legacy buffers in the file that a model computes itself
+  std::vector<std::string> initialized;  // were not in the file and got fresh values
+};
+
+struct LoadOptions {
+  /// Unset: the dtype config.json states, else that of the weights. The same dtype as stored costs no copy.
+  std::optional<c10::ScalarType> dtype{};
+  c10::Device device = c10::kCPU;
+  AttnImplementation attn_implementation = AttnImplementation::kAuto;
+  /// Give fresh values to tensors of another shape instead of throwing.
+  bool ignore_mismatched_sizes = false;
+  /// model.<variant>.safetensors and so on.
+  std::string variant{};
+  /// Filled when given.
+  LoadReport* report = nullptr;
+};
+
+struct SaveOptions {
+  /// Bytes a weights file may hold; a tensor beyond it gets a file of its own. 5 GB as HF writes it.
+  int64_t max_shard_size = 5'000'000'000;
+};
+
+struct ResizeOptions {
+  std::optional<int64_t> pad_to_multiple_of{};
+  /// New rows around the mean of the old ones, with their covariance times 1e-9; false: as fresh weights.
+  bool mean_resizing = true;
+};
+
+/// Base of all models. Mirrors HF's `PreTrainedModel` (modeling_utils.py, transformers 5.23.0).
+class PreTrainedModel : public Module {
+ public:
+  virtual const PretrainedConfig& config() const = 0;
+  virtual PretrainedConfig& config() = 0;
+  /// The model without heads inside this one, itself when it has none.
+  virtual PreTrainedModel& base_model() = 0;
+  /// Under what name it is registered; empty for a base model.
+  virtual std::string base_model_prefix() const = 0;
+
+  virtual Embedding get_input_embeddings() { return base_model().get_input_embeddings(); }
+  virtual void set_input_embeddings(Embedding embeddings) { base_model().set_input_embeddings(std::move(embeddings)); }
+  /// The layer from hidden states to the vocabulary; empty for models without one.
+  virtual Linear get_output_embeddings() { return nullptr; }
+  virtual void set_output_embeddings(Linear embeddings);
+  /// Makes input and output embeddings one tensor where the config says so.
+  void tie_weights();
+  /// New number of tokens in embeddings, head (weight and bias) and config; nullopt changes nothing. Returns the
+  /// embeddings.
+  Embedding resize_token_embeddings(std::optional<int64_t> new_num_tokens, const ResizeOptions& options = {});
+
+  /// Fresh values for every parameter, as HF draws them: N(0, initializer_range) for matrices, 1 for norms, 0 for
+  /// biases.
+  void init_weights();
+
+  /// Tied tensors count once.
+  int64_t num_parameters(bool only_trainable = false, bool exclude_embeddings = false) const;
+  /// Bytes of parameters and, when asked for, buffers.
+  int64_t get_memory_footprint(bool with_buffers = true) const;
+  c10::ScalarType dtype() const;
+  c10::Device device() const;
+
+  /// "auto", "eager", "sdpa", "flash" on a live model.
+  void set_attn_implementation(AttnImplementation implementation) { config().attn_implementation = implementation; }
+
+  /// Writes config.json, the weights as safetensors (ties once, sharded where large) and, for generative models,
+  /// generation_config.json; all or nothing. Python's `from_pretrained` loads the folder. Creates the folder itself,
+  /// not its parents.
+  void save_pretrained(const std::string& folder, const SaveOptions& options = {});
+
+  /// The name HF has in `architectures`, e.g. LlamaForCausalLM.
+  std::string architecture() const;
+
+ protected:
+  /// Runs a constructor's registrations without an initialisation pass a layer, then initialises (unless the
+  /// construction options say not to) and ties.
+  template <typename Registrations>
+  void build(const Registrations& registrations) {
+    {
+      auto quiet = construction_options();
+      quiet.initialize = false;
+      const ConstructionGuard guard(quiet);
+      registrations();
+    }
+    post_init();
+  }
+
+  /// generation_config.json's text; empty for models that do not generate.
+  virtual std::string generation_config_json() const { return {}; }
+  virtual void read_generation_config(const std::string&) {}
+
+ private:
+  friend LoadReport load_weights(PreTrainedModel&, const Checkpoint&, const std::string&, const LoadOptions&);
+  void post_init();
+};
+
+/// A folder's weights, every file opened and checked; throws when they cannot be a model of that many layers.
+std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& folder, const PretrainedConfig& config,
+                                                  const LoadOptions& options);
+/// Fills a model that was built on the meta device. Without a cast, parameters are the file's own pages. Leaves it in
+/// eval mode. Throws, naming everything that is missing or mis-shaped, when the base model cannot be filled.
+LoadReport load_weights(PreTrainedModel& model, const Checkpoint& checkpoint, const std::string& folder,
+                        const LoadOptions& options);
+
+/// `Model` is a holder such as LlamaForCausalLM.
+template <typename Model>
+Model load_pretrained(const std::string& folder, const LoadOptions& options) {
+  auto config = Model::Impl::Config::from_pretrained(folder);
+  config.attn_implementation = options.attn_implementation;
+  const auto checkpoint = open_checkpoint(folder, config, options);
+  Model model = nullptr;
+  {
+    const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
+    model = Model(config);
+  }
+  auto report = load_weights(*model, *checkpoint, folder, options);
+  if (options.report != nullptr) {
+    *options.report = std::move(report);
+  }
+  return model;
+}
+
+/// A copy with its own memory; what `clone()` of a model does.
+template <typename Impl>
+std::shared_ptr<torch::nn::Module> clone_model(const Impl& model, const std::optional<torch::Device>& device) {
+  std::shared_ptr<Impl> copy;
+  {
+    const ConstructionGuard guard(
+        {.dtype = model.dtype(), .device = device.value_or(model.device()), .initialize = false});
+    copy = std::make_shared<Impl>(static_cast<const typename Impl::Config&>(model.config()));
+  }
+  load_state_dict(*copy, state_dict(model));
+  copy->train(model.is_training());
+  return copy;
+}
+
+/// A model without a head: GPTJModel, LlamaModel.
+class BaseModel : public PreTrainedModel {
+ public:
+  virtual BaseModelOutputWithPast forward(const ModelInputs& inputs) = 0;
+  PreTrainedModel& base_model() override { return *this; }
+  std::string base_model_prefix() const override { return {}; }
+};
+
+}  // namespace transformers
+
+/// Defines the holder of a model class: TRANSFORMERS_MODULE and the static from_pretrained(folder, options).
+#define TRANSFORMERS_MODEL(Name)                                                                              \
+  class Name : public ::transformers::ModuleHolder<Name##Impl> {                                              \
+   public:                                                                                                    \
+    using ::transformers::ModuleHolder<Name##Impl>::ModuleHolder;                                             \
+    using Impl = Name##Impl;                                                                                  \
+    static Name from_pretrained(const std::string& folder, const ::transformers::LoadOptions& options = {}) { \
+      return ::transformers::load_pretrained<Name>(folder, options);                                          \
+    }                                                                                                         \
+  }

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <transformers/utils/nn/linear.h>
+
+namespace transformers {
+
+/// The product in `slices` parts of the output features, put side by side: `pretraining_tp` of LLaMA in
+/// transformers 4.x.
+class RowSlices : public LinearMethod {
+ public:
+  explicit RowSlices(int64_t slices) : slices_(slices) {}
+  torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const override;
+
+ private:
+  int64_t slices_;
+};
+
+/// The product in `slices` parts of the input features, added up; the bias is added once (4.x drops it).
+class ColumnSlices : public LinearMethod {
+ public:
+  explicit ColumnSlices(int64_t slices) : slices_(slices) {}
+  torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const override;
+
+ private:
+  int64_t slices_;
+};
+
+}  // namespace transformers

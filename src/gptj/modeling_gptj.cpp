@@ -1,0 +1,245 @@
+// Mirrors models/gptj/modeling_gptj.py, transformers 5.23.0; `head_mask` is that of 4.37.2.
+#include <ATen/ATen.h>
+#include <transformers/gptj/modeling_gptj.h>
+#include <transformers/utils/modeling/model_forward.h>
+
+#include <cmath>
+
+namespace transformers {
+
+namespace gptj {
+
+at::Tensor create_sinusoidal_positions(int64_t num_pos, int64_t dim) {
+  const auto inv_freq = 1.0 / at::pow(10000, at::arange(0, dim, 2, at::kLong) / dim);
+  const auto angles = at::arange(num_pos, at::kLong).to(at::kFloat).unsqueeze(1) * inv_freq;
+  return at::cat({at::sin(angles), at::cos(angles)}, 1);
+}
+
+at::Tensor apply_rotary_pos_emb(const at::Tensor& tensor, const at::Tensor& sin, const at::Tensor& cos) {
+  const auto for_pairs = [](const at::Tensor& table) { return table.unsqueeze(2).repeat_interleave(2, 3); };
+  return tensor * for_pairs(cos) + rotate_every_two(tensor) * for_pairs(sin);
+}
+
+std::vector<at::Tensor> get_head_mask(const at::Tensor& head_mask, int64_t num_layers, int64_t num_heads,
+                                      c10::ScalarType dtype) {
+  auto mask = head_mask;
+  if (mask.dim() == 1) {
+    mask = mask.view({1, 1, -1, 1, 1}).expand({num_layers, -1, -1, -1, -1});
+  } else if (mask.dim() == 2) {
+    mask = mask.unsqueeze(1).unsqueeze(-1).unsqueeze(-1);
+  }
+  TORCH_CHECK(mask.dim() == 5 && mask.size(0) == num_layers && mask.size(2) == num_heads, "head_mask must be [",
+              num_heads, "] or [", num_layers, ", ", num_heads, "], got ", head_mask.sizes());
+  return mask.to(dtype).unbind(0);
+}
+
+namespace {
+
+/// HF's `_attn`: q and k in fp32, so that half precision does not overflow in the scores.
+EagerAttention eager_attention(const at::Tensor& head_mask, int64_t head_dim) {
+  return [head_mask, head_dim](const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                               const at::Tensor& attention_mask, const AttentionOptions& options) -> AttentionResult {
+    auto weights = at::matmul(query.to(at::kFloat), key.to(at::kFloat).transpose(-1, -2));
+    weights = weights / std::sqrt(static_cast<double>(head_dim));
+    if (attention_mask.defined()) {
+      weights = weights + attention_mask;
+    }
+    weights = at::softmax(weights, -1).to(value.scalar_type());
+    weights = at::dropout(weights, options.dropout, /*train=*/options.dropout > 0);
+    if (head_mask.defined()) {
+      weights = weights * head_mask;
+    }
+    return {at::matmul(weights, value), weights};
+  };
+}
+
+}  // namespace
+
+}  // namespace gptj
+
+GPTJAttentionImpl::GPTJAttentionImpl(const GPTJConfig& config, int64_t layer_idx)
+    : layer_idx_(layer_idx),
+      head_dim_(config.head_size()),
+      rotary_dim_(config.rotary_dim),
+      attn_pdrop_(config.attn_pdrop),
+      resid_pdrop_(config.resid_pdrop),
+      is_causal_(config.is_causal) {
+  const auto projection = [&](const char* name) {
+    return register_module(name, Linear(config.n_embd, config.n_embd, /*bias=*/false));
+  };
+  k_proj = projection("k_proj");
+  v_proj = projection("v_proj");
+  q_proj = projection("q_proj");
+  out_proj = projection("out_proj");
+}
+
+at::Tensor GPTJAttentionImpl::rotated(const at::Tensor& heads, const RotaryEmbeddings& position_embeddings) const {
+  const auto rotate = [&](const at::Tensor& part) {
+    return gptj::apply_rotary_pos_emb(part, position_embeddings.sin, position_embeddings.cos);
+  };
+  if (rotary_dim_ == head_dim_) {
+    return rotate(heads);
+  }
+  return at::cat({rotate(heads.narrow(-1, 0, rotary_dim_)), heads.narrow(-1, rotary_dim_, head_dim_ - rotary_dim_)},
+                 -1);
+}
+
+LayerOutput GPTJAttentionImpl::forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs) {
+  // Rotation works on [batch, seq, heads, head_dim], attention on [batch, heads, seq, head_dim].
+  const auto by_position = [&](Linear& projection) { return projection(hidden_states).unflatten(-1, {-1, head_dim_}); };
+  const auto query = rotated(by_position(q_proj), inputs.position_embeddings).transpose(1, 2);
+  auto key = rotated(by_position(k_proj), inputs.position_embeddings).transpose(1, 2);
+  auto value = by_position(v_proj).transpose(1, 2);
+  if (inputs.past_key_values) {
+    std::tie(key, value) = inputs.past_key_values->update(key, value, layer_idx_, inputs.cache_rotary);
+  }
+
+  const auto [context, weights] = attention(inputs.implementation, gptj::eager_attention(inputs.head_mask, head_dim_),
+                                            query, key, value, inputs.attention_mask,
+                                            {.scaling = 1.0 / std::sqrt(static_cast<double>(head_dim_)),
+                                             .dropout = is_training() ? attn_pdrop_ : 0.0,
+                                             .is_causal = is_causal_});
+  return {at::dropout(out_proj(merge_heads(context)), resid_pdrop_, is_training()), weights};
+}
+
+GPTJMLPImpl::GPTJMLPImpl(int64_t intermediate_size, const GPTJConfig& config) : resid_pdrop_(config.resid_pdrop) {
+  fc_in = register_module("fc_in", Linear(config.n_embd, intermediate_size));
+  fc_out = register_module("fc_out", Linear(intermediate_size, config.n_embd));
+  act = register_module("act", ActivationFunction(config.activation_function));
+}
+
+torch::Tensor GPTJMLPImpl::forward(const torch::Tensor& hidden_states) {
+  return at::dropout(fc_out(act(fc_in(hidden_states))), resid_pdrop_, is_training());
+}
+
+GPTJBlockImpl::GPTJBlockImpl(const GPTJConfig& config, int64_t layer_idx) {
+  ln_1 = register_module("ln_1", LayerNorm(config.n_embd, config.layer_norm_epsilon));
+  attn = register_module("attn", GPTJAttention(config, layer_idx));
+  mlp = register_module("mlp", GPTJMLP(config.inner_size(), config));
+}
+
+LayerOutput GPTJBlockImpl::forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs) {
+  const auto normed = ln_1(hidden_states);
+  const auto [attn_output, attentions] = attn(normed, inputs);
+  return {attn_output + mlp(normed) + hidden_states, attentions};  // in HF's order of addition
+}
+
+GPTJModelImpl::GPTJModelImpl(const GPTJConfig& config) : config_(config) {
+  config_.validate();
+  build([&] {
+    wte = register_module("wte", Embedding(config.vocab_size, config.n_embd));
+    h = register_module("h", torch::nn::ModuleList());
+    for (int64_t i = 0; i < config.n_layer; ++i) {
+      h->push_back(GPTJBlock(config, i));
+    }
+    ln_f = register_module("ln_f", LayerNorm(config.n_embd, config.layer_norm_epsilon));
+    embed_positions = register_non_persistent_buffer(
+        "embed_positions", gptj::create_sinusoidal_positions(config.n_positions, config.rotary_dim));
+  });
+}
+
+at::Tensor GPTJModelImpl::embedded(const ModelInputs& inputs) {
+  auto embeds = inputs.inputs_embeds.defined() ? inputs.inputs_embeds : wte(inputs.input_ids);
+  if (inputs.token_type_ids.defined()) {
+    TORCH_CHECK(inputs.token_type_ids.sizes() == embeds.sizes().slice(0, 2), "token_type_ids must have shape ",
+                embeds.sizes().slice(0, 2), ", got ", inputs.token_type_ids.sizes());
+    embeds = embeds + wte(inputs.token_type_ids);
+  }
+  return at::dropout(embeds, config_.embd_pdrop, is_training());
+}
+
+RotaryEmbeddings GPTJModelImpl::position_embeddings(const at::Tensor& position_ids, c10::ScalarType dtype) const {
+  if (position_ids.is_cpu()) {
+    const auto [low, high] = at::aminmax(position_ids);
+    TORCH_CHECK(low.item<int64_t>() >= 0 && high.item<int64_t>() < config_.n_positions, "position_ids must be in [0, ",
+                config_.n_positions, ") (n_positions), got values from ", low.item<int64_t>(), " to ",
+                high.item<int64_t>());
+  }
+  const auto table = embed_positions.to(position_ids.device());
+  const auto sincos =
+      table.index_select(0, position_ids.flatten()).to(dtype).unflatten(0, position_ids.sizes()).chunk(2, -1);
+  return {.cos = sincos[1], .sin = sincos[0]};
+}
+
+BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
+  auto inputs = given;
+  if (inputs.input_ids.defined() && inputs.input_ids.dim() > 2) {
+    inputs.input_ids = inputs.input_ids.flatten(0, -2);
+  }
+  if (inputs.token_type_ids.defined() && inputs.token_type_ids.dim() > 2) {
+    inputs.token_type_ids = inputs.token_type_ids.flatten(0, -2);
+  }
+  check_model_inputs(inputs, config_);
+  auto hidden_states = embedded(inputs);
+  const auto plan = plan_forward(inputs, hidden_states, config_, /*weights_wanted=*/inputs.head_mask.defined());
+
+  GPTJLayerInputs layer_inputs{
+      .implementation = plan.implementation,
+      .attention_mask = plan.attention_mask,
+      .position_embeddings = position_embeddings(plan.position_ids, hidden_states.scalar_type()),
+      .past_key_values = plan.past_key_values};
+  TORCH_CHECK(!plan.past_key_values || plan.past_key_values->rotary_positions() == 0,
+              "GPT-J rotates neighbouring pairs; a cache that moves keys cannot hold them");
+  const auto head_masks = inputs.head_mask.defined()
+                              ? gptj::get_head_mask(inputs.head_mask, config_.n_layer, config_.n_head, dtype())
+                              : std::vector<at::Tensor>();
+
+  BaseModelOutputWithPast outputs;
+  outputs.past_key_values = plan.past_key_values;
+  for (size_t i = 0; i < h->size(); ++i) {
+    if (plan.output_hidden_states) {
+      outputs.hidden_states.push_back(hidden_states);
+    }
+    layer_inputs.head_mask = head_masks.empty() ? at::Tensor() : head_masks[i];
+    GPTJBlock block(h->ptr<GPTJBlockImpl>(i));
+    auto [block_states, attentions] = block(hidden_states, layer_inputs);
+    hidden_states = std::move(block_states);
+    if (plan.output_attentions) {
+      outputs.attentions.push_back(std::move(attentions));
+    }
+  }
+  outputs.last_hidden_state = ln_f(hidden_states);
+  if (plan.output_hidden_states) {
+    outputs.hidden_states.push_back(outputs.last_hidden_state);
+  }
+  return outputs;
+}
+
+void GPTJModelImpl::set_input_embeddings(Embedding embeddings) { wte = replace_module("wte", std::move(embeddings)); }
+
+GPTJForCausalLMImpl::GPTJForCausalLMImpl(const GPTJConfig& config) {
+  build([&] {
+    transformer = register_module("transformer", GPTJModel(config));
+    lm_head = register_module("lm_head", Linear(config.n_embd, config.vocab_size));
+  });
+  generation_config = GenerationConfig::from_model_config(config);
+}
+
+CausalLMOutputWithPast GPTJForCausalLMImpl::forward(const ModelInputs& inputs, const CausalLMOptions& options) {
+  return causal_lm_output(transformer(inputs), lm_head, options);
+}
+
+void GPTJForCausalLMImpl::set_output_embeddings(Linear embeddings) {
+  lm_head = replace_module("lm_head", std::move(embeddings));
+}
+
+GPTJForSequenceClassificationImpl::GPTJForSequenceClassificationImpl(const GPTJConfig& config)
+    : GenericForSequenceClassification([&] { return GPTJModel(config).ptr(); }, "transformer") {}
+
+GPTJForQuestionAnsweringImpl::GPTJForQuestionAnsweringImpl(const GPTJConfig& config)
+    : GenericForQuestionAnswering([&] { return GPTJModel(config).ptr(); }, "transformer") {
+  TORCH_CHECK(config.num_labels() == 2, "GPT-J question answering needs num_labels 2, got ", config.num_labels());
+}
+
+GPTJForTokenClassificationImpl::GPTJForTokenClassificationImpl(const GPTJConfig& config)
+    : GenericForTokenClassification([&] { return GPTJModel(config).ptr(); }, "transformer") {}
+
+using Clone = std::shared_ptr<torch::nn::Module>;
+using CloneDevice = std::optional<torch::Device>;
+Clone GPTJModelImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+Clone GPTJForCausalLMImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+Clone GPTJForSequenceClassificationImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+Clone GPTJForQuestionAnsweringImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+Clone GPTJForTokenClassificationImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+
+}  // namespace transformers

@@ -1,0 +1,260 @@
+// Mirrors models/llama/modeling_llama.py, transformers 5.23.0; `pretraining_tp` is that of 4.37.2.
+#include <ATen/ATen.h>
+#include <transformers/llama/modeling_llama.h>
+#include <transformers/utils/modeling/model_forward.h>
+#include <transformers/utils/nn/linear_slices.h>
+
+#include <cmath>
+#include <limits>
+
+namespace transformers {
+
+namespace llama {
+
+std::pair<at::Tensor, at::Tensor> apply_rotary_pos_emb(const at::Tensor& query, const at::Tensor& key,
+                                                       const RotaryEmbeddings& position_embeddings) {
+  const auto cos = position_embeddings.cos.unsqueeze(1);  // [batch or 1, 1, seq, head_dim]
+  const auto sin = position_embeddings.sin.unsqueeze(1);
+  return {query * cos + rotate_half(query) * sin, key * cos + rotate_half(key) * sin};
+}
+
+AttentionResult eager_attention_forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                                        const at::Tensor& attention_mask, const AttentionOptions& options) {
+  const auto groups = query.size(1) / key.size(1);
+  const auto key_states = repeat_kv(key, groups);
+  const auto value_states = repeat_kv(value, groups);
+  auto weights = at::matmul(query, key_states.transpose(2, 3)) * options.scaling;
+  if (attention_mask.defined()) {
+    weights = weights + attention_mask;
+  }
+  if (weights.scalar_type() == at::kHalf) {
+    // Scores below the smallest half would make a row of −inf, and its softmax NaN.
+    weights = weights.clamp_min(static_cast<double>(std::numeric_limits<at::Half>::lowest()));
+  }
+  weights = at::softmax(weights, -1, at::kFloat).to(query.scalar_type());
+  weights = at::dropout(weights, options.dropout, /*train=*/options.dropout > 0);
+  return {at::matmul(weights, value_states), weights};
+}
+
+}  // namespace llama
+
+LlamaRMSNormImpl::LlamaRMSNormImpl(int64_t hidden_size, double eps) : variance_epsilon_(eps) {
+  const auto& construction = construction_options();
+  const auto options = at::TensorOptions().dtype(construction.dtype).device(construction.device);
+  weight = register_parameter(
+      "weight", construction.initialize ? at::ones({hidden_size}, options) : at::empty({hidden_size}, options));
+}
+
+torch::Tensor LlamaRMSNormImpl::forward(const torch::Tensor& hidden_states) {
+  // Without a weight the fused kernel rounds where HF rounds, before the weight.
+  return weight * at::rms_norm(hidden_states, {hidden_states.size(-1)}, {}, variance_epsilon_);
+}
+
+LlamaRotaryEmbeddingImpl::LlamaRotaryEmbeddingImpl(const LlamaConfig& config)
+    : rope_parameters_(config.rope_parameters),
+      sizes_{config.head_size(), config.max_position_embeddings},
+      longest_seen_(config.max_position_embeddings) {
+  const auto frequencies = compute_inverse_frequencies(rope_parameters_, sizes_);
+  attention_scaling_ = frequencies.attention_factor;
+  inv_freq = register_non_persistent_buffer("inv_freq", frequencies.inv_freq);
+}
+
+void LlamaRotaryEmbeddingImpl::use(const InverseFrequencies& frequencies) {
+  inv_freq.set_data(frequencies.inv_freq.to(inv_freq.device()));
+  attention_scaling_ = frequencies.attention_factor;
+}
+
+void LlamaRotaryEmbeddingImpl::update_frequencies(const torch::Tensor& position_ids) {
+  const bool is_dynamic = rope_parameters_.rope_type == RopeType::kDynamic;
+  if (!is_dynamic && rope_parameters_.rope_type != RopeType::kLongrope) {
+    return;
+  }
+  const auto seq_len = position_ids.max().item<int64_t>() + 1;
+  if (!is_dynamic) {
+    use(compute_inverse_frequencies(rope_parameters_, sizes_, seq_len));
+    return;
+  }
+  const auto original = sizes_.max_position_embeddings;
+  if (seq_len > longest_seen_) {
+    use(compute_inverse_frequencies(rope_parameters_, sizes_, seq_len));
+    longest_seen_ = seq_len;
+  } else if (seq_len < original && longest_seen_ > original) {
+    use(compute_inverse_frequencies(rope_parameters_, sizes_));
+    longest_seen_ = original;
+  }
+}
+
+RotaryEmbeddings LlamaRotaryEmbeddingImpl::forward(const torch::Tensor& x, const torch::Tensor& position_ids) {
+  update_frequencies(position_ids);
+  return at_positions(x, position_ids);
+}
+
+RotaryEmbeddings LlamaRotaryEmbeddingImpl::at_positions(const torch::Tensor& x,
+                                                        const torch::Tensor& position_ids) const {
+  const at::NoGradGuard no_grad;
+  const auto freqs = position_ids.unsqueeze(-1).to(at::kFloat) * inv_freq.to(x.device());  // [batch, seq, head_dim / 2]
+  const auto emb = at::cat({freqs, freqs}, -1);
+  return {(emb.cos() * attention_scaling_).to(x.scalar_type()), (emb.sin() * attention_scaling_).to(x.scalar_type())};
+}
+
+LlamaMLPImpl::LlamaMLPImpl(const LlamaConfig& config) {
+  const auto hidden = config.hidden_size, intermediate = config.intermediate_size;
+  gate_proj = register_module("gate_proj", Linear(hidden, intermediate, config.mlp_bias));
+  up_proj = register_module("up_proj", Linear(hidden, intermediate, config.mlp_bias));
+  down_proj = register_module("down_proj", Linear(intermediate, hidden, config.mlp_bias));
+  act_fn = register_module("act_fn", ActivationFunction(config.hidden_act));
+  if (config.pretraining_tp > 1) {
+    gate_proj->set_method(std::make_shared<RowSlices>(config.pretraining_tp));
+    up_proj->set_method(std::make_shared<RowSlices>(config.pretraining_tp));
+    down_proj->set_method(std::make_shared<ColumnSlices>(config.pretraining_tp));
+  }
+}
+
+torch::Tensor LlamaMLPImpl::forward(const torch::Tensor& x) { return down_proj(act_fn(gate_proj(x)) * up_proj(x)); }
+
+LlamaAttentionImpl::LlamaAttentionImpl(const LlamaConfig& config, int64_t layer_idx)
+    : layer_idx_(layer_idx),
+      head_dim_(config.head_size()),
+      attention_dropout_(config.attention_dropout),
+      is_causal_(config.is_causal) {
+  const auto query_size = config.num_attention_heads * head_dim_;
+  const auto key_value_size = config.kv_heads() * head_dim_;
+  q_proj = register_module("q_proj", Linear(config.hidden_size, query_size, config.attention_bias));
+  k_proj = register_module("k_proj", Linear(config.hidden_size, key_value_size, config.attention_bias));
+  v_proj = register_module("v_proj", Linear(config.hidden_size, key_value_size, config.attention_bias));
+  o_proj = register_module("o_proj", Linear(query_size, config.hidden_size, config.attention_bias));
+  if (config.pretraining_tp > 1) {
+    for (auto* projection : {&q_proj, &k_proj, &v_proj}) {
+      (*projection)->set_method(std::make_shared<RowSlices>(config.pretraining_tp));
+    }
+    o_proj->set_method(std::make_shared<ColumnSlices>(config.pretraining_tp));
+  }
+}
+
+LayerOutput LlamaAttentionImpl::forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs) {
+  auto query = split_heads(q_proj(hidden_states), head_dim_);  // [batch, heads, seq, head_dim]
+  auto key = split_heads(k_proj(hidden_states), head_dim_);    // [batch, kv_heads, seq, head_dim]
+  auto value = split_heads(v_proj(hidden_states), head_dim_);
+
+  std::tie(query, key) = llama::apply_rotary_pos_emb(query, key, inputs.position_embeddings);
+  // Keys are cached after rotation, so a later step never rotates them twice.
+  if (inputs.past_key_values) {
+    std::tie(key, value) = inputs.past_key_values->update(key, value, layer_idx_, inputs.cache_rotary);
+  }
+
+  const auto [context, weights] =
+      attention(inputs.implementation, llama::eager_attention_forward, query, key, value, inputs.attention_mask,
+                {.scaling = std::pow(static_cast<double>(head_dim_), -0.5),
+                 .dropout = is_training() ? attention_dropout_ : 0.0,
+                 .is_causal = is_causal_});
+  return {o_proj(merge_heads(context)), weights};
+}
+
+LlamaDecoderLayerImpl::LlamaDecoderLayerImpl(const LlamaConfig& config, int64_t layer_idx) {
+  self_attn = register_module("self_attn", LlamaAttention(config, layer_idx));
+  mlp = register_module("mlp", LlamaMLP(config));
+  input_layernorm = register_module("input_layernorm", LlamaRMSNorm(config.hidden_size, config.rms_norm_eps));
+  post_attention_layernorm =
+      register_module("post_attention_layernorm", LlamaRMSNorm(config.hidden_size, config.rms_norm_eps));
+}
+
+LayerOutput LlamaDecoderLayerImpl::forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs) {
+  const auto [attn_output, attentions] = self_attn(input_layernorm(hidden_states), inputs);
+  const auto residual = hidden_states + attn_output;
+  return {residual + mlp(post_attention_layernorm(residual)), attentions};
+}
+
+LlamaModelImpl::LlamaModelImpl(const LlamaConfig& config) : config_(config) {
+  config_.validate();
+  build([&] {
+    embed_tokens =
+        register_module("embed_tokens", Embedding(config.vocab_size, config.hidden_size, config.pad_token_id));
+    layers = register_module("layers", torch::nn::ModuleList());
+    for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
+      layers->push_back(LlamaDecoderLayer(config, i));
+    }
+    norm = register_module("norm", LlamaRMSNorm(config.hidden_size, config.rms_norm_eps));
+    rotary_emb = register_module("rotary_emb", LlamaRotaryEmbedding(config));
+  });
+}
+
+BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& inputs) {
+  check_model_inputs(inputs, config_);
+  TORCH_CHECK(!inputs.token_type_ids.defined(), "LLaMA takes no token_type_ids");
+  TORCH_CHECK(!inputs.head_mask.defined(), "LLaMA takes no head_mask");
+  auto hidden_states = inputs.inputs_embeds.defined() ? inputs.inputs_embeds : embed_tokens(inputs.input_ids);
+  const auto plan = plan_forward(inputs, hidden_states, config_);
+
+  LlamaLayerInputs layer_inputs{.implementation = plan.implementation,
+                                .attention_mask = plan.attention_mask,
+                                .position_embeddings = rotary_emb(hidden_states, plan.position_ids),
+                                .past_key_values = plan.past_key_values};
+  RotaryEmbeddings cache_rotary;
+  if (const auto positions = plan.past_key_values ? plan.past_key_values->rotary_positions() : 0; positions > 0) {
+    const auto ids = at::arange(positions, plan.position_ids.options()).unsqueeze(0);
+    const auto table = rotary_emb->at_positions(hidden_states, ids);
+    cache_rotary = {table.cos.squeeze(0), table.sin.squeeze(0)};
+    layer_inputs.cache_rotary = &cache_rotary;
+  }
+
+  BaseModelOutputWithPast outputs;
+  outputs.past_key_values = plan.past_key_values;
+  for (size_t i = 0; i < layers->size(); ++i) {
+    if (plan.output_hidden_states) {
+      outputs.hidden_states.push_back(hidden_states);
+    }
+    LlamaDecoderLayer layer(layers->ptr<LlamaDecoderLayerImpl>(i));
+    auto [layer_states, attentions] = layer(hidden_states, layer_inputs);
+    hidden_states = std::move(layer_states);
+    if (plan.output_attentions) {
+      outputs.attentions.push_back(std::move(attentions));
+    }
+  }
+  outputs.last_hidden_state = norm(hidden_states);
+  if (plan.output_hidden_states) {
+    outputs.hidden_states.push_back(outputs.last_hidden_state);
+  }
+  return outputs;
+}
+
+void LlamaModelImpl::set_input_embeddings(Embedding embeddings) {
+  embed_tokens = replace_module("embed_tokens", std::move(embeddings));
+}
+
+LlamaForCausalLMImpl::LlamaForCausalLMImpl(const LlamaConfig& config) {
+  build([&] {
+    model = register_module("model", LlamaModel(config));
+    lm_head = register_module("lm_head", Linear(config.hidden_size, config.vocab_size, /*bias=*/false));
+    if (config.pretraining_tp > 1) {
+      lm_head->set_method(std::make_shared<RowSlices>(config.pretraining_tp));
+    }
+  });
+  generation_config = GenerationConfig::from_model_config(config);
+}
+
+CausalLMOutputWithPast LlamaForCausalLMImpl::forward(const ModelInputs& inputs, const CausalLMOptions& options) {
+  return causal_lm_output(model(inputs), lm_head, options);
+}
+
+void LlamaForCausalLMImpl::set_output_embeddings(Linear embeddings) {
+  lm_head = replace_module("lm_head", std::move(embeddings));
+}
+
+LlamaForSequenceClassificationImpl::LlamaForSequenceClassificationImpl(const LlamaConfig& config)
+    : GenericForSequenceClassification([&] { return LlamaModel(config).ptr(); }, "model") {}
+
+LlamaForQuestionAnsweringImpl::LlamaForQuestionAnsweringImpl(const LlamaConfig& config)
+    : GenericForQuestionAnswering([&] { return LlamaModel(config).ptr(); }, "transformer") {}
+
+LlamaForTokenClassificationImpl::LlamaForTokenClassificationImpl(const LlamaConfig& config)
+    : GenericForTokenClassification([&] { return LlamaModel(config).ptr(); }, "model") {}
+
+using Clone = std::shared_ptr<torch::nn::Module>;
+using CloneDevice = std::optional<torch::Device>;
+Clone LlamaModelImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+Clone LlamaForCausalLMImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+Clone LlamaForSequenceClassificationImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+Clone LlamaForQuestionAnsweringImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+Clone LlamaForTokenClassificationImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+
+}  // namespace transformers

@@ -1,0 +1,231 @@
+// Mirrors the loading rules of modeling_utils.py, transformers 5.23.0. Deviation: a missing weight of the base model is
+// an error where HF initialises it with a warning.
+#include <ATen/ATen.h>
+#include <transformers/utils/io/checkpoint.h>
+#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/nn/device.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <unordered_set>
+
+#include "utils/modeling/init_parameter.h"
+
+namespace transformers {
+namespace {
+
+// Buffers that old checkpoints carry and a model computes itself.
+constexpr std::array<std::string_view, 5> kLegacyBuffers{".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq",
+                                                         "embed_positions", "position_ids"};
+constexpr std::array<std::string_view, 2> kBasePrefixes{"model.", "transformer."};
+
+bool is_legacy_buffer(const std::string& name) {
+  return std::any_of(kLegacyBuffers.begin(), kLegacyBuffers.end(),
+                     [&](std::string_view suffix) { return name.ends_with(suffix); });
+}
+
+/// A model's tensors by name, ties under each of their names, and where they live.
+struct Slot {
+  torch::nn::Module* module;
+  std::string parameter;  // name within the module
+  at::Tensor tensor;
+};
+using Slots = std::map<std::string, Slot>;
+
+Slots slots_of(PreTrainedModel& model) {
+  Slots slots;
+  for (const auto& part : model.named_modules("", /*include_self=*/true)) {
+    const std::string prefix = part.key().empty() ? "" : part.key() + ".";
+    const auto add = [&](const auto& entries) {
+      for (const auto& entry : entries) {
+        slots[prefix + entry.key()] = {part.value().get(), entry.key(), entry.value()};
+      }
+    };
+    add(part.value()->named_parameters(/*recurse=*/false));
+    add(part.value()->named_buffers(/*recurse=*/false));
+  }
+  return slots;
+}
+
+/// The model's name for a tensor of the file: as it is, or with the base model's prefix added, taken off or exchanged.
+std::string own_name(const std::string& name, const Slots& slots, const std::string& prefix) {
+  std::string bare = name;
+  for (const auto known : kBasePrefixes) {
+    if (name.starts_with(known)) {
+      bare = name.substr(known.size());
+      break;
+    }
+  }
+  const auto prefixed = prefix.empty() ? bare : prefix + "." + bare;
+  for (const auto& candidate : {name, prefixed}) {
+    if (slots.contains(candidate)) {
+      return candidate;
+    }
+  }
+  return name;
+}
+
+struct Plan {
+  std::map<std::string, std::string> file_names;  // by the model's name
+  LoadReport report;
+};
+
+Plan match(const Checkpoint& checkpoint, const Slots& slots, const std::string& prefix) {
+  Plan plan;
+  std::unordered_set<const void*> found;
+  for (const auto& tensor : checkpoint.tensors()) {
+    const auto name = own_name(tensor.name, slots, prefix);
+    const auto slot = slots.find(name);
+    if (slot == slots.end()) {
+      (is_legacy_buffer(name) ? plan.report.ignored : plan.report.unexpected).push_back(tensor.name);
+      continue;
+    }
+    found.insert(slot->second.tensor.unsafeGetTensorImpl());
+    if (slot->second.tensor.sizes() != tensor.shape) {
+      plan.report.mismatched.push_back({name, tensor.shape, slot->second.tensor.sizes().vec()});
+    } else {
+      plan.file_names[name] = tensor.name;
+    }
+  }
+  for (const auto& name : checkpoint.unlisted()) {
+    plan.report.unexpected.push_back(name);
+  }
+  for (const auto& [name, slot] : slots) {
+    if (!found.contains(slot.tensor.unsafeGetTensorImpl())) {
+      plan.report.missing.push_back(name);
+    }
+  }
+  return plan;
+}
+
+void check(const Plan& plan, const PreTrainedModel& model, const std::string& folder, const LoadOptions& options) {
+  IncompatibleKeys fatal;
+  const auto prefix = model.base_model_prefix();
+  for (const auto& name : plan.report.missing) {
+    if (prefix.empty() || name.starts_with(prefix + ".")) {
+      fatal.missing.push_back(name);
+    }
+  }
+  if (!options.ignore_mismatched_sizes) {
+    fatal.mismatched = plan.report.mismatched;
+  }
+  if (!fatal.empty()) {
+    fatal.unexpected = plan.report.unexpected;
+  }
+  TORCH_CHECK(fatal.empty(), folder, ": the weights do not fit ", model.architecture(), "; ", fatal.to_string());
+}
+
+c10::ScalarType target_dtype(const PreTrainedModel& model, const Checkpoint& checkpoint, const LoadOptions& options) {
+  if (options.dtype || model.config().dtype) {
+    return options.dtype ? *options.dtype : *model.config().dtype;
+  }
+  for (const auto& tensor : checkpoint.tensors()) {
+    if (c10::isFloatingType(tensor.dtype)) {
+      return tensor.dtype;
+    }
+  }
+  return c10::kFloat;
+}
+
+/// One tensor in the wanted dtype and place; its pages of the file are given back when a copy was made.
+at::Tensor read(const Checkpoint& checkpoint, const std::string& name, c10::ScalarType dtype, c10::Device device) {
+  const auto stored = checkpoint.tensor(name);
+  const auto wanted = stored.to(device, stored.is_floating_point() ? dtype : stored.scalar_type());
+  if (!wanted.is_same(stored)) {
+    checkpoint.drop_pages(name);
+  }
+  return wanted;
+}
+
+/// Tied names share one slot: the file may hold either. When it holds both and they differ, they are two tensors after
+/// all.
+void untie_if_different(PreTrainedModel& model, const Checkpoint& checkpoint, const Plan& plan, Slots& slots) {
+  auto output = model.get_output_embeddings();
+  if (!output || !output->weight.is_same(model.get_input_embeddings()->weight)) {
+    return;
+  }
+  std::vector<std::string> names;
+  for (const auto& [name, file_name] : plan.file_names) {
+    if (slots.at(name).tensor.is_same(output->weight)) {
+      names.push_back(file_name);
+    }
+  }
+  if (names.size() < 2 || checkpoint.tensor(names[0]).equal(checkpoint.tensor(names[1]))) {
+    return;
+  }
+  TORCH_WARN("the config ties ", names[0], " and ", names[1],
+             " but the file holds different values; they are not tied");
+  output->tie_weight(at::empty_like(output->weight).requires_grad_());
+  slots = slots_of(model);
+}
+
+/// Gives memory and fresh values to what the file did not fill.
+void initialize(PreTrainedModel& model, Slots& slots, const std::map<std::string, std::string>& filled,
+                c10::ScalarType dtype, c10::Device device, LoadReport& report) {
+  std::unordered_set<const void*> done;
+  for (const auto& [name, file_name] : filled) {
+    done.insert(slots.at(name).tensor.unsafeGetTensorImpl());
+  }
+  for (auto& [name, slot] : slots) {
+    if (!done.insert(slot.tensor.unsafeGetTensorImpl()).second) {
+      continue;
+    }
+    assign_tensor(slot.tensor, at::empty(slot.tensor.sizes(), at::TensorOptions().dtype(dtype).device(device)));
+    init_parameter(*slot.module, slot.parameter, slot.tensor, model.config().initializer_range);
+    report.initialized.push_back(name);
+  }
+}
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string text;
+  for (const auto& name : names) {
+    text += (text.empty() ? "" : ", ") + name;
+  }
+  return text;
+}
+
+void warn(const LoadReport& report, const std::string& folder) {
+  if (!report.unexpected.empty()) {
+    TORCH_WARN(folder, ": weights that the model does not use: ", listed(report.unexpected));
+  }
+  if (!report.initialized.empty()) {
+    TORCH_WARN(folder, ": weights that were not there and have fresh values: ", listed(report.initialized));
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& folder, const PretrainedConfig& config,
+                                                  const LoadOptions& options) {
+  require_device(options.device);
+  auto checkpoint = std::make_shared<const Checkpoint>(folder, options.variant);
+  const auto tensors = static_cast<int64_t>(checkpoint->tensors().size());
+  TORCH_CHECK(config.get_num_hidden_layers() <= tensors, config_path(folder), ": ", config.get_num_hidden_layers(),
+              " layers cannot be filled from ", tensors, " tensors");
+  return checkpoint;
+}
+
+LoadReport load_weights(PreTrainedModel& model, const Checkpoint& checkpoint, const std::string& folder,
+                        const LoadOptions& options) {
+  const at::NoGradGuard no_grad;
+  auto slots = slots_of(model);
+  auto plan = match(checkpoint, slots, model.base_model_prefix());
+  check(plan, model, folder, options);
+  untie_if_different(model, checkpoint, plan, slots);
+  const auto dtype = target_dtype(model, checkpoint, options);
+  for (const auto& [name, file_name] : plan.file_names) {
+    assign_tensor(slots.at(name).tensor, read(checkpoint, file_name, dtype, options.device));
+  }
+  initialize(model, slots, plan.file_names, dtype, options.device, plan.report);
+  if (options.device != c10::kCPU) {
+    model.to(options.device);
+  }
+  model.config().dtype = dtype;
+  model.read_generation_config(folder);
+  model.eval();
+  warn(plan.report, folder);
+  return plan.report;
+}
+
+}  // namespace transformers

@@ -1,0 +1,137 @@
+// Mirrors modeling_utils.py, transformers 5.23.0.
+#include <ATen/ATen.h>
+#include <torch/nn/modules/embedding.h>
+#include <transformers/utils/io/checkpoint.h>
+#include <transformers/utils/io/save_transaction.h>
+#include <transformers/utils/modeling/activations.h>
+#include <transformers/utils/modeling/modeling_utils.h>
+
+#include <unordered_set>
+
+#include "utils/modeling/init_parameter.h"
+
+namespace transformers {
+namespace {
+
+/// HF tells norms by their class name too.
+bool is_norm(const torch::nn::Module& module) { return module.name().find("Norm") != std::string::npos; }
+
+}  // namespace
+
+void init_parameter(torch::nn::Module& module, const std::string& name, at::Tensor tensor, double initializer_range) {
+  const at::NoGradGuard no_grad;
+  if (auto* activation = module.as<ActivationFunctionImpl>()) {
+    activation->reset_parameters();
+  } else if (is_norm(module)) {
+    tensor.fill_(name == "weight" ? 1.0 : 0.0);
+  } else if (name == "bias") {
+    tensor.zero_();
+  } else {
+    tensor.normal_(0.0, initializer_range);
+  }
+  if (auto* embedding = module.as<torch::nn::EmbeddingImpl>();
+      embedding != nullptr && embedding->options.padding_idx()) {
+    tensor[*embedding->options.padding_idx()].zero_();
+  }
+}
+
+void PreTrainedModel::init_weights() {
+  for (const auto& module : modules()) {
+    for (const auto& parameter : module->named_parameters(/*recurse=*/false)) {
+      init_parameter(*module, parameter.key(), parameter.value(), config().initializer_range);
+    }
+  }
+}
+
+void PreTrainedModel::post_init() {
+  const auto& construction = construction_options();
+  if (construction.initialize && construction.device != c10::kMeta) {
+    init_weights();
+  }
+  tie_weights();
+}
+
+void PreTrainedModel::set_output_embeddings(Linear) { TORCH_CHECK(false, architecture(), " has no output embeddings"); }
+
+void PreTrainedModel::tie_weights() {
+  auto output = get_output_embeddings();
+  if (config().tie_word_embeddings && output) {
+    output->tie_weight(get_input_embeddings()->weight);
+  }
+}
+
+std::string PreTrainedModel::architecture() const {
+  // "transformers::LlamaForCausalLMImpl"
+  const auto& name = this->name();
+  const auto begin = name.rfind(':') == std::string::npos ? 0 : name.rfind(':') + 1;
+  const auto end = name.ends_with("Impl") ? name.size() - 4 : name.size();
+  return name.substr(begin, end - begin);
+}
+
+int64_t PreTrainedModel::num_parameters(bool only_trainable, bool exclude_embeddings) const {
+  std::unordered_set<const void*> seen;
+  if (exclude_embeddings) {
+    for (const auto& module : modules()) {
+      if (const auto* embedding = module->as<torch::nn::EmbeddingImpl>()) {
+        seen.insert(embedding->weight.unsafeGetTensorImpl());
+      }
+    }
+  }
+  int64_t count = 0;
+  for (const auto& parameter : parameters()) {
+    if (seen.insert(parameter.unsafeGetTensorImpl()).second && (!only_trainable || parameter.requires_grad())) {
+      count += parameter.numel();
+    }
+  }
+  return count;
+}
+
+int64_t PreTrainedModel::get_memory_footprint(bool with_buffers) const {
+  std::unordered_set<const void*> seen;
+  int64_t bytes = 0;
+  const auto add = [&](const at::Tensor& tensor) {
+    bytes += seen.insert(tensor.unsafeGetTensorImpl()).second ? static_cast<int64_t>(tensor.nbytes()) : 0;
+  };
+  for (const auto& parameter : parameters()) {
+    add(parameter);
+  }
+  for (const auto& module : with_buffers ? modules() : std::vector<std::shared_ptr<torch::nn::Module>>{}) {
+    for (const auto& buffer : module->buffers(/*recurse=*/false)) {
+      add(buffer);
+    }
+    if (const auto* own = module->as<Module>()) {
+      for (const auto& [name, buffer] : own->non_persistent_buffers()) {
+        add(buffer);
+      }
+    }
+  }
+  return bytes;
+}
+
+c10::ScalarType PreTrainedModel::dtype() const {
+  for (const auto& parameter : parameters()) {
+    if (parameter.is_floating_point()) {
+      return parameter.scalar_type();
+    }
+  }
+  return construction_options().dtype;
+}
+
+c10::Device PreTrainedModel::device() const {
+  const auto all = parameters();
+  return all.empty() ? construction_options().device : all.front().device();
+}
+
+void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptions& options) {
+  config().architectures = {architecture()};
+  config().dtype = dtype();
+  SaveTransaction save(folder);
+  add_checkpoint(save, state_dict(*this), {.max_shard_size = options.max_shard_size});
+  if (const auto text = generation_config_json(); !text.empty()) {
+    save.write("generation_config.json", text);
+  }
+  save.write("config.json", config().to_json());
+  save.commit();
+}
+
+}  // namespace transformers
