@@ -20,7 +20,7 @@ import torch
 import transformers
 
 ROOT = Path(__file__).resolve().parent.parent
-SUBJECTS = {"llama": "models", "gptj": "models"}  # module in scripts/goldens: folder in tests/golden
+SUBJECTS = {"llama": "models", "gptj": "models", "functions": "functions", "generation": "generation"}  # module in scripts/goldens: folder in tests/golden
 
 
 def write(subject: str, golden: Path) -> None:

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Setup with the Python oracles, build, all tests. Prints the seconds of both and ends with ctest's summary.
+# Setup with the Python oracles, build, all tests. Prints the build's seconds and ends with ctest's summary, which holds the tests'.
+#
+#   scripts/test.sh [ctest options]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,8 +15,4 @@ cmake --preset dev
 cmake --build --preset dev
 echo "build: $((SECONDS - start)) s"
 
-start=$SECONDS
-status=0
-ctest --preset dev -j "$(nproc)" "$@" || status=$?
-echo "tests: $((SECONDS - start)) s"
-exit $status
+exec ctest --preset dev -j "$(nproc)" "$@"
