@@ -6,5 +6,6 @@
 
 int main() {
   transformers::Linear linear(3, 2);
-  std::cout << "libtransformers " << TRANSFORMERS_VERSION << ": " << linear->forward(torch::ones({1, 3})).sizes() << '\n';
+  std::cout << "libtransformers " << TRANSFORMERS_VERSION << ": " << linear->forward(torch::ones({1, 3})).sizes()
+            << '\n';
 }
