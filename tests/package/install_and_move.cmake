@@ -1,0 +1,18 @@
+# Installs BUILD to FIRST, moves it to SECOND, and looks for paths of the SOURCE or BUILD folder in the package's text files.
+file(REMOVE_RECURSE "${FIRST}" "${SECOND}")
+execute_process(COMMAND "${CMAKE_COMMAND}" --install "${BUILD}" --prefix "${FIRST}" OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+file(RENAME "${FIRST}" "${SECOND}")
+
+file(GLOB_RECURSE files "${SECOND}/*.cmake" "${SECOND}/*.h")
+if(NOT files)
+  message(FATAL_ERROR "the installation holds no CMake files and no headers")
+endif()
+foreach(file IN LISTS files)
+  file(READ "${file}" text)
+  foreach(path "${SOURCE}" "${BUILD}" "${FIRST}")
+    string(FIND "${text}" "${path}" position)
+    if(NOT position EQUAL -1)
+      message(FATAL_ERROR "${file} holds the path ${path}")
+    endif()
+  endforeach()
+endforeach()
