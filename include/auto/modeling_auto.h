@@ -1,0 +1,50 @@
+#pragma once
+
+#include <transformers/utils/modeling/causal_lm.h>
+#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/modeling/modeling_layers.h>
+#include <transformers/utils/modeling/modeling_utils.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace transformers {
+
+// HF's auto classes: the family is chosen by `model_type` in config.json. An unknown one, or one that contradicts
+// `architectures`, throws. `from_config` builds with fresh weights.
+
+struct AutoConfig {
+  static std::unique_ptr<PretrainedConfig> from_pretrained(const std::string& folder);
+  static std::unique_ptr<PretrainedConfig> from_json(std::string_view text, const std::string& source = "AutoConfig");
+};
+
+struct AutoModel {
+  static std::shared_ptr<BaseModel> from_pretrained(const std::string& folder, const LoadOptions& options = {});
+  static std::shared_ptr<BaseModel> from_config(const PretrainedConfig& config);
+};
+
+struct AutoModelForCausalLM {
+  static std::shared_ptr<CausalLM> from_pretrained(const std::string& folder, const LoadOptions& options = {});
+  static std::shared_ptr<CausalLM> from_config(const PretrainedConfig& config);
+};
+
+struct AutoModelForSequenceClassification {
+  static std::shared_ptr<GenericForSequenceClassification> from_pretrained(const std::string& folder,
+                                                                           const LoadOptions& options = {});
+  static std::shared_ptr<GenericForSequenceClassification> from_config(const PretrainedConfig& config);
+};
+
+struct AutoModelForQuestionAnswering {
+  static std::shared_ptr<GenericForQuestionAnswering> from_pretrained(const std::string& folder,
+                                                                      const LoadOptions& options = {});
+  static std::shared_ptr<GenericForQuestionAnswering> from_config(const PretrainedConfig& config);
+};
+
+struct AutoModelForTokenClassification {
+  static std::shared_ptr<GenericForTokenClassification> from_pretrained(const std::string& folder,
+                                                                        const LoadOptions& options = {});
+  static std::shared_ptr<GenericForTokenClassification> from_config(const PretrainedConfig& config);
+};
+
+}  // namespace transformers
