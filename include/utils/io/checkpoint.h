@@ -66,8 +66,8 @@ struct SaveCheckpointOptions {
 
 /// Writes model.safetensors, or shards and model.safetensors.index.json, as HF's `save_pretrained` does: shards are
 /// filled in the order of `state`, names for the same elements are stored once under the first of them, views of one
-/// storage share a shard. Weight files of an earlier save that the new one does not use are removed. All or nothing: see
-/// SaveTransaction. Saving over the folder that `state` was loaded from works.
+/// storage share a shard. Weight files of an earlier save that the new one does not use are removed. All or nothing:
+/// see SaveTransaction. Saving over the folder that `state` was loaded from works.
 void save_checkpoint(const std::string& folder, const torch::OrderedDict<std::string, at::Tensor>& state,
                      const SaveCheckpointOptions& options = {});
 

@@ -13,8 +13,9 @@ namespace transformers {
 class MappedFile;
 
 /// Reads a safetensors file, as `safetensors.safe_open`. Every rule of the format is checked on opening; beyond the
-/// reference reader, a name used twice, a bool that is neither 0 nor 1, more than 64 dimensions, and sizes that overflow
-/// when a zero dimension is left out are errors too. An error names the file, the tensor, the rule and what was found.
+/// reference reader, a name used twice, a bool that is neither 0 nor 1, more than 64 dimensions, and sizes that
+/// overflow when a zero dimension is left out are errors too. An error names the file, the tensor, the rule and what
+/// was found.
 class SafetensorsFile : public TensorFile {
  public:
   explicit SafetensorsFile(const std::string& path);
@@ -41,8 +42,8 @@ class SafetensorsFile : public TensorFile {
 };
 
 /// Writes tensors as `safetensors.torch.save_file` does, byte for byte: by dtype, then by name, the header padded to 8
-/// bytes. Tensors may be strided or on a device; at most one of them is copied at a time. The file appears under its name
-/// only when it is complete; the folder must exist.
+/// bytes. Tensors may be strided or on a device; at most one of them is copied at a time. The file appears under its
+/// name only when it is complete; the folder must exist.
 void save_safetensors(const std::string& path, const torch::OrderedDict<std::string, at::Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 

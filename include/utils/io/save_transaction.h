@@ -13,10 +13,11 @@ class PendingFile;
 /// Takes the bytes of a file piece by piece.
 using ByteSink = std::function<void(std::string_view bytes)>;
 
-/// Replaces files of a folder together. Everything is first written under temporary names; commit() then carries out the
-/// renames in the order of the calls and the removals after them, each step on the disk before the next begins. Until
-/// commit() nothing that was there is touched, and an error or a crash leaves it so; the temporaries are removed, after a
-/// crash by the next transaction in the folder. Call write() last for what makes the rest count: an index, config.json.
+/// Replaces files of a folder together. Everything is first written under temporary names; commit() then carries out
+/// the renames in the order of the calls and the removals after them, each step on the disk before the next begins.
+/// Until commit() nothing that was there is touched, and an error or a crash leaves it so; the temporaries are removed,
+/// after a crash by the next transaction in the folder. Call write() last for what makes the rest count: an index,
+/// config.json.
 ///
 ///     SaveTransaction save("out");
 ///     add_checkpoint(save, state_dict(*model));

@@ -19,9 +19,9 @@ struct TensorInfo {
 /// A file of named tensors. Opening one reads and checks everything but the data; after that it may be used by several
 /// threads at once.
 ///
-/// The data stays in the file until it is used: tensors are views of a private mapping. Writing to one never changes the
-/// file. Another program that cuts the file shorter in the meantime ends this one with SIGBUS; replacing the file by
-/// another, as our own saving does, is harmless.
+/// The data stays in the file until it is used: tensors are views of a private mapping. Writing to one never changes
+/// the file. Another program that cuts the file shorter in the meantime ends this one with SIGBUS; replacing the file
+/// by another, as our own saving does, is harmless.
 class TensorFile {
  public:
   virtual ~TensorFile() = default;
@@ -35,7 +35,8 @@ class TensorFile {
   /// the file does not hold.
   virtual at::Tensor tensor(const std::string& name) const = 0;
   /// Gives the memory that reading this tensor took back to the system, for a caller that has made its own copy: cast,
-  /// packed, or moved to a device. The tensor stays usable and is read again when touched; values written into it are lost.
+  /// packed, or moved to a device. The tensor stays usable and is read again when touched; values written into it are
+  /// lost.
   virtual void drop_pages(const std::string& name) const = 0;
 };
 

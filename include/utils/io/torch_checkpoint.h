@@ -9,8 +9,8 @@ namespace transformers {
 
 /// Reads a file that `torch.save` wrote from a state dict (zip format, torch >= 1.6), as
 /// `torch.load(path, weights_only=True, mmap=True)`. Nothing in the file is executed: only the few names that tensors
-/// need are known, and anything else is an error that names it. Tensors that shared memory when they were saved share it
-/// again; views keep their strides. Dictionaries within dictionaries give names joined by dots.
+/// need are known, and anything else is an error that names it. Tensors that shared memory when they were saved share
+/// it again; views keep their strides. Dictionaries within dictionaries give names joined by dots.
 class TorchCheckpointFile : public TensorFile {
  public:
   explicit TorchCheckpointFile(const std::string& path);

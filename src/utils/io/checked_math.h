@@ -17,8 +17,8 @@ inline std::optional<int64_t> checked_add(int64_t a, int64_t b) {
   return __builtin_add_overflow(a, b, &result) ? std::nullopt : std::optional(result);
 }
 
-/// Bytes of a dense tensor, or nothing when a size is negative or the product of the others overflows, also where a zero
-/// would hide it.
+/// Bytes of a dense tensor, or nothing when a size is negative or the product of the others overflows, also where a
+/// zero would hide it.
 inline std::optional<int64_t> dense_bytes(std::span<const int64_t> shape, int64_t item_bytes) {
   std::optional<int64_t> bytes = item_bytes;
   bool is_empty = false;

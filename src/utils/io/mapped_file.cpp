@@ -69,8 +69,8 @@ c10::Storage storage_of(const std::shared_ptr<const MappedFile>& file, std::stri
   }
   using Owner = std::shared_ptr<const MappedFile>;
   auto owner = std::make_unique<Owner>(file);
-  at::DataPtr data(const_cast<char*>(part.data()), owner.release(), [](void* o) { delete static_cast<Owner*>(o); },
-                   at::kCPU);
+  at::DataPtr data(
+      const_cast<char*>(part.data()), owner.release(), [](void* o) { delete static_cast<Owner*>(o); }, at::kCPU);
   return make_storage(std::move(data), part.size());
 }
 

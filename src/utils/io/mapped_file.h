@@ -30,8 +30,8 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// The bytes of `part`, a piece of file->bytes(), as storage that keeps the mapping alive; a copy when they do not begin
-/// at a multiple of `alignment`.
+/// The bytes of `part`, a piece of file->bytes(), as storage that keeps the mapping alive; a copy when they do not
+/// begin at a multiple of `alignment`.
 c10::Storage storage_of(const std::shared_ptr<const MappedFile>& file, std::string_view part, size_t alignment);
 
 /// A tensor over storage; offset and strides count elements.

@@ -12,9 +12,16 @@ namespace transformers {
 namespace {
 
 const std::map<std::string, double> kUnits{
-    {"", 1},      {"B", 1},
-    {"KB", 1e3},  {"MB", 1e6},         {"GB", 1e9},                {"TB", 1e12},
-    {"KIB", 1024}, {"MIB", 1024 * 1024}, {"GIB", 1024 * 1024 * 1024}, {"TIB", 1024.0 * 1024 * 1024 * 1024},
+    {"", 1},
+    {"B", 1},
+    {"KB", 1e3},
+    {"MB", 1e6},
+    {"GB", 1e9},
+    {"TB", 1e12},
+    {"KIB", 1024},
+    {"MIB", 1024 * 1024},
+    {"GIB", 1024 * 1024 * 1024},
+    {"TIB", 1024.0 * 1024 * 1024 * 1024},
 };
 
 }  // namespace

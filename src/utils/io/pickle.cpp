@@ -251,13 +251,11 @@ class Unpickler {
   void persistent_id() {
     const auto& items = pop(Kind::kTuple, "a persistent id is no tuple")->items;
     check(items.size() == 5 && items[0]->text == "storage" && items[1]->kind == Kind::kGlobal &&
-              items[2]->kind == Kind::kText && items[2]->text.size() <= kMaxKey &&
-              items[4]->kind == Kind::kInteger,
+              items[2]->kind == Kind::kText && items[2]->text.size() <= kMaxKey && items[4]->kind == Kind::kInteger,
           "a persistent id does not describe a storage");
     const auto dtype = storage_dtype(items[1]->text);
     check(dtype || items[1]->text == "torch.storage UntypedStorage", "a persistent id does not describe a storage");
-    const auto bytes =
-        checked_multiply(items[4]->integer, dtype ? static_cast<int64_t>(c10::elementSize(*dtype)) : 1);
+    const auto bytes = checked_multiply(items[4]->integer, dtype ? static_cast<int64_t>(c10::elementSize(*dtype)) : 1);
     check(bytes && *bytes >= 0, "the size of a storage is negative or overflows");
     auto* storage = make(Kind::kStorage, *bytes);
     storage->text = items[2]->text;
@@ -321,7 +319,8 @@ class Unpickler {
   }
 
   std::vector<int64_t> integers(const PickleValue& tuple) const {
-    check(tuple.kind == Kind::kTuple && tuple.items.size() <= kMaxDimensions, "a size is no tuple of at most 64 integers");
+    check(tuple.kind == Kind::kTuple && tuple.items.size() <= kMaxDimensions,
+          "a size is no tuple of at most 64 integers");
     std::vector<int64_t> values;
     for (const auto* item : tuple.items) {
       check(item->kind == Kind::kInteger && item->integer >= 0, "a size or stride is no integer >= 0");
@@ -330,8 +329,8 @@ class Unpickler {
     return values;
   }
 
-  /// The last element must lie within the storage, and the elements must not be more than it holds: a small file must not
-  /// ask for much memory when a tensor is copied.
+  /// The last element must lie within the storage, and the elements must not be more than it holds: a small file must
+  /// not ask for much memory when a tensor is copied.
   void check_extent(const PickleValue& tensor) const {
     check(tensor.sizes.size() == tensor.strides.size(), "a tensor has not as many strides as sizes");
     const auto item = static_cast<int64_t>(c10::elementSize(tensor.dtype));

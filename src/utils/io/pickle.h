@@ -26,8 +26,8 @@ struct PickleValue {
 /// What a kind is called in messages.
 std::string_view kind_name(const PickleValue& value);
 
-/// Reads a pickle of protocol 2 as `torch.save` writes it, executing nothing: globals, reductions and persistent ids are
-/// known one by one, and any other is an error that says so. The values live in this object, which never recurses.
+/// Reads a pickle of protocol 2 as `torch.save` writes it, executing nothing: globals, reductions and persistent ids
+/// are known one by one, and any other is an error that says so. The values live in this object, which never recurses.
 class Pickle {
  public:
   Pickle(std::string_view bytes, const std::string& source);

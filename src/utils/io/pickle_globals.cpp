@@ -53,8 +53,12 @@ constexpr std::array kDtypes{
 };
 
 constexpr std::array<std::string_view, 7> kOthers{
-    "collections OrderedDict",  "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor_v3",
-    "torch._utils _rebuild_parameter", "torch.storage UntypedStorage",    "torch Size",
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_tensor_v3",
+    "torch._utils _rebuild_parameter",
+    "torch.storage UntypedStorage",
+    "torch Size",
     "torch device",
 };
 

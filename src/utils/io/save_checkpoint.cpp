@@ -3,14 +3,15 @@
 // original counts the storage.
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
-#include <fmt/format.h>
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/io/save_transaction.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <iomanip>
 #include <regex>
 #include <set>
+#include <sstream>
 #include <tuple>
 
 #include "utils/io/safetensors_writer.h"
@@ -80,7 +81,9 @@ std::vector<Group> fill_shards(const std::vector<Group>& groups, int64_t max_byt
 }
 
 std::string shard_name(size_t number, size_t count) {
-  return fmt::format("model-{:05}-of-{:05}.safetensors", number, count);
+  std::ostringstream name;
+  name << std::setfill('0') << "model-" << std::setw(5) << number << "-of-" << std::setw(5) << count << ".safetensors";
+  return name.str();
 }
 
 Tensors select(const Tensors& state, const std::vector<std::string>& names) {

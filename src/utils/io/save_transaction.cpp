@@ -77,15 +77,15 @@ void SaveTransaction::write(const std::string& name, const std::function<void(co
 void SaveTransaction::link(const std::string& name, const std::string& second_name) {
   steps_.emplace_back([from = path(name), to = path(second_name)] {
     ::unlink(to.c_str());
-    TORCH_CHECK(::link(from.c_str(), to.c_str()) == 0, printable(to), ": cannot be linked to the old file: ",
-                std::strerror(errno));
+    TORCH_CHECK(::link(from.c_str(), to.c_str()) == 0, printable(to),
+                ": cannot be linked to the old file: ", std::strerror(errno));
   });
 }
 
 void SaveTransaction::remove(const std::string& name) {
   removals_.emplace_back([path = path(name)] {
-    TORCH_CHECK(::unlink(path.c_str()) == 0 || errno == ENOENT, printable(path), ": cannot be removed: ",
-                std::strerror(errno));
+    TORCH_CHECK(::unlink(path.c_str()) == 0 || errno == ENOENT, printable(path),
+                ": cannot be removed: ", std::strerror(errno));
   });
 }
 

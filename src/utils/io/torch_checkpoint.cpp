@@ -85,8 +85,8 @@ class Flattener {
   }
 
   void add_item(const std::string& name, const PickleValue& value, size_t depth) {
-    TORCH_CHECK(name.size() <= kMaxName, source_, ": refused pickle: a name is longer than ", kMaxName, " bytes: ",
-                printable(name));
+    TORCH_CHECK(name.size() <= kMaxName, source_, ": refused pickle: a name is longer than ", kMaxName,
+                " bytes: ", printable(name));
     TORCH_CHECK(names_.insert(name).second, source_, ": refused pickle: two entries are called ", printable(name));
     if (value.kind == Kind::kDict) {
       add(value, name + ".", depth + 1);
