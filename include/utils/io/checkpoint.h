@@ -1,0 +1,81 @@
+#pragma once
+
+#include <torch/ordered_dict.h>
+#include <transformers/utils/io/tensor_file.h>
+
+#include <map>
+#include <memory>
+#include <string_view>
+#include <unordered_map>
+
+namespace transformers {
+
+class SaveTransaction;
+
+/// One tensor of a checkpoint and the name of the file that holds it.
+struct CheckpointTensor : TensorInfo {
+  std::string file;
+};
+
+/// The weights of a Hugging Face folder, whichever way they are stored. Opening it opens and checks every file, so that
+/// nothing can fail on a header once the first tensor is used. Warns (TORCH_WARN) about what is odd but harmless.
+class Checkpoint {
+ public:
+  /// Takes the first of model.safetensors, model.safetensors.index.json, pytorch_model.bin and
+  /// pytorch_model.bin.index.json that the folder holds; with a `variant` their names carry it as in HF
+  /// (model.fp16.safetensors, model.safetensors.index.fp16.json, ...).
+  explicit Checkpoint(const std::string& folder, const std::string& variant = "");
+
+  /// Name, dtype, shape, bytes and file of each tensor, file by file in the order of their data.
+  const std::vector<CheckpointTensor>& tensors() const { return tensors_; }
+  bool contains(const std::string& name) const { return positions_.contains(name); }
+  /// See TensorFile::tensor.
+  at::Tensor tensor(const std::string& name) const;
+  /// See TensorFile::drop_pages.
+  void drop_pages(const std::string& name) const;
+
+  /// Bytes of all weights, with memory that several names share counted once.
+  int64_t bytes() const;
+  /// Names of the files the weights lie in, sorted.
+  std::vector<std::string> files() const;
+  /// Tensors that a shard holds and the index does not list. They are not among tensors().
+  const std::vector<std::string>& unlisted() const { return unlisted_; }
+  /// Entries of a pytorch_model.bin that are no tensors, with their kind.
+  std::vector<std::string> skipped() const;
+
+ private:
+  void open_single(const std::string& name);
+  void open_sharded(const std::string& index_name);
+  void open_listed(const std::map<std::string, std::string>& weight_map, const std::string& index_path);
+  void open_file(const std::string& name);
+  void add_tensors(const std::map<std::string, std::string>& weight_map);
+  const CheckpointTensor& found(const std::string& name) const;
+
+  std::string folder_;
+  std::map<std::string, std::unique_ptr<TensorFile>> files_;
+  std::vector<CheckpointTensor> tensors_;
+  std::unordered_map<std::string, size_t> positions_;
+  std::vector<std::string> unlisted_;
+};
+
+struct SaveCheckpointOptions {
+  /// Largest file in bytes, 5 GB (decimal) as in HF; a single larger tensor gets a file of its own.
+  int64_t max_shard_size = 5'000'000'000;
+  std::map<std::string, std::string> metadata = {{"format", "pt"}};
+};
+
+/// Writes model.safetensors, or shards and model.safetensors.index.json, as HF's `save_pretrained` does: shards are
+/// filled in the order of `state`, names for the same elements are stored once under the first of them, views of one
+/// storage share a shard. Weight files of an earlier save that the new one does not use are removed. All or nothing:
+/// see SaveTransaction. Saving over the folder that `state` was loaded from works.
+void save_checkpoint(const std::string& folder, const torch::OrderedDict<std::string, at::Tensor>& state,
+                     const SaveCheckpointOptions& options = {});
+
+/// The same as part of a larger save; nothing is in place before `save.commit()`.
+void add_checkpoint(SaveTransaction& save, const torch::OrderedDict<std::string, at::Tensor>& state,
+                    const SaveCheckpointOptions& options = {});
+
+/// Bytes of "5GB", "500MB", "2GiB", "1.5 kB", "1024": decimal units, binary ones with an i.
+int64_t parse_size(std::string_view text);
+
+}  // namespace transformers

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace transformers {
+
+/// A value of a restricted pickle. Which members mean something depends on the kind.
+struct PickleValue {
+  enum class Kind { kNone, kBool, kInteger, kFloat, kText, kTuple, kList, kDict, kGlobal, kStorage, kTensor };
+
+  Kind kind = Kind::kNone;
+  int64_t integer = 0;  // kBool, kInteger; kStorage: its bytes; kTensor: offset in elements
+  std::string text;     // kText; kGlobal: "module name"; kStorage: its key
+  c10::ScalarType dtype = c10::ScalarType::Undefined;  // kTensor; kStorage, undefined when it has none
+  std::vector<const PickleValue*> items;               // kTuple, kList; kDict: key, value, key, ...; kTensor: storage
+  std::vector<int64_t> sizes, strides;                 // kTensor
+};
+
+/// What a kind is called in messages.
+std::string_view kind_name(const PickleValue& value);
+
+/// Reads a pickle of protocol 2 as `torch.save` writes it, executing nothing: globals, reductions and persistent ids
+/// are known one by one, and any other is an error that says so. The values live in this object, which never recurses.
+class Pickle {
+ public:
+  Pickle(std::string_view bytes, const std::string& source);
+
+  const PickleValue& root() const { return *root_; }
+
+ private:
+  std::deque<PickleValue> values_;
+  const PickleValue* root_ = nullptr;
+};
+
+}  // namespace transformers

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <optional>
+#include <string_view>
+
+namespace transformers {
+
+/// dtype of "torch FloatStorage" and its like.
+std::optional<c10::ScalarType> storage_dtype(std::string_view global);
+
+/// dtype of "torch float16" and its like.
+std::optional<c10::ScalarType> named_dtype(std::string_view global);
+
+/// Whether a pickle may name this at all.
+bool is_allowed_global(std::string_view global);
+
+}  // namespace transformers

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <torch/ordered_dict.h>
+#include <transformers/utils/io/save_transaction.h>
+
+#include <map>
+#include <string>
+
+namespace transformers {
+
+/// The bytes of a safetensors file, in order.
+void write_safetensors(const ByteSink& sink, const torch::OrderedDict<std::string, at::Tensor>& tensors,
+                       const std::map<std::string, std::string>& metadata);
+
+}  // namespace transformers

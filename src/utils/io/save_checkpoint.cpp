@@ -1,0 +1,187 @@
+// Shard names, their filling and the index follow transformers 5.23.0 and huggingface_hub's
+// split_state_dict_into_shards_factory. Two views of one storage are counted by what is written for them, where the
+// original counts the storage.
+#include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
+#include <transformers/utils/io/checkpoint.h>
+#include <transformers/utils/io/save_transaction.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <iomanip>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <tuple>
+
+#include "utils/io/safetensors_writer.h"
+#include "utils/io/shard_index.h"
+
+namespace transformers {
+namespace {
+
+constexpr const char* kSingleName = "model.safetensors";
+constexpr const char* kIndexName = "model.safetensors.index.json";
+
+using Tensors = torch::OrderedDict<std::string, at::Tensor>;
+using WeightMap = std::map<std::string, std::string>;
+
+/// Tensors that go into one file: those of one storage, in the order of the state.
+struct Group {
+  std::vector<std::string> names;
+  int64_t bytes = 0;
+};
+
+/// What makes two tensors the same elements.
+auto identity(const at::Tensor& tensor) {
+  return std::tuple(tensor.const_data_ptr(), tensor.scalar_type(), tensor.sizes().vec(), tensor.strides().vec());
+}
+
+std::vector<Group> group_by_storage(const Tensors& state) {
+  std::vector<Group> groups;
+  std::map<const void*, size_t> by_storage;
+  std::set<decltype(identity(at::Tensor()))> seen;
+  for (const auto& item : state) {
+    const auto& tensor = item.value();
+    // The writer names what it cannot write; here such a tensor only must not disturb.
+    const bool has_data = tensor.defined() && tensor.has_storage() && tensor.numel() > 0;
+    if (has_data && !seen.insert(identity(tensor)).second) {
+      continue;
+    }
+    const void* storage = has_data ? tensor.storage().unsafeGetStorageImpl() : static_cast<const void*>(&item);
+    const auto [entry, is_new] = by_storage.emplace(storage, groups.size());
+    if (is_new) {
+      groups.emplace_back();
+    }
+    auto& group = groups[entry->second];
+    group.names.push_back(item.key());
+    group.bytes += has_data ? static_cast<int64_t>(tensor.nbytes()) : 0;
+  }
+  return groups;
+}
+
+std::vector<Group> fill_shards(const std::vector<Group>& groups, int64_t max_bytes) {
+  std::vector<Group> shards;
+  Group current;
+  for (const auto& group : groups) {
+    if (group.bytes > max_bytes) {
+      shards.push_back(group);
+      continue;
+    }
+    if (current.bytes + group.bytes > max_bytes) {
+      shards.push_back(std::exchange(current, {}));
+    }
+    current.names.insert(current.names.end(), group.names.begin(), group.names.end());
+    current.bytes += group.bytes;
+  }
+  if (!current.names.empty() || shards.empty()) {
+    shards.push_back(std::move(current));
+  }
+  return shards;
+}
+
+std::string shard_name(size_t number, size_t count) {
+  std::ostringstream name;
+  name << std::setfill('0') << "model-" << std::setw(5) << number << "-of-" << std::setw(5) << count << ".safetensors";
+  return name.str();
+}
+
+Tensors select(const Tensors& state, const std::vector<std::string>& names) {
+  Tensors selected;
+  for (const auto& name : names) {
+    selected.insert(name, state[name]);
+  }
+  return selected;
+}
+
+/// The index that a reader of the folder goes by now, if any.
+ShardIndex current_index(const std::string& folder) {
+  try {
+    return std::filesystem::exists(folder + "/" + kIndexName) ? read_shard_index(folder + "/" + kIndexName)
+                                                              : ShardIndex{};
+  } catch (const c10::Error&) {
+    return {};  // an unreadable index makes no complete set that could be kept
+  }
+}
+
+/// Where new shards take the names of old ones, a reader in between would mix them. So the old files first get second
+/// names and an index that uses these.
+void keep_old_shards_readable(SaveTransaction& save, const std::set<std::string>& new_names) {
+  auto old = current_index(save.folder());
+  std::set<std::string> renamed;
+  for (auto& entry : old.weight_map) {
+    if (new_names.contains(entry.second)) {
+      renamed.insert(entry.second);
+      entry.second.insert(entry.second.rfind('.'), ".previous");
+    }
+  }
+  for (const auto& name : renamed) {
+    auto second_name = name;
+    second_name.insert(second_name.rfind('.'), ".previous");
+    save.link(name, second_name);
+  }
+  if (!renamed.empty()) {
+    save.write(kIndexName, shard_index_text(old.weight_map, static_cast<int64_t>(old.total_size.value_or(0)),
+                                            old.total_parameters.value_or(0)));
+  }
+}
+
+/// Weight files of an earlier save, and the second names given while saving.
+void remove_stale(SaveTransaction& save, const std::set<std::string>& new_names) {
+  static const std::regex kShard(R"(model-\d{5}-of-\d{5}(\.previous)?\.safetensors)");
+  std::set<std::string> stale{kSingleName, kIndexName};
+  for (const auto& entry : std::filesystem::directory_iterator(save.folder())) {
+    const auto name = entry.path().filename().string();
+    if (std::regex_match(name, kShard)) {
+      stale.insert(name);
+    }
+  }
+  for (const auto& name : new_names) {
+    auto second_name = name;
+    stale.insert(second_name.insert(second_name.rfind('.'), ".previous"));
+  }
+  for (const auto& name : stale) {
+    if (!new_names.contains(name)) {
+      save.remove(name);
+    }
+  }
+}
+
+}  // namespace
+
+void add_checkpoint(SaveTransaction& save, const Tensors& state, const SaveCheckpointOptions& options) {
+  TORCH_CHECK(options.max_shard_size > 0, "max_shard_size must be positive, found ", options.max_shard_size);
+  const auto shards = fill_shards(group_by_storage(state), options.max_shard_size);
+  std::set<std::string> new_names;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    new_names.insert(shards.size() == 1 ? kSingleName : shard_name(i + 1, shards.size()));
+  }
+  keep_old_shards_readable(save, new_names);
+
+  WeightMap weight_map;
+  int64_t bytes = 0, parameters = 0;
+  auto name = new_names.begin();
+  for (const auto& shard : shards) {
+    const auto tensors = select(state, shard.names);
+    save.write(*name, [&](const ByteSink& sink) { write_safetensors(sink, tensors, options.metadata); });
+    for (const auto& item : tensors) {
+      weight_map.emplace(item.key(), *name);
+      parameters += item.value().numel();
+    }
+    bytes += shard.bytes;
+    ++name;
+  }
+  if (shards.size() > 1) {
+    save.write(kIndexName, shard_index_text(weight_map, bytes, parameters));
+    new_names.insert(kIndexName);
+  }
+  remove_stale(save, new_names);
+}
+
+void save_checkpoint(const std::string& folder, const Tensors& state, const SaveCheckpointOptions& options) {
+  SaveTransaction save(folder);
+  add_checkpoint(save, state, options);
+  save.commit();
+}
+
+}  // namespace transformers

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+namespace transformers {
+
+/// What model.safetensors.index.json says.
+struct ShardIndex {
+  std::map<std::string, std::string> weight_map;  // tensor name → file name
+  std::optional<double> total_size;               // bytes; HF wrote floats at times
+  std::optional<int64_t> total_parameters;
+};
+
+/// Every value of the weight map is a plain file name. Throws naming file and key.
+ShardIndex read_shard_index(const std::string& path);
+
+/// The text that HF writes: sorted keys, two spaces, ASCII.
+std::string shard_index_text(const std::map<std::string, std::string>& weight_map, int64_t total_size,
+                             int64_t total_parameters);
+
+}  // namespace transformers
