@@ -35,7 +35,7 @@ Tolerance default_tolerance(at::ScalarType dtype);
 
 }  // namespace transformers::testing
 
-#define EXPECT_TENSORS_CLOSE(actual, ...) EXPECT_TRUE(::transformers::testing::tensors_close(actual, __VA_ARGS__))
+#define EXPECT_TENSORS_CLOSE(...) EXPECT_TRUE(::transformers::testing::tensors_close(__VA_ARGS__))
 #define EXPECT_TENSORS_EQUAL(actual, expected) EXPECT_TRUE(::transformers::testing::tensors_equal(actual, expected))
 
 #define EXPECT_ERROR(statement, ...) \
