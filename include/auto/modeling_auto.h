@@ -24,6 +24,12 @@ struct AutoModel {
   static std::shared_ptr<BaseModel> from_config(const PretrainedConfig& config);
 };
 
+/// The class that `architectures` names, with its head; a causal LM where it names none.
+struct AutoModelByArchitecture {
+  static std::shared_ptr<PreTrainedModel> from_pretrained(const std::string& folder, const LoadOptions& options = {});
+  static std::shared_ptr<PreTrainedModel> from_config(const PretrainedConfig& config);
+};
+
 struct AutoModelForCausalLM {
   static std::shared_ptr<CausalLM> from_pretrained(const std::string& folder, const LoadOptions& options = {});
   static std::shared_ptr<CausalLM> from_config(const PretrainedConfig& config);

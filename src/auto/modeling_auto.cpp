@@ -62,6 +62,26 @@ std::shared_ptr<Base> build(const PretrainedConfig& config) {
   return Llama(*llama).ptr();
 }
 
+/// Calls `with` with the auto class for an architecture's head.
+template <typename With>
+std::shared_ptr<PreTrainedModel> by_head(const PretrainedConfig& config, const With& with) {
+  const std::string name = config.architectures.empty() ? "ForCausalLM" : config.architectures.front();
+  if (name.ends_with("ForCausalLM")) {
+    return with(AutoModelForCausalLM());
+  }
+  if (name.ends_with("ForSequenceClassification")) {
+    return with(AutoModelForSequenceClassification());
+  }
+  if (name.ends_with("ForQuestionAnswering")) {
+    return with(AutoModelForQuestionAnswering());
+  }
+  if (name.ends_with("ForTokenClassification")) {
+    return with(AutoModelForTokenClassification());
+  }
+  TORCH_CHECK(name.ends_with("Model"), "architectures: no class is known by the name \"", printable(name), "\"");
+  return with(AutoModel());
+}
+
 }  // namespace
 
 std::unique_ptr<PretrainedConfig> AutoConfig::from_json(std::string_view text, const std::string& source) {
@@ -81,6 +101,15 @@ std::shared_ptr<BaseModel> AutoModel::from_pretrained(const std::string& folder,
 }
 std::shared_ptr<BaseModel> AutoModel::from_config(const PretrainedConfig& config) {
   return build<BaseModel, GPTJModel, LlamaModel>(config);
+}
+
+std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_pretrained(const std::string& folder,
+                                                                          const LoadOptions& options) {
+  return by_head(*AutoConfig::from_pretrained(folder),
+                 [&](auto head) -> std::shared_ptr<PreTrainedModel> { return head.from_pretrained(folder, options); });
+}
+std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_config(const PretrainedConfig& config) {
+  return by_head(config, [&](auto head) -> std::shared_ptr<PreTrainedModel> { return head.from_config(config); });
 }
 
 std::shared_ptr<CausalLM> AutoModelForCausalLM::from_pretrained(const std::string& folder, const LoadOptions& options) {

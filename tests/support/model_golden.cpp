@@ -61,25 +61,6 @@ Outputs run(PreTrainedModel& model, const ModelInputs& inputs, const Golden& gol
   return flat;
 }
 
-std::shared_ptr<PreTrainedModel> load(const Golden& golden, const std::string& folder) {
-  LoadOptions options;
-  options.attn_implementation = attn_implementation_from_name(golden.attn_implementation());
-  const auto& name = golden.model_class();
-  if (name.ends_with("ForCausalLM")) {
-    return AutoModelForCausalLM::from_pretrained(folder, options);
-  }
-  if (name.ends_with("ForSequenceClassification")) {
-    return AutoModelForSequenceClassification::from_pretrained(folder, options);
-  }
-  if (name.ends_with("ForQuestionAnswering")) {
-    return AutoModelForQuestionAnswering::from_pretrained(folder, options);
-  }
-  if (name.ends_with("ForTokenClassification")) {
-    return AutoModelForTokenClassification::from_pretrained(folder, options);
-  }
-  return AutoModel::from_pretrained(folder, options);
-}
-
 std::shared_ptr<Cache> given_cache(const Golden& golden) {
   std::vector<KeyValue> pairs;
   for (size_t i = 0;; ++i) {
@@ -149,7 +130,9 @@ void expect_gradients(const Golden& golden, const PreTrainedModel& model) {
 void expect_model_matches(const Golden& golden) {
   const TemporaryFolder folder;
   golden.write_folder(folder.path().string());
-  const auto model = load(golden, folder.path().string());
+  LoadOptions options;
+  options.attn_implementation = attn_implementation_from_name(golden.attn_implementation());
+  const auto model = AutoModelByArchitecture::from_pretrained(folder.path().string(), options);
   const auto cache = given_cache(golden);
   const auto use_cache = golden.bool_option("use_cache").value_or(true) ? cache : nullptr;
   if (golden.steps() == 0) {

@@ -99,22 +99,31 @@ Plan match(const Checkpoint& checkpoint, const Slots& slots, const std::string& 
   return plan;
 }
 
-void check(const Plan& plan, const PreTrainedModel& model, const std::string& folder, const LoadOptions& options) {
+}  // namespace
+
+LoadReport match_weights(PreTrainedModel& model, const Checkpoint& checkpoint) {
+  return match(checkpoint, slots_of(model), model.base_model_prefix()).report;
+}
+
+void check_fit(const LoadReport& report, const PreTrainedModel& model, const std::string& folder,
+               bool ignore_mismatched_sizes) {
   IncompatibleKeys fatal;
   const auto prefix = model.base_model_prefix();
-  for (const auto& name : plan.report.missing) {
+  for (const auto& name : report.missing) {
     if (prefix.empty() || name.starts_with(prefix + ".")) {
       fatal.missing.push_back(name);
     }
   }
-  if (!options.ignore_mismatched_sizes) {
-    fatal.mismatched = plan.report.mismatched;
+  if (!ignore_mismatched_sizes) {
+    fatal.mismatched = report.mismatched;
   }
   if (!fatal.empty()) {
-    fatal.unexpected = plan.report.unexpected;
+    fatal.unexpected = report.unexpected;
   }
   TORCH_CHECK(fatal.empty(), folder, ": the weights do not fit ", model.architecture(), "; ", fatal.to_string());
 }
+
+namespace {
 
 c10::ScalarType target_dtype(const PreTrainedModel& model, const Checkpoint& checkpoint, const LoadOptions& options) {
   if (options.dtype || model.config().dtype) {
@@ -211,7 +220,7 @@ LoadReport load_weights(PreTrainedModel& model, const Checkpoint& checkpoint, co
   const at::NoGradGuard no_grad;
   auto slots = slots_of(model);
   auto plan = match(checkpoint, slots, model.base_model_prefix());
-  check(plan, model, folder, options);
+  check_fit(plan.report, model, folder, options.ignore_mismatched_sizes);
   untie_if_different(model, checkpoint, plan, slots);
   const auto dtype = target_dtype(model, checkpoint, options);
   for (const auto& [name, file_name] : plan.file_names) {

@@ -1,0 +1,79 @@
+#include "cli/common.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <torch/utils.h>
+#include <transformers/utils/nn/device.h>
+
+#include <fstream>
+#include <iostream>
+
+#include "utils/json/regular_file.h"
+
+namespace transformers::cli {
+namespace {
+
+bool quiet = false;
+
+}  // namespace
+
+void set_quiet(bool value) { quiet = value; }
+bool is_quiet() { return quiet; }
+
+void inform(const std::string& line) {
+  if (!quiet) {
+    std::cerr << line << std::endl;
+  }
+}
+
+void add_model_options(CLI::App& command, ModelOptions& options) {
+  auto* source = command.add_option_group("source");
+  source->add_option("--model", options.model, "Hugging Face folder: config.json, weights, tokenizer");
+  source->add_option("--config", options.config, "config.json of a model with random weights; see --seed");
+  source->require_option(1);
+  command.add_option("--dtype", options.dtype, "auto: what config.json or the weights say")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
+      ->capture_default_str();
+  command.add_option("--device", options.device, "cpu, cuda or cuda:I")->capture_default_str();
+  command.add_option("--attn", options.attn, "attention kernel")
+      ->check(CLI::IsMember({"auto", "eager", "sdpa", "flash"}))
+      ->capture_default_str();
+  command.add_option("--seed", options.seed, "of everything drawn at random");
+  command.add_option("--num-threads", options.num_threads, "0: as LibTorch finds best")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+}
+
+void apply(const ModelOptions& options) {
+  if (options.num_threads > 0) {
+    at::set_num_threads(options.num_threads);
+  }
+  require_device(c10::Device(options.device));
+  if (options.seed) {
+    torch::manual_seed(*options.seed);
+  }
+}
+
+LoadOptions load_options(const ModelOptions& options) {
+  LoadOptions load;
+  if (options.dtype != "auto") {
+    load.dtype = dtype_from_name(options.dtype);
+  }
+  load.device = c10::Device(options.device);
+  load.attn_implementation = attn_implementation_from_name(options.attn);
+  return load;
+}
+
+std::unique_ptr<PretrainedConfig> config_of_file(const ModelOptions& options) {
+  auto config = AutoConfig::from_json(read_regular_file(options.config, 1 << 20), options.config);
+  config->attn_implementation = attn_implementation_from_name(options.attn);
+  return config;
+}
+
+ConstructionOptions construction_for(const ModelOptions& options, const PretrainedConfig& config) {
+  return {.dtype = options.dtype == "auto" ? config.dtype.value_or(c10::kFloat) : dtype_from_name(options.dtype),
+          .device = c10::Device(options.device),
+          .initialize = true};
+}
+
+}  // namespace transformers::cli

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <transformers/auto/modeling_auto.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace transformers::cli {
+
+/// Says on stderr what a user may want to know; silent with --quiet.
+void inform(const std::string& line);
+void set_quiet(bool quiet);
+bool is_quiet();
+
+/// The options of every subcommand that runs a model.
+struct ModelOptions {
+  std::string model, config;
+  std::string dtype = "auto", device = "cpu", attn = "auto";
+  std::optional<uint64_t> seed;
+  int num_threads = 0;
+};
+
+/// Adds --model, --config, --dtype, --device, --attn, --seed and --num-threads.
+void add_model_options(CLI::App& command, ModelOptions& options);
+
+/// Threads, seed and device as the options say; call before the first tensor.
+void apply(const ModelOptions& options);
+
+/// The model in eval mode: from the folder of --model, or fresh from the file of --config. `Auto` is one of the auto
+/// classes.
+template <typename Auto>
+auto load_model(const ModelOptions& options);
+
+// One function a subcommand; each adds itself with its options and its action.
+void add_bench(CLI::App& app);
+void add_convert(CLI::App& app);
+void add_detokenize(CLI::App& app);
+void add_forward(CLI::App& app);
+void add_generate(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_tokenize(CLI::App& app);
+
+// --- implementation ---
+
+LoadOptions load_options(const ModelOptions& options);
+std::unique_ptr<PretrainedConfig> config_of_file(const ModelOptions& options);
+/// How --config builds: in the asked dtype on the asked device.
+ConstructionOptions construction_for(const ModelOptions& options, const PretrainedConfig& config);
+
+template <typename Auto>
+auto load_model(const ModelOptions& options) {
+  if (!options.model.empty()) {
+    return Auto::from_pretrained(options.model, load_options(options));
+  }
+  auto config = config_of_file(options);
+  const ConstructionGuard guard(construction_for(options, *config));
+  auto model = Auto::from_config(*config);
+  model->eval();
+  return model;
+}
+
+}  // namespace transformers::cli

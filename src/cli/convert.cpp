@@ -1,0 +1,66 @@
+#include <transformers/utils/io/checkpoint.h>
+#include <transformers/utils/io/save_transaction.h>
+
+#include <array>
+#include <filesystem>
+#include <memory>
+
+#include "cli/common.h"
+#include "utils/json/regular_file.h"
+
+namespace transformers::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ConvertOptions {
+  std::string model, output, dtype = "auto", max_shard_size = "5GB";
+};
+
+// What belongs to a model beside its config and weights.
+constexpr std::array kTokenizerFiles{
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json",     "merges.txt",      "chat_template.jinja"};
+constexpr size_t kMostBytes = size_t{256} << 20;
+
+void copy_tokenizer(const std::string& from, const std::string& to) {
+  SaveTransaction save(to);
+  for (const char* name : kTokenizerFiles) {
+    if (const auto path = fs::path(from) / name; fs::exists(path)) {
+      save.write(name, read_regular_file(path.string(), kMostBytes));
+    }
+  }
+  save.commit();
+}
+
+void convert(const ConvertOptions& options) {
+  const auto max_shard_size = parse_size(options.max_shard_size);
+  LoadOptions load;
+  if (options.dtype != "auto") {
+    load.dtype = dtype_from_name(options.dtype);
+  }
+  const auto model = AutoModelByArchitecture::from_pretrained(options.model, load);
+  model->save_pretrained(options.output, {.max_shard_size = max_shard_size});
+  if (!fs::equivalent(options.model, options.output)) {
+    copy_tokenizer(options.model, options.output);
+  }
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app) {
+  auto* command =
+      app.add_subcommand("convert", "Write a model folder anew: safetensors, resharded, cast, ties stored once");
+  auto options = std::make_shared<ConvertOptions>();
+  command->add_option("--model", options->model, "Hugging Face folder to read")->required();
+  command->add_option("--output", options->output, "folder to write; made when missing")->required();
+  command->add_option("--dtype", options->dtype, "auto: what config.json or the weights say")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
+      ->capture_default_str();
+  command->add_option("--max-shard-size", options->max_shard_size, "bytes a file may hold, e.g. 500MB, 2GiB")
+      ->capture_default_str();
+  command->footer("Example: transformers-cpp convert --model old --output new --dtype bfloat16");
+  command->callback([options] { convert(*options); });
+}
+
+}  // namespace transformers::cli

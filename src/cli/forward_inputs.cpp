@@ -1,0 +1,172 @@
+#include "cli/forward_inputs.h"
+
+#include <ATen/ATen.h>
+#include <transformers/utils/io/safetensors.h>
+
+#include <functional>
+#include <set>
+
+#include "utils/json/printable.h"
+
+namespace transformers::cli {
+namespace {
+
+const std::string kCachePrefix = "past_key_values.";
+
+std::set<std::string> names_taken(Task task, const PretrainedConfig& config) {
+  std::set<std::string> names{"input_ids", "attention_mask", "position_ids", "inputs_embeds"};
+  if (config.model_type() == "gptj") {
+    names.insert({"token_type_ids", "head_mask"});
+  }
+  if (task == Task::kQuestionAnswering) {
+    names.insert({"start_positions", "end_positions"});
+  } else if (task != Task::kBase) {
+    names.insert("labels");
+  }
+  return names;
+}
+
+bool is_cache_entry(const std::string& name) {
+  const bool ends = name.ends_with(".key") || name.ends_with(".value");
+  if (!name.starts_with(kCachePrefix) || !ends) {
+    return false;
+  }
+  const auto number = name.substr(kCachePrefix.size(), name.rfind('.') - kCachePrefix.size());
+  return !number.empty() && number.size() < 7 && number.find_first_not_of("0123456789") == std::string::npos;
+}
+
+void check_names(const SafetensorsFile& file, Task task, const PretrainedConfig& config) {
+  const auto taken = names_taken(task, config);
+  std::string list;
+  for (const auto& name : taken) {
+    list += name + ", ";
+  }
+  for (const auto& info : file.tensors()) {
+    TORCH_CHECK(taken.contains(info.name) || is_cache_entry(info.name), file.path(), ": the model takes no \"",
+                printable(info.name), "\"; it takes ", list, "past_key_values.{i}.key, past_key_values.{i}.value");
+  }
+}
+
+/// A file's tensor if it is there, of a fitting kind, on the model's device.
+class Reader {
+ public:
+  Reader(const SafetensorsFile& file, c10::Device device) : file_(file), device_(device) {}
+
+  at::Tensor ids(const std::string& name, int64_t low, int64_t high) const {
+    auto tensor = get(name);
+    if (!tensor.defined()) {
+      return tensor;
+    }
+    TORCH_CHECK(tensor.scalar_type() == at::kLong || tensor.scalar_type() == at::kInt, where(name),
+                "must be int64, got ", tensor.scalar_type());
+    if (tensor.numel() > 0) {
+      const auto [least, most] = at::aminmax(tensor);
+      const auto allowed = [&](int64_t v) { return v >= low && v < high; };
+      TORCH_CHECK(allowed(least.item<int64_t>()) && allowed(most.item<int64_t>()), where(name), "must be in [", low,
+                  ", ", high, "), got values from ", least.item<int64_t>(), " to ", most.item<int64_t>());
+    }
+    return tensor.to(device_, at::kLong);
+  }
+
+  at::Tensor floats(const std::string& name, c10::ScalarType dtype) const {
+    const auto tensor = get(name);
+    TORCH_CHECK(!tensor.defined() || tensor.is_floating_point(), where(name), "must be floating, got ",
+                tensor.defined() ? tensor.scalar_type() : at::kFloat);
+    return tensor.defined() ? tensor.to(device_, dtype) : tensor;
+  }
+
+  at::Tensor any(const std::string& name) const {
+    const auto tensor = get(name);
+    return tensor.defined() ? tensor.to(device_) : tensor;
+  }
+
+  std::string where(const std::string& name) const { return file_.path() + ": " + name + " "; }
+
+ private:
+  at::Tensor get(const std::string& name) const { return file_.contains(name) ? file_.tensor(name) : at::Tensor(); }
+
+  const SafetensorsFile& file_;
+  c10::Device device_;
+};
+
+std::shared_ptr<Cache> read_cache(const SafetensorsFile& file, const Reader& reader, const PretrainedConfig& config,
+                                  c10::ScalarType dtype) {
+  std::vector<KeyValue> layers;
+  for (int64_t i = 0; i < config.get_num_hidden_layers(); ++i) {
+    const auto prefix = kCachePrefix + std::to_string(i);
+    auto key = reader.floats(prefix + ".key", dtype);
+    auto value = reader.floats(prefix + ".value", dtype);
+    if (!key.defined() && !value.defined() && layers.empty()) {
+      continue;
+    }
+    TORCH_CHECK(key.defined() && value.defined(), reader.where(prefix), "must have key and value for every layer");
+    TORCH_CHECK(
+        key.dim() == 4 && key.sizes() == value.sizes() && (layers.empty() || key.sizes() == layers[0].first.sizes()),
+        reader.where(prefix), "must have shape [batch, kv_heads, past, head_dim], alike in every layer, got ",
+        key.sizes(), " and ", value.sizes());
+    layers.emplace_back(key, value);
+  }
+  for (const auto& info : file.tensors()) {
+    const bool beyond = is_cache_entry(info.name) &&
+                        std::stoll(info.name.substr(kCachePrefix.size())) >= config.get_num_hidden_layers();
+    TORCH_CHECK(!beyond, reader.where(info.name), "is beyond the model's ", config.get_num_hidden_layers(), " layers");
+  }
+  return layers.empty() ? nullptr : DynamicCache::from_legacy_cache(layers);
+}
+
+at::Tensor read_labels(const Reader& reader, Task task, const PretrainedConfig& config) {
+  if (task == Task::kSequenceClassification) {
+    const auto labels = reader.any("labels");
+    const bool single = config.problem_type == ProblemType::kSingleLabelClassification;
+    if (!labels.defined() || (labels.is_floating_point() && !single)) {
+      return labels.defined() ? labels.to(at::kFloat) : labels;
+    }
+    return config.num_labels() == 1 ? labels.to(at::kFloat) : reader.ids("labels", 0, config.num_labels());
+  }
+  const auto high = task == Task::kTokenClassification ? config.num_labels() : config.vocab_size;
+  const auto labels = reader.ids("labels", kIgnoreIndex, high);
+  TORCH_CHECK(!labels.defined() || labels.lt(0).logical_and(labels.ne(kIgnoreIndex)).sum().item<int64_t>() == 0,
+              reader.where("labels"), "must be in [0, ", high, ") or ", kIgnoreIndex);
+  return labels;
+}
+
+}  // namespace
+
+Task task_from_name(const std::string& name) {
+  if (name == "causal-lm") {
+    return Task::kCausalLM;
+  }
+  if (name == "base") {
+    return Task::kBase;
+  }
+  if (name == "sequence-classification") {
+    return Task::kSequenceClassification;
+  }
+  return name == "question-answering" ? Task::kQuestionAnswering : Task::kTokenClassification;
+}
+
+ForwardInputs read_forward_inputs(const std::string& path, Task task, const PretrainedConfig& config,
+                                  c10::ScalarType dtype, c10::Device device) {
+  const SafetensorsFile file(path);
+  check_names(file, task, config);
+  const Reader reader(file, device);
+  constexpr auto kAny = std::numeric_limits<int64_t>::max();
+  ForwardInputs read;
+  auto& inputs = read.inputs;
+  inputs.input_ids = reader.ids("input_ids", 0, config.vocab_size);
+  TORCH_CHECK(!inputs.input_ids.defined() || inputs.input_ids.dim() == 2, reader.where("input_ids"),
+              "must have shape [batch, seq], got ", inputs.input_ids.sizes());
+  inputs.attention_mask = reader.any("attention_mask");
+  inputs.position_ids =
+      reader.ids("position_ids", 0, config.model_type() == "gptj" ? config.get_max_position_embeddings() : kAny);
+  inputs.token_type_ids = reader.ids("token_type_ids", 0, config.vocab_size);
+  inputs.inputs_embeds = reader.floats("inputs_embeds", dtype);
+  inputs.head_mask = reader.floats("head_mask", dtype);
+  inputs.past_key_values = read_cache(file, reader, config, dtype);
+  read.labels = read_labels(reader, task, config);
+  read.start_positions = reader.ids("start_positions", 0, kAny);
+  read.end_positions = reader.ids("end_positions", 0, kAny);
+  return read;
+}
+
+}  // namespace transformers::cli

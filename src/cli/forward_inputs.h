@@ -1,0 +1,25 @@
+#pragma once
+
+#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/modeling/modeling_outputs.h>
+
+#include <map>
+#include <string>
+
+namespace transformers::cli {
+
+enum class Task { kCausalLM, kBase, kSequenceClassification, kQuestionAnswering, kTokenClassification };
+Task task_from_name(const std::string& name);
+
+/// The tensors of an input file, sorted into a forward's arguments.
+struct ForwardInputs {
+  ModelInputs inputs;
+  at::Tensor labels, start_positions, end_positions;
+};
+
+/// Reads and checks a file before anything runs: names the model takes, dtypes, shapes, ranges. `dtype` and `device`
+/// are the model's.
+ForwardInputs read_forward_inputs(const std::string& path, Task task, const PretrainedConfig& config,
+                                  c10::ScalarType dtype, c10::Device device);
+
+}  // namespace transformers::cli

@@ -1,0 +1,158 @@
+#include <transformers/utils/io/checkpoint.h>
+
+#include <iomanip>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "cli/common.h"
+#include "utils/json/strict_json.h"
+
+namespace transformers::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string stored_dtype(const Checkpoint& checkpoint) {
+  for (const auto& info : checkpoint.tensors()) {
+    if (c10::isFloatingType(info.dtype)) {
+      return std::string(c10::toString(info.dtype));
+    }
+  }
+  return "none";
+}
+
+/// Every key of the file and every key of ours, with what became of it.
+Json config_keys(const std::string& folder, const PretrainedConfig& config) {
+  const auto given = read_json_file(config_path(folder));
+  const auto used = Json::parse(config.to_json());
+  Json keys = Json::object();
+  for (const auto& [key, value] : given.items()) {
+    keys[key] = {{"value", value}, {"state", config.unknown_keys.contains(key) ? "ignored" : "read"}};
+  }
+  for (const auto& [key, value] : used.items()) {
+    if (!given.contains(key)) {
+      keys[key] = {{"value", value}, {"state", "defaulted"}};
+    }
+  }
+  return keys;
+}
+
+Json tensor_list(const Checkpoint& checkpoint) {
+  Json tensors = Json::array();
+  for (const auto& info : checkpoint.tensors()) {
+    tensors.push_back({{"name", info.name},
+                       {"dtype", std::string(c10::toString(info.dtype))},
+                       {"shape", info.shape},
+                       {"bytes", info.bytes},
+                       {"file", info.file}});
+  }
+  return tensors;
+}
+
+struct Inspection {
+  Json json;
+  std::string problem;  // why the folder would not load; empty when it would
+};
+
+Inspection inspect(const std::string& folder) {
+  const auto config = AutoConfig::from_pretrained(folder);
+  const auto checkpoint = open_checkpoint(folder, *config, {});
+  std::shared_ptr<PreTrainedModel> model;
+  {
+    const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
+    model = AutoModelByArchitecture::from_config(*config);
+  }
+  const auto report = match_weights(*model, *checkpoint);
+  Json mismatched = Json::array();
+  for (const auto& key : report.mismatched) {
+    mismatched.push_back({{"name", key.name}, {"found", key.found}, {"expected", key.expected}});
+  }
+  Inspection result;
+  result.json = {{"architecture", model->architecture()},
+                 {"model_type", config->model_type()},
+                 {"parameters", model->num_parameters()},
+                 {"bytes", checkpoint->bytes()},
+                 {"dtype", stored_dtype(*checkpoint)},
+                 {"shards", checkpoint->files()},
+                 {"tensors", tensor_list(*checkpoint)},
+                 {"config", config_keys(folder, *config)},
+                 {"missing", report.missing},
+                 {"unexpected", report.unexpected},
+                 {"mismatched", mismatched}};
+  try {
+    check_fit(report, *model, folder);
+  } catch (const c10::Error& error) {
+    result.problem = error.what_without_backtrace();
+  }
+  return result;
+}
+
+std::string human_bytes(double bytes) {
+  const char* unit = "B";
+  for (const char* next : {"kB", "MB", "GB"}) {
+    if (bytes < 1000) {
+      break;
+    }
+    bytes /= 1000;
+    unit = next;
+  }
+  std::ostringstream text;
+  text << std::setprecision(4) << bytes << " " << unit;
+  return text.str();
+}
+
+void print_list(const char* title, const Json& list) {
+  if (!list.empty()) {
+    std::cout << title << "\n";
+    for (const auto& entry : list) {
+      std::cout << "  " << (entry.is_string() ? entry.get<std::string>() : entry.dump()) << "\n";
+    }
+  }
+}
+
+void print_table(const Json& j) {
+  std::cout << "architecture  " << j["architecture"].get<std::string>() << " (" << j["model_type"].get<std::string>()
+            << ")\n"
+            << "parameters    " << j["parameters"] << "\n"
+            << "weights       " << human_bytes(j["bytes"].get<double>()) << ", " << j["dtype"].get<std::string>()
+            << ", " << j["tensors"].size() << " tensors in " << j["shards"].size() << " file(s)\n";
+  print_list("shards", j["shards"]);
+  std::cout << "config\n";
+  for (const auto& [key, entry] : j["config"].items()) {
+    std::cout << "  " << std::left << std::setw(28) << key << std::setw(11) << entry["state"].get<std::string>()
+              << entry["value"].dump() << "\n";
+  }
+  std::cout << "tensors\n";
+  for (const auto& tensor : j["tensors"]) {
+    std::cout << "  " << std::left << std::setw(56) << tensor["name"].get<std::string>() << std::setw(10)
+              << tensor["dtype"].get<std::string>() << std::setw(16) << tensor["shape"].dump()
+              << human_bytes(tensor["bytes"].get<double>()) << "\n";
+  }
+  print_list("missing", j["missing"]);
+  print_list("unexpected", j["unexpected"]);
+  print_list("wrong shape", j["mismatched"]);
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  auto* command = app.add_subcommand("inspect", "Show what a model folder holds and whether it would load");
+  auto folder = std::make_shared<std::string>();
+  auto as_json = std::make_shared<bool>(false);
+  command->add_option("folder", *folder, "Hugging Face folder")->required();
+  command->add_flag("--json", *as_json, "one JSON object instead of a table");
+  command->footer("Example: transformers-cpp inspect models/SmolLM2-135M-Instruct");
+  command->callback([folder, as_json] {
+    const auto result = inspect(*folder);
+    if (*as_json) {
+      std::cout << result.json.dump() << std::endl;
+    } else {
+      print_table(result.json);
+    }
+    TORCH_CHECK(result.problem.empty(), result.problem);
+  });
+}
+
+}  // namespace transformers::cli

@@ -1,0 +1,60 @@
+#include <c10/util/Exception.h>
+#include <transformers/version.h>
+
+#include <algorithm>
+#include <csignal>
+#include <iostream>
+
+#include "cli/common.h"
+
+namespace transformers::cli {
+namespace {
+
+class WarningPrinter : public c10::WarningHandler {
+ public:
+  void process(const c10::Warning& warning) override { inform("warning: " + warning.msg()); }
+};
+
+/// The one line on stderr that every failure ends with.
+int fail(std::string message) {
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  std::cerr << "error: " << message << std::endl;
+  return 1;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Hugging Face GPT-J and LLaMA in C++: run, generate, inspect and convert model folders.");
+  app.set_version_flag("--version", TRANSFORMERS_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_flag_callback(
+         "--quiet", [] { set_quiet(true); }, "no progress, warnings or statistics on stderr")
+      ->trigger_on_parse();
+  add_forward(app);
+  add_inspect(app);
+  add_convert(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace transformers::cli
+
+int main(int argc, char** argv) {
+  using namespace transformers::cli;
+  WarningPrinter printer;
+  const c10::WarningUtils::WarningHandlerGuard guard(&printer);
+  try {
+    return run(argc, argv);
+  } catch (const c10::Error& error) {
+    return fail(error.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory");
+  } catch (const std::exception& error) {
+    return fail(error.what());
+  }
+}
