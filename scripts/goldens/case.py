@@ -6,6 +6,7 @@ Tensors of a file
     outputs.<field>           logits, loss, last_hidden_state, start_logits, end_logits, hidden_states.{i}, attentions.{i},
                               past_key_values.{i}.key|value; with several calls outputs.step{k}.<field>
     grads.<name>              gradient of outputs.loss for every parameter
+A call has use_cache true unless case.options say otherwise, and asks for hidden states and attentions where the kernel is eager.
 Metadata: config (config.json as save_pretrained writes it), class, attn_implementation, dtype, versions, seed, and case, a
 JSON object with name, steps (0: one call) and options, the forward arguments that are no tensors.
 """
