@@ -48,7 +48,9 @@ class Trial:
     def describe(self) -> dict:
         shapes = {name: f"{tuple(tensor.shape)} {tensor.dtype}" for name, tensor in self.tensors.items()}
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value if isinstance(value, (int, dict)) else str(value) for name, value in fields.items()} | {"tensors": shapes}
+        return {name: value if isinstance(value, (int, dict)) else str(value) for name, value in fields.items()} | {
+            "tensors": shapes
+        }
 
 
 def rope_parameters(rng: random.Random, length: int, half: int) -> tuple[dict, int]:
@@ -125,7 +127,9 @@ def attention_mask(rng: random.Random, batch: int, length: int) -> torch.Tensor:
     return mask
 
 
-def four_dimensional(rng: random.Random, generator: torch.Generator, batch: int, length: int, past: int) -> torch.Tensor:
+def four_dimensional(
+    rng: random.Random, generator: torch.Generator, batch: int, length: int, past: int
+) -> torch.Tensor:
     """Random rows that all see the first token: additive floats, or a bool."""
     seen = torch.rand(batch, 1, length, past + length, generator=generator) < 0.6
     seen[..., 0] = True
@@ -134,7 +138,9 @@ def four_dimensional(rng: random.Random, generator: torch.Generator, batch: int,
     return torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
 
 
-def labels(rng: random.Random, generator: torch.Generator, task: str, config: dict, tensors: dict, batch: int, length: int) -> dict:
+def labels(
+    rng: random.Random, generator: torch.Generator, task: str, config: dict, tensors: dict, batch: int, length: int
+) -> dict:
     if task == "causal-lm":
         drawn = torch.randint(0, config["vocab_size"], (batch, length), generator=generator)
         drawn[torch.rand(drawn.shape, generator=generator) < 0.2] = -100
@@ -208,7 +214,9 @@ def forward_tensors(rng, generator, family: str, task: str, config: dict, batch:
                 shape = (batch, heads, past, size)
                 tensors[f"past_key_values.{layer}.{part}"] = torch.randn(shape, generator=generator)
     drawn = rng.random()
-    if drawn < 0.4 and task != "question-answering":  # its loss runs over all positions, also those that look at nothing
+    if (
+        drawn < 0.4 and task != "question-answering"
+    ):  # its loss runs over all positions, also those that look at nothing
         tensors["attention_mask"] = attention_mask(rng, batch, past + length)
     elif drawn < 0.5:
         tensors["attention_mask"] = four_dimensional(rng, generator, batch, length, past)

@@ -13,7 +13,11 @@ def write_bin(reference: Path, folder: Path, shards: int) -> None:
     tensors = safetensors.torch.load_file(reference / "model.safetensors")
     names = list(tensors)
     parts = [names[index::shards] for index in range(shards)]
-    files = [f"pytorch_model-{i + 1:05d}-of-{shards:05d}.bin" for i in range(shards)] if shards > 1 else ["pytorch_model.bin"]
+    files = (
+        [f"pytorch_model-{i + 1:05d}-of-{shards:05d}.bin" for i in range(shards)]
+        if shards > 1
+        else ["pytorch_model.bin"]
+    )
     for file, part in zip(files, parts):
         torch.save({name: tensors[name] for name in part}, folder / file)
     if shards > 1:
