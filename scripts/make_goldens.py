@@ -27,7 +27,13 @@ from safetensors import safe_open
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 # Module in scripts/goldens: folder in tests/golden.
-SUBJECTS = {"llama": "models", "gptj": "models", "functions": "functions", "generation": "generation", "legacy": "legacy"}
+SUBJECTS = {
+    "llama": "models",
+    "gptj": "models",
+    "functions": "functions",
+    "generation": "generation",
+    "legacy": "legacy",
+}
 
 LEGACY_FOLDER = ROOT / "build" / "transformers-4.37.2"
 LEGACY_PACKAGES = [
@@ -99,7 +105,9 @@ def check(subjects: list) -> int:
             committed, made = GOLDEN / name, Path(folder) / name
             # Two subjects share a folder; a file that was not made counts as missing only when all of them ran.
             whole = all(subject in subjects for subject in SUBJECTS if SUBJECTS[subject] == name)
-            files = {path.name for path in made.iterdir()} | ({path.name for path in committed.glob("*")} if whole else set())
+            files = {path.name for path in made.iterdir()} | (
+                {path.name for path in committed.glob("*")} if whole else set()
+            )
             for file in sorted(files):
                 count += 1
                 if problem := difference(committed / file, made / file):
@@ -111,7 +119,9 @@ def check(subjects: list) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=SUBJECTS, action="append", help="subject to write or check; repeatable; default: all")
+    parser.add_argument(
+        "--only", choices=SUBJECTS, action="append", help="subject to write or check; repeatable; default: all"
+    )
     parser.add_argument("--check", action="store_true", help="compare with the committed files instead of writing")
     arguments = parser.parse_args()
 

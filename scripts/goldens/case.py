@@ -6,6 +6,7 @@ Tensors of a file
     outputs.<field>           logits, loss, last_hidden_state, start_logits, end_logits, hidden_states.{i}, attentions.{i},
                               past_key_values.{i}.key|value; with several calls outputs.step{k}.<field>
     grads.<name>              gradient of outputs.loss for every parameter
+A call has use_cache true unless case.options say otherwise, and asks for hidden states and attentions where the kernel is eager.
 Metadata: config (config.json as save_pretrained writes it), class, attn_implementation, dtype, versions, seed, and case, a
 JSON object with name, steps (0: one call) and options, the forward arguments that are no tensors.
 """
@@ -57,7 +58,9 @@ def build(case: Case) -> torch.nn.Module:
     # Loading keeps the rotary data in fp32, as the library does; a cast of the built model would round it.
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        return case.model_class.from_pretrained(folder, dtype=case.dtype, attn_implementation=case.attn_implementation).eval()
+        return case.model_class.from_pretrained(
+            folder, dtype=case.dtype, attn_implementation=case.attn_implementation
+        ).eval()
 
 
 def weights(model: torch.nn.Module) -> dict:
@@ -68,7 +71,11 @@ def weights(model: torch.nn.Module) -> dict:
 
 def flatten_cache(cache) -> dict:
     pairs = [(layer.keys, layer.values) for layer in cache.layers]
-    return {f"past_key_values.{i}.{part}": tensor for i, pair in enumerate(pairs) for part, tensor in zip(("key", "value"), pair)}
+    return {
+        f"past_key_values.{i}.{part}": tensor
+        for i, pair in enumerate(pairs)
+        for part, tensor in zip(("key", "value"), pair)
+    }
 
 
 def flatten_outputs(outputs, cache, wanted) -> dict:
@@ -89,7 +96,10 @@ def call(case: Case, model, inputs: dict, cache):
     if cache is not None:
         arguments["past_key_values"] = cache
     if case.attn_implementation == "eager":
-        arguments |= {"output_hidden_states": "hidden_states" in case.outputs, "output_attentions": "attentions" in case.outputs}
+        arguments |= {
+            "output_hidden_states": "hidden_states" in case.outputs,
+            "output_attentions": "attentions" in case.outputs,
+        }
     return model(**arguments)
 
 
@@ -113,9 +123,7 @@ def one_call(case: Case, model) -> dict:
     if "outputs.loss" in tensors:
         outputs.loss.backward()
         zeros = torch.zeros_like
-        tensors |= {
-            f"grads.{name}": zeros(p) if p.grad is None else p.grad for name, p in model.named_parameters()
-        }
+        tensors |= {f"grads.{name}": zeros(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
     return tensors
 
 

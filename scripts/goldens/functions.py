@@ -28,12 +28,26 @@ ROPE = {
         POSITIONS,
     ),
     "yarn_beta": (
-        dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=4096, beta_fast=16.0, beta_slow=2.0),
+        dict(
+            rope_type="yarn",
+            rope_theta=10000.0,
+            factor=8.0,
+            original_max_position_embeddings=4096,
+            beta_fast=16.0,
+            beta_slow=2.0,
+        ),
         32768,
         POSITIONS,
     ),
     "yarn_mscale": (
-        dict(rope_type="yarn", rope_theta=10000.0, factor=40.0, original_max_position_embeddings=4096, mscale=1.0, mscale_all_dim=0.7),
+        dict(
+            rope_type="yarn",
+            rope_theta=10000.0,
+            factor=40.0,
+            original_max_position_embeddings=4096,
+            mscale=1.0,
+            mscale_all_dim=0.7,
+        ),
         163840,
         POSITIONS,
     ),
@@ -43,7 +57,13 @@ ROPE = {
         POSITIONS,
     ),
     "yarn_attention_factor": (
-        dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=4096, attention_factor=0.8),
+        dict(
+            rope_type="yarn",
+            rope_theta=10000.0,
+            factor=4.0,
+            original_max_position_embeddings=4096,
+            attention_factor=0.8,
+        ),
         16384,
         POSITIONS,
     ),
@@ -108,7 +128,9 @@ def write_activations(folder: Path) -> None:
 def write_rope(folder: Path) -> None:
     collection = Collection()
     for name, (parameters, maximum, positions) in ROPE.items():
-        config = LlamaConfig(hidden_size=256, num_attention_heads=4, max_position_embeddings=maximum, rope_parameters=parameters)
+        config = LlamaConfig(
+            hidden_size=256, num_attention_heads=4, max_position_embeddings=maximum, rope_parameters=parameters
+        )
         rotary = LlamaRotaryEmbedding(config)
         position_ids = torch.tensor([positions])
         cos, sin = rotary(torch.zeros(1), position_ids)
@@ -116,7 +138,9 @@ def write_rope(folder: Path) -> None:
         scaling = float(rotary.attention_scaling)
         collection.add(name, tensors, config=config.to_dict(), attention_factor=scaling)
     table = create_sinusoidal_positions(2048, 64)[[position for position in POSITIONS if position < 2048]]
-    collection.add("gptj", {"positions": torch.tensor([p for p in POSITIONS if p < 2048]), "table": table}, rotary_dim=64)
+    collection.add(
+        "gptj", {"positions": torch.tensor([p for p in POSITIONS if p < 2048]), "table": table}, rotary_dim=64
+    )
     collection.write(folder / "rope.safetensors")
 
 

@@ -35,7 +35,9 @@ SAMPLING = {
     "epsilon_cutoff_above_all": dict(epsilon_cutoff=0.9),
     "eta_cutoff": dict(eta_cutoff=0.05),
     "top_h": dict(top_h=0.4),
-    "all_sampling": dict(temperature=1.3, top_k=12, top_p=0.8, min_p=0.05, typical_p=0.9, epsilon_cutoff=0.01, eta_cutoff=0.01),
+    "all_sampling": dict(
+        temperature=1.3, top_k=12, top_p=0.8, min_p=0.05, typical_p=0.9, epsilon_cutoff=0.01, eta_cutoff=0.01
+    ),
     "sampling_renormalized": dict(temperature=0.8, top_k=6, top_p=0.9, renormalize_logits=True),
     "sampling_with_penalties": dict(temperature=0.8, top_k=6, repetition_penalty=1.4, min_new_tokens=20),
 }
@@ -61,7 +63,12 @@ GREEDY = {
     "suppress_tokens": dict(suppress_tokens=[3, 8, 23]),
     "begin_suppress_tokens_past": dict(begin_suppress_tokens=[3, 8]),
     "several_in_order": dict(
-        sequence_bias=[[[7], 1.5]], repetition_penalty=1.3, no_repeat_ngram_size=2, bad_words_ids=[[8]], min_length=30, suppress_tokens=[3]
+        sequence_bias=[[[7], 1.5]],
+        repetition_penalty=1.3,
+        no_repeat_ngram_size=2,
+        bad_words_ids=[[8]],
+        min_length=30,
+        suppress_tokens=[3],
     ),
     "renormalize_logits": dict(renormalize_logits=True),
     "two_eos_min_length": dict(min_length=30, eos_token_id=[EOS, 5]),

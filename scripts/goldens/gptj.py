@@ -94,14 +94,23 @@ def dtype_cases() -> list:
 def head_cases() -> list:
     cases = [Case("gptj_base_model", GPTJModel, BASE, {"input_ids": make.ids(2, 7)})]
     rows = make.POOLING_ROWS
-    problems = [("single_label_classification", 3), ("multi_label_classification", 3), ("regression", 1), ("regression", 3)]
+    problems = [
+        ("single_label_classification", 3),
+        ("multi_label_classification", 3),
+        ("regression", 1),
+        ("regression", 3),
+    ]
     for problem, labels in problems:
         config = BASE | {"num_labels": labels, "pad_token_id": 0, "problem_type": problem}
         inputs = {"input_ids": rows, "labels": make.classification_labels(problem, len(rows), labels)}
         cases.append(Case(f"gptj_sequence_{problem}_{labels}", GPTJForSequenceClassification, config, inputs))
     one = {"input_ids": make.ids(1, 6), "labels": torch.tensor([1])}
     cases.append(Case("gptj_sequence_no_pad_id", GPTJForSequenceClassification, BASE | {"num_labels": 3}, one))
-    spans = {"input_ids": make.ids(3, 6), "start_positions": torch.tensor([1, 0, 9]), "end_positions": torch.tensor([4, 6, 2])}
+    spans = {
+        "input_ids": make.ids(3, 6),
+        "start_positions": torch.tensor([1, 0, 9]),
+        "end_positions": torch.tensor([4, 6, 2]),
+    }
     # This head takes no cache.
     cases.append(Case("gptj_question_answering", GPTJForQuestionAnswering, BASE, spans, {"use_cache": False}))
     tags = {"input_ids": make.ids(2, 6), "labels": torch.tensor([[0, 1, 2, -100, 1, 0], [2, 2, -100, 1, 0, 1]])}

@@ -82,7 +82,9 @@ def steps(batch: int = 2, prompt: int = 5, with_mask: bool = False) -> list:
 def cache_tensors(layers: int, batch: int, heads: int, length: int, size: int, dtype=torch.float32) -> dict:
     parts = [(layer, part) for layer in range(layers) for part in ("key", "value")]
     return {
-        f"past_key_values.{layer}.{part}": normal(batch, heads, length, size, seed=50 + 2 * layer + (part == "value")).to(dtype)
+        f"past_key_values.{layer}.{part}": normal(
+            batch, heads, length, size, seed=50 + 2 * layer + (part == "value")
+        ).to(dtype)
         for layer, part in parts
     }
 

@@ -1,6 +1,6 @@
 """What only transformers 4.37.2 has. Runs as a program of its own, with that version's folder first on the path:
 
-    legacy.py <folder with transformers 4.37.2> <golden folder>
+legacy.py <folder with transformers 4.37.2> <golden folder>
 """
 
 import sys
@@ -56,7 +56,11 @@ def build(case: Case):
 
 
 def flatten_tuples(past) -> dict:
-    return {f"past_key_values.{i}.{part}": layer[part == "value"] for i, layer in enumerate(past) for part in ("key", "value")}
+    return {
+        f"past_key_values.{i}.{part}": layer[part == "value"]
+        for i, layer in enumerate(past)
+        for part in ("key", "value")
+    }
 
 
 def gather_tuples(inputs: dict, layers: int) -> tuple:
@@ -89,7 +93,12 @@ def model_cases() -> list:
         Case("gptj_tuple_cache", GPTJForCausalLM, GPTJ, new | make.cache_tensors(2, 2, 3, 4, 8)),
         Case("llama_tuple_cache", LlamaForCausalLM, LLAMA, new | make.cache_tensors(2, 2, 2, 4, 6)),
         Case("llama_pretraining_tp_2", LlamaForCausalLM, LLAMA | biases, plain),
-        Case("llama_pretraining_tp_4", LlamaForCausalLM, LLAMA | biases | {"pretraining_tp": 4, "num_key_value_heads": 4}, plain),
+        Case(
+            "llama_pretraining_tp_4",
+            LlamaForCausalLM,
+            LLAMA | biases | {"pretraining_tp": 4, "num_key_value_heads": 4},
+            plain,
+        ),
     ]
 
 
@@ -145,7 +154,12 @@ def write_rotary_classes(folder: Path) -> None:
         ):
             cos, sin = embedding(torch.zeros(1), seq_len=length)
             name = type(embedding).__name__
-            collection.add(f"{name}_{length}", {"cos": cos, "sin": sin}, seq_len=length, **(scaled if "Scaling" in name else options))
+            collection.add(
+                f"{name}_{length}",
+                {"cos": cos, "sin": sin},
+                seq_len=length,
+                **(scaled if "Scaling" in name else options),
+            )
     q, k = make.normal(2, 4, 3, 8, seed=1), make.normal(2, 2, 3, 8, seed=2)
     cos, sin = LlamaRotaryEmbedding(**options)(q, seq_len=16)
     positions = torch.tensor([[0, 1, 2], [9, 4, 15]])
@@ -203,12 +217,18 @@ def write_prepared_inputs(folder: Path) -> None:
             "all_ids_after_4": (4, dict(input_ids=ids, attention_mask=mask)),
             "all_ids_after_5": (5, dict(input_ids=ids, attention_mask=mask)),
             "last_id_only": (5, dict(input_ids=ids[:, -1:], attention_mask=mask)),
-            "embeddings_after_first_step": (5, dict(input_ids=ids[:, -1:], attention_mask=mask, inputs_embeds=embeddings)),
+            "embeddings_after_first_step": (
+                5,
+                dict(input_ids=ids[:, -1:], attention_mask=mask, inputs_embeds=embeddings),
+            ),
             "own_position_ids": (5, dict(input_ids=ids, attention_mask=mask, position_ids=torch.full((2, 1), 9))),
             "ids_shorter_than_past": (8, dict(input_ids=ids, attention_mask=None)),
         }
         if family == "gptj":
-            cases["token_type_ids"] = (4, dict(input_ids=ids, attention_mask=mask, token_type_ids=make.ids(2, 6, seed=6)))
+            cases["token_type_ids"] = (
+                4,
+                dict(input_ids=ids, attention_mask=mask, token_type_ids=make.ids(2, 6, seed=6)),
+            )
         for name, (past, inputs) in cases.items():
             cache = filled(DynamicCache(), past, 2) if past else None
             if family == "gptj" and cache is not None:
@@ -216,7 +236,16 @@ def write_prepared_inputs(folder: Path) -> None:
             prepared(collection, f"{family}_{name}", model, cache, inputs, family=family, past_length=past)
     sink = filled(SinkCache(window_length=5, num_sink_tokens=1), 5, 2)
     inputs = dict(input_ids=ids, attention_mask=mask)
-    prepared(collection, "llama_mask_cropped_to_window", models["llama"], sink, inputs, family="llama", past_length=5, window_length=5)
+    prepared(
+        collection,
+        "llama_mask_cropped_to_window",
+        models["llama"],
+        sink,
+        inputs,
+        family="llama",
+        past_length=5,
+        window_length=5,
+    )
     collection.write(folder / "prepare_inputs.safetensors")
 
 
@@ -233,7 +262,9 @@ def write_pruned_layers(collection: Collection) -> None:
             pruned = prune_layer(linear, index) if dim is None else prune_linear_layer(linear, index, dim)
             tensors = layer_tensors(linear) | {"index": index}
             tensors |= {f"pruned_{key}": tensor for key, tensor in layer_tensors(pruned).items()}
-            collection.add(f"linear_{'bias' if bias else 'plain'}_dim_{dim}", tensors, function="prune_linear_layer", dim=dim)
+            collection.add(
+                f"linear_{'bias' if bias else 'plain'}_dim_{dim}", tensors, function="prune_linear_layer", dim=dim
+            )
     conv = Conv1D(6, 5)
     randomise(conv, make.generator(32))
     x = make.normal(2, 3, 5)
@@ -248,7 +279,14 @@ def write_pruned_layers(collection: Collection) -> None:
 def write_pytorch_utils(folder: Path) -> None:
     collection = Collection()
     write_pruned_layers(collection)
-    heads = [([1, 3], 5, 2, []), ([1, 3], 4, 2, [0]), ([0, 2], 3, 3, [1]), ([], 4, 2, []), ([0, 1], 2, 2, [0, 1]), ([5], 4, 2, [0, 1])]
+    heads = [
+        ([1, 3], 5, 2, []),
+        ([1, 3], 4, 2, [0]),
+        ([0, 2], 3, 3, [1]),
+        ([], 4, 2, []),
+        ([0, 1], 2, 2, [0, 1]),
+        ([5], 4, 2, [0, 1]),
+    ]
     for i, (wanted, count, size, pruned) in enumerate(heads):
         left, index = find_pruneable_heads_and_indices(wanted, count, size, set(pruned))
         options = dict(heads=wanted, n_heads=count, head_size=size, already_pruned_heads=pruned, found=sorted(left))
@@ -257,7 +295,9 @@ def write_pytorch_utils(folder: Path) -> None:
     for size in (0, 1, 2, 3, 6):
         result = apply_chunking_to_forward(lambda x, y: x * y + x.mean(1, keepdim=True), size, 1, a, b)
         options = dict(chunk_size=size, chunk_dim=1, forward="x * y + x.mean(1, keepdim=True)")
-        collection.add(f"chunks_{size}", {"x": a, "y": b, "output": result}, function="apply_chunking_to_forward", **options)
+        collection.add(
+            f"chunks_{size}", {"x": a, "y": b, "output": result}, function="apply_chunking_to_forward", **options
+        )
     output, upstream = torch.softmax(make.normal(3, 5), -1), make.normal(3, 5, seed=4)
     parent = torch.nn.Softmax(dim=-1)
     gradient = softmax_backward_data(parent, upstream, output, 0, output)
@@ -265,7 +305,9 @@ def write_pytorch_utils(folder: Path) -> None:
     collection.add("softmax_backward", tensors, function="softmax_backward_data", parent_dim=-1, dim=0)
     x, y = torch.arange(3.0), torch.arange(4.0)
     for indexing in ("ij", "xy"):
-        collection.add(f"meshgrid_{indexing}", {"x": x, "y": y, "grid": meshgrid(x, y, indexing=indexing)}, indexing=indexing)
+        collection.add(
+            f"meshgrid_{indexing}", {"x": x, "y": y, "grid": meshgrid(x, y, indexing=indexing)}, indexing=indexing
+        )
     collection.write(folder / "pytorch_utils.safetensors")
 
 

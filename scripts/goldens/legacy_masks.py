@@ -20,7 +20,9 @@ ROWS = {
 
 def write_converter(collection: Collection) -> None:
     for (dtype_name, dtype), query, past, window in itertools.product(DTYPES.items(), (1, 3), (0, 2), (None, 2)):
-        options = dict(batch_size=2, query_length=query, key_value_length=query + past, sliding_window=window, dtype=dtype_name)
+        options = dict(
+            batch_size=2, query_length=query, key_value_length=query + past, sliding_window=window, dtype=dtype_name
+        )
         result = AttentionMaskConverter(True, window).to_causal_4d(2, query, query + past, dtype)
         name = f"to_causal_4d_{dtype_name}_q{query}_past{past}_window{window}"
         collection.add(name, {"result": result}, function="to_causal_4d", is_causal=True, **options)
@@ -36,7 +38,9 @@ def write_converter(collection: Collection) -> None:
         mask = torch.tensor([[1.0, 0.5, 0.0, 1.0, 2.0]])
         result = AttentionMaskConverter._expand_mask(mask, dtype, tgt_len=2)
         options = dict(tgt_len=2, dtype=dtype_name)
-        collection.add(f"expand_mask_{dtype_name}", {"mask": mask, "result": result}, function="_expand_mask", **options)
+        collection.add(
+            f"expand_mask_{dtype_name}", {"mask": mask, "result": result}, function="_expand_mask", **options
+        )
 
 
 def write_unmasking(collection: Collection) -> None:
@@ -68,7 +72,9 @@ def write_prepared(collection: Collection) -> None:
         mask = torch.tensor(rows)
         result = getattr(masks, function)(mask, torch.float32, tgt_len=length)
         options = dict(tgt_len=length, dtype="float32")
-        collection.add(f"{function.strip('_')}_{name}_{length}", {"mask": mask, "result": result}, function=function, **options)
+        collection.add(
+            f"{function.strip('_')}_{name}_{length}", {"mask": mask, "result": result}, function=function, **options
+        )
 
 
 def write_masks(folder: Path) -> None:

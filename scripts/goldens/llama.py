@@ -37,7 +37,16 @@ ROPE = {
     "rope_dynamic_beyond": (dict(rope_type="dynamic", rope_theta=100.0, factor=3.0), 8, 13),
     "rope_yarn": (dict(rope_type="yarn", rope_theta=100.0, **LONG), 20, 12),
     "rope_yarn_options": (
-        dict(rope_type="yarn", rope_theta=100.0, beta_fast=4.0, beta_slow=2.0, mscale=1.2, mscale_all_dim=0.8, truncate=False, **LONG),
+        dict(
+            rope_type="yarn",
+            rope_theta=100.0,
+            beta_fast=4.0,
+            beta_slow=2.0,
+            mscale=1.2,
+            mscale_all_dim=0.8,
+            truncate=False,
+            **LONG,
+        ),
         20,
         12,
     ),
@@ -48,7 +57,11 @@ ROPE = {
         20,
         12,
     ),
-    "rope_proportional": (dict(rope_type="proportional", rope_theta=100.0, partial_rotary_factor=0.7, factor=2.0), 32, 7),
+    "rope_proportional": (
+        dict(rope_type="proportional", rope_theta=100.0, partial_rotary_factor=0.7, factor=2.0),
+        32,
+        7,
+    ),
 }
 
 
@@ -104,7 +117,9 @@ def mask_cases() -> list:
         causal("mask_2d_fractional", fractional),
         causal("mask_4d_float", plain | {"attention_mask": make.additive(blocks)}),
         causal("mask_4d_bool_sdpa", plain | {"attention_mask": blocks}, attn_implementation="sdpa"),
-        causal("position_ids", plain | {"position_ids": torch.tensor([[3, 4, 5, 6, 7, 8, 9], [0, 2, 4, 6, 8, 10, 31]])}),
+        causal(
+            "position_ids", plain | {"position_ids": torch.tensor([[3, 4, 5, 6, 7, 8, 9], [0, 2, 4, 6, 8, 10, 31]])}
+        ),
         causal("packed_rows", plain | {"position_ids": packed}, {"use_cache": False}),
         causal("positions_restart_with_cache", plain | {"position_ids": packed}, {"use_cache": True}),
     ]
@@ -133,13 +148,23 @@ def call_cases() -> list:
         causal("float16", dtype=torch.float16),
         causal("float16_left_padding", make.padded("left"), dtype=torch.float16),
         Case("llama_base_model", LlamaModel, BASE, {"input_ids": input_ids}),
-        Case("llama_base_model_left_padding", LlamaModel, BASE, {k: v for k, v in make.padded("left").items() if k != "labels"}),
+        Case(
+            "llama_base_model_left_padding",
+            LlamaModel,
+            BASE,
+            {k: v for k, v in make.padded("left").items() if k != "labels"},
+        ),
     ]
 
 
 def head_cases() -> list:
     cases = []
-    problems = [("single_label_classification", 3), ("multi_label_classification", 3), ("regression", 1), ("regression", 3)]
+    problems = [
+        ("single_label_classification", 3),
+        ("multi_label_classification", 3),
+        ("regression", 1),
+        ("regression", 3),
+    ]
     for stated in (True, False):
         for problem, labels in problems:
             if not stated and (problem, labels) == ("regression", 3):
@@ -151,7 +176,11 @@ def head_cases() -> list:
             cases.append(Case(name, LlamaForSequenceClassification, config, inputs))
     one = {"input_ids": make.ids(1, 6), "labels": torch.tensor([1])}
     cases.append(Case("llama_sequence_no_pad_id", LlamaForSequenceClassification, BASE | {"num_labels": 3}, one))
-    spans = {"input_ids": make.ids(3, 6), "start_positions": torch.tensor([1, 0, 9]), "end_positions": torch.tensor([4, 6, 2])}
+    spans = {
+        "input_ids": make.ids(3, 6),
+        "start_positions": torch.tensor([1, 0, 9]),
+        "end_positions": torch.tensor([4, 6, 2]),
+    }
     cases.append(Case("llama_question_answering", LlamaForQuestionAnswering, BASE, spans))
     tags = torch.tensor([[0, 1, 2, -100, 1, 0], [2, 2, -100, 1, 0, 1]])
     tagged = {"input_ids": make.ids(2, 6), "labels": tags}

@@ -7,7 +7,12 @@ import unittest
 from pathlib import Path
 
 CHECKER = Path(__file__).resolve().parents[2] / "scripts" / "check_includes.py"
-EXISTING = ["include/utils/nn/linear.h", "include/utils/io/safetensors.h", "include/utils/modeling/rope.h", "include/llama/modeling_llama.h"]
+EXISTING = [
+    "include/utils/nn/linear.h",
+    "include/utils/io/safetensors.h",
+    "include/utils/modeling/rope.h",
+    "include/llama/modeling_llama.h",
+]
 EXISTING += ["include/gptj/modeling_gptj.h", "src/utils/json/strict_json.h", "include/utils/pruning/model_pruning.h"]
 
 
@@ -37,10 +42,18 @@ class CheckIncludesTest(unittest.TestCase):
         self.assert_accepted("src/cli/main.cpp", "#include <torch/torch.h>")
 
     def test_upward_and_sideways_includes_are_refused(self):
-        self.assert_refused("src/utils/io/a.cpp", "#include <transformers/utils/modeling/rope.h>", "may not include room 'modeling'")
-        self.assert_refused("src/gptj/a.cpp", "#include <transformers/llama/modeling_llama.h>", "may not include room 'llama'")
-        self.assert_refused("include/utils/nn/a.h", "#  include <transformers/utils/io/safetensors.h>", "may not include room 'io'")
-        self.assert_refused("src/utils/pytorch_utils.cpp", "#include <transformers/utils/nn/linear.h>", "may not include room 'nn'")
+        self.assert_refused(
+            "src/utils/io/a.cpp", "#include <transformers/utils/modeling/rope.h>", "may not include room 'modeling'"
+        )
+        self.assert_refused(
+            "src/gptj/a.cpp", "#include <transformers/llama/modeling_llama.h>", "may not include room 'llama'"
+        )
+        self.assert_refused(
+            "include/utils/nn/a.h", "#  include <transformers/utils/io/safetensors.h>", "may not include room 'io'"
+        )
+        self.assert_refused(
+            "src/utils/pytorch_utils.cpp", "#include <transformers/utils/nn/linear.h>", "may not include room 'nn'"
+        )
 
     def test_model_pruning_is_a_room_of_its_own_above_pruning(self):
         self.assert_accepted("src/utils/pruning/model_pruning.cpp", "#include <transformers/utils/modeling/rope.h>")
@@ -48,7 +61,9 @@ class CheckIncludesTest(unittest.TestCase):
         self.assert_refused("src/utils/pruning/pruners.cpp", line, "may not include room 'model_pruning'")
 
     def test_rooms_outside_the_table_are_refused(self):
-        self.assert_refused("src/utils/misc/a.cpp", "#include <transformers/utils/nn/linear.h>", "'misc' is not in the level table")
+        self.assert_refused(
+            "src/utils/misc/a.cpp", "#include <transformers/utils/nn/linear.h>", "'misc' is not in the level table"
+        )
 
     def test_public_headers_stay_free_of_json_and_private_headers(self):
         self.assert_refused("include/llama/a.h", "#include <nlohmann/json_fwd.hpp>", "no JSON type")
@@ -58,7 +73,9 @@ class CheckIncludesTest(unittest.TestCase):
         self.assert_refused("src/llama/a.cpp", "#include <torch/torch.h>", "narrow header")
 
     def test_headers_that_do_not_exist_are_refused(self):
-        self.assert_refused("src/llama/a.cpp", "#include <transformers/utils/nn/liner.h>", "there is no include/utils/nn/liner.h")
+        self.assert_refused(
+            "src/llama/a.cpp", "#include <transformers/utils/nn/liner.h>", "there is no include/utils/nn/liner.h"
+        )
 
 
 if __name__ == "__main__":
