@@ -1,0 +1,71 @@
+#include "utils/json/regular_file.h"
+
+#include <c10/util/Exception.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "utils/json/printable.h"
+
+namespace transformers {
+namespace {
+
+std::string kind_of(mode_t mode) {
+  switch (mode & S_IFMT) {
+    case S_IFDIR:
+      return "a folder";
+    case S_IFIFO:
+      return "a pipe";
+    case S_IFSOCK:
+      return "a socket";
+    default:
+      return "a device";
+  }
+}
+
+struct stat status_of(int descriptor, const std::string& path) {
+  struct stat status {};
+  TORCH_CHECK(::fstat(descriptor, &status) == 0, printable(path), ": cannot be read: ", std::strerror(errno));
+  return status;
+}
+
+}  // namespace
+
+RegularFile::RegularFile(const std::string& path) : path_(path) {
+  TORCH_CHECK(path.find('\0') == std::string::npos, printable(path), ": a file name holds no NUL");
+  // Without O_NONBLOCK opening a pipe would wait for a writer.
+  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  TORCH_CHECK(descriptor_ >= 0, printable(path), ": cannot be opened: ", std::strerror(errno));
+  const auto mode = status_of(descriptor_, path).st_mode;
+  if (!S_ISREG(mode)) {
+    ::close(descriptor_);
+    TORCH_CHECK(false, printable(path), ": expected a regular file, found ", kind_of(mode));
+  }
+}
+
+RegularFile::~RegularFile() { ::close(descriptor_); }
+
+size_t RegularFile::size() const { return static_cast<size_t>(status_of(descriptor_, path_).st_size); }
+
+std::string read_regular_file(const std::string& path, size_t max_bytes) {
+  const RegularFile file(path);
+  const size_t size = file.size();
+  TORCH_CHECK(size <= max_bytes, printable(path), ": expected at most ", max_bytes, " bytes, found ", size);
+  std::string bytes(size, '\0');
+  size_t done = 0;
+  while (done < size) {
+    const auto count = ::read(file.descriptor(), bytes.data() + done, size - done);
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    TORCH_CHECK(count >= 0, printable(path), ": cannot be read: ", std::strerror(errno));
+    TORCH_CHECK(count > 0, printable(path), ": became shorter while it was read");
+    done += static_cast<size_t>(count);
+  }
+  return bytes;
+}
+
+}  // namespace transformers

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace transformers {
+
+/// An open, readable, regular file. Folders, pipes, sockets and devices are refused, and opening one never blocks;
+/// symbolic links are followed.
+class RegularFile {
+ public:
+  explicit RegularFile(const std::string& path);
+  ~RegularFile();
+  RegularFile(const RegularFile&) = delete;
+  RegularFile& operator=(const RegularFile&) = delete;
+
+  int descriptor() const { return descriptor_; }
+  /// Size in bytes at this moment.
+  size_t size() const;
+
+ private:
+  std::string path_;
+  int descriptor_;
+};
+
+/// The whole file, which may hold at most `max_bytes`.
+std::string read_regular_file(const std::string& path, size_t max_bytes);
+
+}  // namespace transformers

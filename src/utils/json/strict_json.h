@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstddef>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+#include "utils/json/printable.h"
+
+namespace transformers {
+
+/// JSON as strangers may send it. On top of the grammar these are errors: a byte order mark, a NUL byte, invalid UTF-8,
+/// the same key twice in one object, integers beyond 64 bits, numbers beyond double, deep nesting, any second value or
+/// comment. Each error is one sentence that begins with `source` and names the byte or the key.
+struct JsonLimits {
+  size_t max_bytes = 1 << 20;
+  int max_depth = 64;
+};
+
+/// The whole value, with the keys of objects in the order of the text. HF's {"__float__": "Infinity"} is an object like
+/// any other here.
+nlohmann::ordered_json parse_strict_json(std::string_view text, const std::string& source, JsonLimits limits = {});
+
+/// The same for a regular file; `path` is the source in errors.
+nlohmann::ordered_json read_json_file(const std::string& path, JsonLimits limits = {});
+
+/// Takes a JSON text piece by piece, for readers that must not hold all of it.
+class JsonVisitor {
+ public:
+  virtual ~JsonVisitor() = default;
+  /// A string, number, boolean or null.
+  virtual void scalar(nlohmann::ordered_json value) = 0;
+  virtual void begin(bool is_object) = 0;
+  virtual void key(std::string name) = 0;
+  virtual void end() = 0;
+};
+
+/// Drives a visitor under the rules above, but for repeated keys: those are the visitor's to judge.
+void visit_strict_json(std::string_view text, const std::string& source, JsonVisitor& visitor, JsonLimits limits = {});
+
+}  // namespace transformers
