@@ -60,7 +60,7 @@ PreTokenizer make_byte_level(const JsonNode& node) {
   std::vector<PreTokenizer> steps;
   if (node.at("add_prefix_space").flag()) {
     steps.push_back(
-        make_rewrite([](const Piece& piece) { return piece.text.starts_with(' ') ? piece.text : " " + piece.text; }));
+        make_rewrite([](const Piece& piece) { return piece.text.starts_with(" ") ? piece.text : " " + piece.text; }));
   }
   if (node.flag_or("use_regex", true)) {
     steps.push_back(make_cut(regex_pattern(kGpt2Regex, node.path()), SplitBehavior::kIsolated));
