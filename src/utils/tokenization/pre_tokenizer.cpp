@@ -26,13 +26,12 @@ PreTokenizer make_cut(Pattern pattern, SplitBehavior behavior) {
 }
 
 PreTokenizer chain(std::vector<PreTokenizer> steps) {
-  return [steps = std::move(steps)](Piece piece) {
-    std::vector<Piece> pieces;
-    pieces.push_back(std::move(piece));
+  return [steps = std::move(steps)](const Piece& piece) {
+    std::vector<Piece> pieces{piece};
     for (const auto& step : steps) {
       std::vector<Piece> next;
-      for (auto& part : pieces) {
-        auto cut = step(std::move(part));
+      for (const auto& part : pieces) {
+        auto cut = step(part);
         std::move(cut.begin(), cut.end(), std::back_inserter(next));
       }
       pieces = std::move(next);
@@ -44,10 +43,9 @@ PreTokenizer chain(std::vector<PreTokenizer> steps) {
 /// A step that gives each piece the text that `rewrite(piece)` returns.
 template <typename Rewrite>
 PreTokenizer make_rewrite(Rewrite rewrite) {
-  return [rewrite = std::move(rewrite)](Piece piece) {
-    piece.text = rewrite(piece);
+  return [rewrite = std::move(rewrite)](const Piece& piece) {
     std::vector<Piece> pieces;
-    pieces.push_back(std::move(piece));
+    pieces.push_back({rewrite(piece), piece.at_start});
     return pieces;
   };
 }
@@ -60,7 +58,7 @@ PreTokenizer make_byte_level(const JsonNode& node) {
   std::vector<PreTokenizer> steps;
   if (node.at("add_prefix_space").flag()) {
     steps.push_back(
-        make_rewrite([](const Piece& piece) { return piece.text.starts_with(" ") ? piece.text : " " + piece.text; }));
+        make_rewrite([](const Piece& piece) { return piece.text.starts_with(' ') ? piece.text : " " + piece.text; }));
   }
   if (node.flag_or("use_regex", true)) {
     steps.push_back(make_cut(regex_pattern(kGpt2Regex, node.path()), SplitBehavior::kIsolated));

@@ -15,7 +15,7 @@ struct Piece {
 };
 
 /// Cuts a piece into the words that the model sees one at a time.
-using PreTokenizer = std::function<std::vector<Piece>(Piece)>;
+using PreTokenizer = std::function<std::vector<Piece>(const Piece&)>;
 
 /// The `pre_tokenizer` of a tokenizer.json: `Sequence`, `ByteLevel`, `Digits`, `Split`, `Metaspace`.
 PreTokenizer make_pre_tokenizer(const JsonNode& node);
