@@ -30,7 +30,11 @@ char unescaped(char character) {
 /// Cuts a template into text and tags.
 class Reader {
  public:
-  explicit Reader(std::string_view text) : rest_(text) {}
+  explicit Reader(std::string_view text) : rest_(text) {
+    if (rest_.ends_with('\n')) {  // as Jinja does
+      rest_.remove_suffix(1);
+    }
+  }
 
   std::string run() {
     while (!rest_.empty()) {
@@ -41,6 +45,7 @@ class Reader {
         read_tag();
       }
     }
+    flush_text(/*strip=*/false, /*is_block=*/false);
     return std::move(result_);
   }
 
