@@ -39,6 +39,23 @@ std::string reason(int code) {
   return reinterpret_cast<const char*>(text);
 }
 
+/// What matching needs besides the pattern; one for each thread, since making it costs more than a short match.
+struct MatchState {
+  MatchState()
+      : data(pcre2_match_data_create(1, nullptr)),
+        context(pcre2_match_context_create(nullptr)),
+        stack(pcre2_jit_stack_create(size_t{32} << 10, kJitStackBytes, nullptr)) {
+    TORCH_CHECK(data != nullptr && context != nullptr, "out of memory for matching a regex");
+    pcre2_set_match_limit(context.get(), kMatchLimit);
+    pcre2_set_depth_limit(context.get(), kDepthLimit);
+    pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
+  }
+
+  std::unique_ptr<pcre2_match_data, FreeMatch> data;  // holds the bounds of the whole match only
+  std::unique_ptr<pcre2_match_context, FreeContext> context;
+  std::unique_ptr<pcre2_jit_stack, FreeStack> stack;
+};
+
 /// Rewrites a pattern from Oniguruma's syntax to PCRE2's.
 class Translator {
  public:
@@ -155,9 +172,9 @@ class Regex {
 
  private:
   /// False when there is no further match at or after `start`.
-  bool match(std::string_view text, size_t start, pcre2_match_data* data, pcre2_match_context* context) const {
+  bool match(std::string_view text, size_t start, const MatchState& state) const {
     const int found = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), start,
-                                  PCRE2_NO_UTF_CHECK, data, context);
+                                  PCRE2_NO_UTF_CHECK, state.data.get(), state.context.get());
     TORCH_CHECK(found >= 0 || found == PCRE2_ERROR_NOMATCH, source_, ": the regex ", printable(regex_),
                 " cannot be matched: ", reason(found));
     return found >= 0;
@@ -168,17 +185,11 @@ class Regex {
 };
 
 std::vector<Span> Regex::find(std::string_view text) const {
-  const std::unique_ptr<pcre2_match_data, FreeMatch> data(pcre2_match_data_create_from_pattern(code_.get(), nullptr));
-  const std::unique_ptr<pcre2_match_context, FreeContext> context(pcre2_match_context_create(nullptr));
-  const std::unique_ptr<pcre2_jit_stack, FreeStack> stack(
-      pcre2_jit_stack_create(size_t{32} << 10, kJitStackBytes, nullptr));
-  pcre2_set_match_limit(context.get(), kMatchLimit);
-  pcre2_set_depth_limit(context.get(), kDepthLimit);
-  pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
-  const size_t* bounds = pcre2_get_ovector_pointer(data.get());
+  thread_local const MatchState state;
+  const size_t* bounds = pcre2_get_ovector_pointer(state.data.get());
 
   SpanList spans;
-  for (size_t start = 0; start < text.size() && match(text, start, data.get(), context.get());) {
+  for (size_t start = 0; start < text.size() && match(text, start, state);) {
     spans.add_match(bounds[0], bounds[1]);
     start = bounds[1];
     if (bounds[0] == bounds[1]) {

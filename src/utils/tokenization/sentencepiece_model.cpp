@@ -14,7 +14,7 @@ namespace transformers::tokenization {
 namespace {
 
 // Fields of ModelProto and of the messages in it.
-constexpr uint64_t kPieces = 1, kNormalizerSpec = 3, kDenormalizerSpec = 5;
+constexpr uint64_t kPieces = 1, kTrainerSpec = 2, kNormalizerSpec = 3, kDenormalizerSpec = 5;
 constexpr uint64_t kPieceScore = 2;
 constexpr uint64_t kPrecompiledCharsmap = 2;
 
@@ -142,14 +142,21 @@ void check_sentencepiece_model(std::string_view model, const std::string& source
   TORCH_CHECK(!model.empty(), source, ": expected a SentencePiece model, found an empty file");
   const auto foreign = foreign_format(model);
   TORCH_CHECK(foreign.empty(), source, ": expected a SentencePiece model or a rank file, found ", foreign);
+  bool has_trainer = false;
+  bool has_normalizer = false;
   for (MessageReader reader(model, source); !reader.done();) {
     const auto field = reader.next();
+    has_trainer |= field.number == kTrainerSpec;
+    has_normalizer |= field.number == kNormalizerSpec;
     if (field.number == kPieces) {
       check_piece(field.bytes, source);
     } else if (field.number == kNormalizerSpec || field.number == kDenormalizerSpec) {
       check_normalizer(field.bytes, source);
     }
   }
+  // The library would go on with its defaults where a file was cut off between two fields.
+  TORCH_CHECK(has_trainer && has_normalizer, source,
+              ": not a SentencePiece model: its trainer or normalizer settings are missing");
 }
 
 }  // namespace transformers::tokenization

@@ -19,6 +19,8 @@ using tokenization::AddedToken;
 /// The library's processor, and the tokens that the config adds after its pieces.
 struct SentencePieceTokenizer::Model {
   sentencepiece::SentencePieceProcessor processor;
+  int anchor = 0;  // a piece with a text
+  size_t anchor_text_size = 0;
   tokenization::AddedTokens added{{}, {}};
   std::vector<int64_t> prefix, suffix;
   SpecialTokenIds special;
@@ -32,13 +34,15 @@ struct SentencePieceTokenizer::Model {
   void encode_text(std::string_view text, bool parse_special, std::vector<int64_t>& ids) const;
 
   void load(const std::string& path);
+  void find_anchor(const std::string& path);
   void add_tokens(std::vector<AddedToken> tokens, const std::string& path);
   void settle(const tokenization::TokenizerConfig& config);
 };
 
 namespace {
 
-/// Hands the library only as many pieces as it needs: the last one of the text so far, then the new ones.
+/// Hands the library only as many pieces as it needs: once there is text, all that later pieces depend on is that they
+/// are not at its start, and any one piece before them says so.
 class SentencePieceStream : public StreamingDecoder {
  public:
   SentencePieceStream(std::shared_ptr<const SentencePieceTokenizer::Model> model, bool skip_special_tokens)
@@ -76,19 +80,19 @@ class SentencePieceStream : public StreamingDecoder {
     const auto text = model_->decode({window_.begin(), window_.begin() + static_cast<std::ptrdiff_t>(count)});
     auto fresh = text.substr(emitted_);
     emitted_ = text.size();
-    if (count == window_.size() && count > 0) {
+    if (count == window_.size()) {
       shorten();
     }
     return fresh;
   }
 
-  /// Once there is text, all that later pieces depend on is that they are not at its start.
   void shorten() {
     bytes_.clear();
-    const auto last = model_->decode({window_.back()});
-    if (!last.empty()) {
-      window_ = {window_.back()};
-      emitted_ = last.size();
+    if (emitted_ > 0) {
+      window_ = {model_->anchor};
+      emitted_ = model_->anchor_text_size;
+    } else if (window_.size() > 1) {
+      window_.pop_back();  // one more space that does not count at the start
     }
   }
 
@@ -156,6 +160,19 @@ void SentencePieceTokenizer::Model::load(const std::string& path) {
     problem = error.what();
   }
   TORCH_CHECK(problem.empty(), printable(path), ": not a SentencePiece model: ", printable(problem));
+  find_anchor(path);
+}
+
+void SentencePieceTokenizer::Model::find_anchor(const std::string& path) {
+  for (int id = 0; id < processor.GetPieceSize(); ++id) {
+    const bool is_text = !processor.IsControl(id) && !processor.IsByte(id);
+    if (const auto text = is_text ? decode({id}) : std::string(); !text.empty()) {
+      anchor = id;
+      anchor_text_size = text.size();
+      return;
+    }
+  }
+  TORCH_CHECK(false, printable(path), ": not a SentencePiece model: none of its pieces has a text");
 }
 
 void SentencePieceTokenizer::Model::add_tokens(std::vector<AddedToken> tokens, const std::string& path) {
