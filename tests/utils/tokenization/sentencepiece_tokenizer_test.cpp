@@ -50,9 +50,7 @@ TEST(SentencePieceTokenizerTest, RefusesFilesThatAreNoModel) {
 
 TEST(SentencePieceTokenizerTest, RefusesEveryTruncation) {
   const auto bytes = model_bytes("spm");
-  // The last two bytes are an empty field, without which the model is the same.
-  ASSERT_TRUE(bytes.ends_with(std::string_view("\x2A\0", 2)));
-  for (size_t size = 0; size < bytes.size() - 2; size += size < 300 || size > bytes.size() - 300 ? 1 : 97) {
+  for (size_t size = 0; size < bytes.size(); size += size < 300 || size > bytes.size() - 300 ? 1 : 97) {
     EXPECT_ERROR(load_bytes(bytes.substr(0, size)), "tokenizer.model");
   }
 }
