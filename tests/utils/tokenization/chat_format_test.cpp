@@ -27,7 +27,9 @@ TEST_P(ChatFormatGoldenTest, PromptsEqualApplyChatTemplate) {
   const std::string kind = GetParam();
   const auto tokenizer = load_tokenizer(golden_path(kind));
   const auto format = load_chat_format(golden_path(kind));
-  for (const auto& chat : testing::read_golden(kind + "/expected.json").at("chats")) {
+  const auto chats = testing::read_golden(kind + "/expected.json").at("chats");
+  ASSERT_EQ(chats.size(), 5);
+  for (const auto& chat : chats) {
     SCOPED_TRACE(chat.at("messages").dump());
     const auto messages = messages_of(chat);
     EXPECT_EQ(encode_chat(*tokenizer, format, messages), chat.at("prompt").get<Ids>());
