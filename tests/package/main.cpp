@@ -1,5 +1,5 @@
 // What a program outside the library sees: one header, one object, one result.
-#include <transformers/utils/nn/linear.h>
+#include <transformers/llama/modeling_llama.h>
 #include <transformers/version.h>
 
 #include <iostream>

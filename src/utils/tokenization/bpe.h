@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "utils/tokenization/json_node.h"
+
+namespace transformers::tokenization {
+
+/// Lets a map with string keys be searched with a string_view.
+struct TextHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+};
+template <typename Value>
+using TextMap = std::unordered_map<std::string, Value, TextHash, std::equal_to<>>;
+
+struct BpeOptions {
+  std::optional<std::string> unk_token = {};
+  /// Consecutive unknown characters become one unknown token.
+  bool fuse_unk = false;
+  /// An unknown character becomes the tokens <0x..> of its bytes, where the vocabulary has them all.
+  bool byte_fallback = false;
+  /// A word that is a token by itself is not put together by merges.
+  bool ignore_merges = false;
+};
+
+/// Byte-pair encoding of one word. Mirrors HF `models.BPE`.
+class Bpe {
+ public:
+  using Merge = std::pair<std::string, std::string>;
+
+  /// `source` begins the messages of errors: ids must be unique and below 2^31, merges unique and made of known tokens.
+  Bpe(TextMap<int32_t> vocab, const std::vector<Merge>& merges, BpeOptions options, const std::string& source);
+
+  /// Appends the ids of a word (valid text). Thread-safe.
+  void tokenize(std::string_view word, std::vector<int64_t>& ids) const;
+
+  size_t vocab_size() const { return vocab_.size(); }
+  std::optional<int64_t> token_to_id(std::string_view token) const;
+  /// Null when the id is unknown.
+  const std::string* id_to_token(int64_t id) const;
+  const std::optional<std::string>& unk_token() const { return options_.unk_token; }
+
+ private:
+  struct MergeResult {
+    int32_t rank, id;
+  };
+  class Word;
+
+  void add_merge(const Merge& merge, int32_t rank, const std::string& source);
+  void add_characters(std::string_view text, Word& word) const;
+  bool add_bytes(std::string_view character, Word& word) const;
+  int32_t unknown_id() const;
+  const MergeResult* merge_of(int32_t left, int32_t right) const;
+  std::vector<int32_t> merged(std::string_view word) const;
+
+  TextMap<int32_t> vocab_;
+  std::unordered_map<int64_t, const std::string*> tokens_;
+  std::unordered_map<uint64_t, MergeResult> merges_;  // left << 32 | right
+  BpeOptions options_;
+  std::string source_;
+
+  mutable std::mutex cache_mutex_;
+  mutable TextMap<std::vector<int32_t>> cache_;
+};
+
+/// The `model` of a tokenizer.json, which must be BPE.
+std::unique_ptr<Bpe> make_bpe(const JsonNode& node);
+
+}  // namespace transformers::tokenization

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "utils/tokenization/json_node.h"
+#include "utils/tokenization/pattern.h"
+
+namespace transformers::tokenization {
+
+/// `{"String": "..."}` or `{"Regex": "..."}`.
+Pattern make_pattern(const JsonNode& node);
+
+std::string replace_all(std::string_view text, const Pattern& pattern, std::string_view content);
+
+}  // namespace transformers::tokenization

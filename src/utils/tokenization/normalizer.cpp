@@ -1,0 +1,81 @@
+// Mirrors `normalizers` of huggingface/tokenizers 0.23.
+#include "utils/tokenization/normalizer.h"
+
+#include <c10/util/Exception.h>
+#include <utf8proc.h>
+
+#include <cstdlib>
+#include <memory>
+
+#include "utils/tokenization/component_patterns.h"
+
+namespace transformers::tokenization {
+namespace {
+
+Normalizer make_sequence(const JsonNode& node) {
+  std::vector<Normalizer> steps;
+  for (const auto& item : node.at("normalizers").items()) {
+    steps.push_back(make_normalizer(item));
+  }
+  return [steps = std::move(steps)](std::string_view text) {
+    std::string result(text);
+    for (const auto& step : steps) {
+      result = step(result);
+    }
+    return result;
+  };
+}
+
+Normalizer make_prepend(const JsonNode& node) {
+  return [prefix = node.at("prepend").text()](std::string_view text) {
+    return text.empty() ? std::string() : prefix + std::string(text);
+  };
+}
+
+Normalizer make_replace(const JsonNode& node) {
+  return [pattern = make_pattern(node.at("pattern")), content = node.at("content").text()](std::string_view text) {
+    return replace_all(text, pattern, content);
+  };
+}
+
+Normalizer make_unicode_form(int options) {
+  return [options](std::string_view text) {
+    utf8proc_uint8_t* mapped = nullptr;
+    const auto size =
+        utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                     &mapped, static_cast<utf8proc_option_t>(options));
+    const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
+    TORCH_CHECK(size >= 0, "Unicode normalization failed: ", utf8proc_errmsg(size));
+    return std::string(reinterpret_cast<const char*>(mapped), static_cast<size_t>(size));
+  };
+}
+
+}  // namespace
+
+Normalizer make_normalizer(const JsonNode& node) {
+  const auto type = node.at("type").text();
+  if (type == "Sequence") {
+    return make_sequence(node);
+  }
+  if (type == "Prepend") {
+    return make_prepend(node);
+  }
+  if (type == "Replace") {
+    return make_replace(node);
+  }
+  if (type == "NFC") {
+    return make_unicode_form(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+  }
+  if (type == "NFD") {
+    return make_unicode_form(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE);
+  }
+  if (type == "NFKC") {
+    return make_unicode_form(UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
+  }
+  if (type == "NFKD") {
+    return make_unicode_form(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
+  }
+  unsupported_component(node, "normalizer " + type);
+}
+
+}  // namespace transformers::tokenization

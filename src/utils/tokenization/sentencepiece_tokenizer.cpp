@@ -1,0 +1,264 @@
+#include <c10/util/Exception.h>
+#include <sentencepiece_processor.h>
+#include <transformers/utils/tokenization/sentencepiece_tokenizer.h>
+
+#include <algorithm>
+
+#include "utils/json/printable.h"
+#include "utils/json/regular_file.h"
+#include "utils/tokenization/added_tokens.h"
+#include "utils/tokenization/byte_level.h"
+#include "utils/tokenization/sentencepiece_model.h"
+#include "utils/tokenization/tokenizer_config.h"
+#include "utils/tokenization/utf8.h"
+
+namespace transformers {
+
+using tokenization::AddedToken;
+
+/// The library's processor, and the tokens that the config adds after its pieces.
+struct SentencePieceTokenizer::Model {
+  sentencepiece::SentencePieceProcessor processor;
+  int anchor = 0;  // a piece with a text
+  size_t anchor_text_size = 0;
+  tokenization::AddedTokens added{{}, {}};
+  std::vector<int64_t> prefix, suffix;
+  SpecialTokenIds special;
+
+  bool is_piece(int64_t id) const { return id >= 0 && id < processor.GetPieceSize(); }
+  bool is_control(int64_t id) const { return is_piece(id) && processor.IsControl(static_cast<int>(id)); }
+  std::optional<int64_t> token_to_id(std::string_view token) const;
+  std::optional<std::string> id_to_token(int64_t id) const;
+  bool is_special(int64_t id) const;
+  std::string decode(const std::vector<int>& pieces) const;
+  void encode_text(std::string_view text, bool parse_special, std::vector<int64_t>& ids) const;
+
+  void load(const std::string& path);
+  void find_anchor(const std::string& path);
+  void add_tokens(std::vector<AddedToken> tokens, const std::string& path);
+  void settle(const tokenization::TokenizerConfig& config);
+};
+
+namespace {
+
+/// Hands the library only as many pieces as it needs: once there is text, all that later pieces depend on is that they
+/// are not at its start, and any one piece before them says so.
+class SentencePieceStream : public StreamingDecoder {
+ public:
+  SentencePieceStream(std::shared_ptr<const SentencePieceTokenizer::Model> model, bool skip_special_tokens)
+      : model_(std::move(model)), skip_special_tokens_(skip_special_tokens) {}
+
+  std::string push(int64_t id) override {
+    const auto token = model_->id_to_token(id);
+    TORCH_CHECK(token, "decode: there is no token with id ", id);
+    if (model_->is_special(id) && skip_special_tokens_) {
+      return emit(window_.size());
+    }
+    if (model_->is_control(id) || !model_->is_piece(id)) {
+      return finish() + *token;
+    }
+    window_.push_back(static_cast<int>(id));
+    const auto byte = tokenization::byte_of_token(*token);
+    if (!byte || !model_->processor.IsByte(window_.back())) {
+      bytes_.clear();
+      return emit(window_.size());
+    }
+    bytes_ += *byte;
+    return emit(window_.size() - (bytes_.size() - tokenization::finished_length(bytes_)));
+  }
+
+  std::string finish() override {
+    auto text = emit(window_.size());
+    window_.clear();
+    emitted_ = 0;
+    return text;
+  }
+
+ private:
+  /// The text of the first `count` pieces of the window that has not been given out yet.
+  std::string emit(size_t count) {
+    const auto text = model_->decode({window_.begin(), window_.begin() + static_cast<std::ptrdiff_t>(count)});
+    auto fresh = text.substr(emitted_);
+    emitted_ = text.size();
+    if (count == window_.size()) {
+      shorten();
+    }
+    return fresh;
+  }
+
+  void shorten() {
+    bytes_.clear();
+    if (emitted_ > 0) {
+      window_ = {model_->anchor};
+      emitted_ = model_->anchor_text_size;
+    } else if (window_.size() > 1) {
+      window_.pop_back();  // one more space that does not count at the start
+    }
+  }
+
+  std::shared_ptr<const SentencePieceTokenizer::Model> model_;
+  bool skip_special_tokens_;
+  std::vector<int> window_;
+  std::string bytes_;   // of the byte pieces at the end of the window, as far as a character is incomplete
+  size_t emitted_ = 0;  // bytes of the window's text that have been given out
+};
+
+}  // namespace
+
+std::optional<int64_t> SentencePieceTokenizer::Model::token_to_id(std::string_view token) const {
+  if (const auto* found = added.find(std::string(token))) {
+    return found->id;
+  }
+  // The library answers with the unknown piece when there is none of that name.
+  const int id = processor.PieceToId(std::string(token));
+  return is_piece(id) && processor.IdToPiece(id) == token ? std::optional<int64_t>(id) : std::nullopt;
+}
+
+std::optional<std::string> SentencePieceTokenizer::Model::id_to_token(int64_t id) const {
+  if (is_piece(id)) {
+    return processor.IdToPiece(static_cast<int>(id));
+  }
+  const auto* token = added.find(id);
+  return token == nullptr ? std::nullopt : std::optional(token->content);
+}
+
+bool SentencePieceTokenizer::Model::is_special(int64_t id) const {
+  const auto* token = added.find(id);
+  return is_control(id) || (token != nullptr && token->special);
+}
+
+std::string SentencePieceTokenizer::Model::decode(const std::vector<int>& pieces) const {
+  std::string text;
+  const auto status = processor.Decode(pieces, &text);
+  TORCH_CHECK(status.ok(), "SentencePiece cannot decode: ", status.message());
+  return text;
+}
+
+void SentencePieceTokenizer::Model::encode_text(std::string_view text, bool parse_special,
+                                                std::vector<int64_t>& ids) const {
+  const auto valid = tokenization::valid_utf8(text);
+  for (const auto& segment : added.split(valid, /*normalized=*/false, parse_special)) {
+    if (segment.token != nullptr) {
+      ids.push_back(segment.token->id);
+      continue;
+    }
+    std::vector<int> pieces;
+    const auto status = processor.Encode(segment.text, &pieces);
+    TORCH_CHECK(status.ok(), "SentencePiece cannot encode: ", status.message());
+    ids.insert(ids.end(), pieces.begin(), pieces.end());
+  }
+}
+
+void SentencePieceTokenizer::Model::load(const std::string& path) {
+  const auto bytes = read_regular_file(path, tokenization::kMaxTokenizerBytes);
+  tokenization::check_sentencepiece_model(bytes, printable(path));
+  std::string problem;
+  try {
+    const auto status = processor.LoadFromSerializedProto(bytes);
+    problem = status.ok() ? "" : status.message();
+  } catch (const std::exception& error) {
+    problem = error.what();
+  }
+  TORCH_CHECK(problem.empty(), printable(path), ": not a SentencePiece model: ", printable(problem));
+  find_anchor(path);
+}
+
+void SentencePieceTokenizer::Model::find_anchor(const std::string& path) {
+  for (int id = 0; id < processor.GetPieceSize(); ++id) {
+    const bool is_text = !processor.IsControl(id) && !processor.IsByte(id);
+    if (const auto text = is_text ? decode({id}) : std::string(); !text.empty()) {
+      anchor = id;
+      anchor_text_size = text.size();
+      return;
+    }
+  }
+  TORCH_CHECK(false, printable(path), ": not a SentencePiece model: none of its pieces has a text");
+}
+
+void SentencePieceTokenizer::Model::add_tokens(std::vector<AddedToken> tokens, const std::string& path) {
+  for (auto& token : tokens) {
+    const auto piece = is_piece(token.id) ? processor.IdToPiece(static_cast<int>(token.id)) : token.content;
+    TORCH_CHECK(piece == token.content, path, ": the added token ", printable(token.content), " has id ", token.id,
+                ", which tokenizer.model gives to ", printable(piece));
+    token.normalized = false;
+  }
+  // Control pieces written in a text stay plain text, as with SentencePiece.
+  std::erase_if(tokens, [this](const AddedToken& token) { return is_piece(token.id); });
+  added = tokenization::AddedTokens(std::move(tokens), {});
+  for (const auto& token : added.tokens()) {
+    TORCH_CHECK(added.find(token.id) == &token && token_to_id(token.content) == token.id, path, ": the added token ",
+                printable(token.content), " or its id ", token.id, " is given twice");
+  }
+}
+
+void SentencePieceTokenizer::Model::settle(const tokenization::TokenizerConfig& config) {
+  const auto id_of = [&](const std::optional<std::string>& token, int otherwise) -> std::optional<int64_t> {
+    return token ? token_to_id(*token) : otherwise >= 0 ? std::optional<int64_t>(otherwise) : std::nullopt;
+  };
+  special = {.bos = id_of(config.bos_token, processor.bos_id()),
+             .eos = id_of(config.eos_token, processor.eos_id()),
+             .pad = id_of(config.pad_token, processor.pad_id()),
+             .unk = id_of(config.unk_token, processor.unk_id())};
+  // HF's LlamaTokenizer adds BOS when its config does not say otherwise.
+  const bool is_llama = config.tokenizer_class.starts_with("LlamaTokenizer");
+  if (config.add_bos_token.value_or(is_llama) && special.bos) {
+    prefix.push_back(*special.bos);
+  }
+  if (config.add_eos_token.value_or(false) && special.eos) {
+    suffix.push_back(*special.eos);
+  }
+}
+
+std::shared_ptr<SentencePieceTokenizer> SentencePieceTokenizer::from_folder(const std::string& folder) {
+  auto model = std::make_shared<Model>();
+  model->load(tokenization::file_in(folder, "tokenizer.model"));
+  const auto config = tokenization::read_tokenizer_config(folder);
+  model->add_tokens(config.added_tokens, printable(config.path));
+  model->settle(config);
+  return std::make_shared<SentencePieceTokenizer>(std::move(model));
+}
+
+std::vector<int64_t> SentencePieceTokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  std::vector<int64_t> ids;
+  if (add_special_tokens) {
+    ids = model_->prefix;
+  }
+  model_->encode_text(text, /*parse_special=*/true, ids);
+  if (add_special_tokens) {
+    ids.insert(ids.end(), model_->suffix.begin(), model_->suffix.end());
+  }
+  return ids;
+}
+
+std::vector<int64_t> SentencePieceTokenizer::encode_parts(const std::vector<PromptPart>& parts) const {
+  std::vector<int64_t> ids;
+  for (const auto& part : parts) {
+    if (const auto* id = std::get_if<int64_t>(&part)) {
+      TORCH_CHECK(model_->id_to_token(*id), "encode_parts: there is no token with id ", *id);
+      ids.push_back(*id);
+    } else {
+      model_->encode_text(std::get<std::string>(part), /*parse_special=*/false, ids);
+    }
+  }
+  return ids;
+}
+
+std::unique_ptr<StreamingDecoder> SentencePieceTokenizer::streaming_decoder(bool skip_special_tokens) const {
+  return std::make_unique<SentencePieceStream>(model_, skip_special_tokens);
+}
+
+int64_t SentencePieceTokenizer::vocab_size() const {
+  return model_->processor.GetPieceSize() + static_cast<int64_t>(model_->added.tokens().size());
+}
+
+std::optional<int64_t> SentencePieceTokenizer::token_to_id(std::string_view token) const {
+  return model_->token_to_id(token);
+}
+
+std::optional<std::string> SentencePieceTokenizer::id_to_token(int64_t id) const { return model_->id_to_token(id); }
+
+bool SentencePieceTokenizer::is_special(int64_t id) const { return model_->is_special(id); }
+
+SpecialTokenIds SentencePieceTokenizer::special_token_ids() const { return model_->special; }
+
+}  // namespace transformers

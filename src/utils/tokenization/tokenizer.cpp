@@ -1,0 +1,35 @@
+#include <c10/util/Exception.h>
+#include <transformers/utils/tokenization/bpe_tokenizer.h>
+#include <transformers/utils/tokenization/sentencepiece_tokenizer.h>
+#include <transformers/utils/tokenization/tokenizer.h>
+
+#include "utils/json/printable.h"
+#include "utils/json/regular_file.h"
+#include "utils/tokenization/rank_file.h"
+#include "utils/tokenization/tokenizer_config.h"
+
+namespace transformers {
+
+std::string Tokenizer::decode(std::span<const int64_t> ids, bool skip_special_tokens) const {
+  const auto decoder = streaming_decoder(skip_special_tokens);
+  std::string text;
+  for (const auto id : ids) {
+    text += decoder->push(id);
+  }
+  return text + decoder->finish();
+}
+
+std::shared_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
+  using namespace tokenization;
+  if (file_exists(file_in(folder, "tokenizer.json"))) {
+    return BpeTokenizer::from_tokenizer_json(folder);
+  }
+  const auto model = file_in(folder, "tokenizer.model");
+  TORCH_CHECK(file_exists(model), printable(folder), ": holds neither tokenizer.json nor tokenizer.model");
+  if (looks_like_rank_file(read_regular_file(model, kMaxTokenizerBytes))) {
+    return BpeTokenizer::from_rank_file(folder);
+  }
+  return SentencePieceTokenizer::from_folder(folder);
+}
+
+}  // namespace transformers

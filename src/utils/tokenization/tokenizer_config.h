@@ -1,0 +1,30 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "utils/tokenization/added_tokens.h"
+
+namespace transformers::tokenization {
+
+constexpr size_t kMaxTokenizerBytes = size_t{64} << 20;
+
+/// What tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat_template.jinja say, as far as they
+/// exist.
+struct TokenizerConfig {
+  std::string path;  // of tokenizer_config.json, for messages
+  std::optional<std::string> bos_token, eos_token, pad_token, unk_token;
+  std::optional<bool> add_bos_token, add_eos_token;
+  std::string tokenizer_class;
+  /// `added_tokens_decoder`, then the entries of added_tokens.json that it lacks.
+  std::vector<AddedToken> added_tokens;
+  std::optional<std::string> chat_template;
+};
+
+TokenizerConfig read_tokenizer_config(const std::string& folder);
+
+std::string file_in(const std::string& folder, const char* name);
+bool file_exists(const std::string& path);
+
+}  // namespace transformers::tokenization

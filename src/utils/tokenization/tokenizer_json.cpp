@@ -1,0 +1,102 @@
+// Mirrors the serialization of huggingface/tokenizers 0.23.
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "utils/json/strict_json.h"
+#include "utils/tokenization/bpe_pipeline.h"
+
+namespace transformers {
+namespace {
+
+using namespace tokenization;
+
+struct Template {
+  std::vector<int64_t> prefix, suffix;
+};
+
+void append_template_token(const JsonNode& node, const JsonNode& piece, std::vector<int64_t>& ids) {
+  for (const auto& id : node.at("special_tokens").at(piece.at("id").text()).at("ids").items()) {
+    ids.push_back(id.integer());
+  }
+}
+
+/// What `TemplateProcessing` puts around a single text.
+Template read_template(const JsonNode& node) {
+  Template result;
+  bool after_text = false;
+  for (const auto& piece : node.at("single").items()) {
+    if (piece.has("SpecialToken")) {
+      append_template_token(node, piece.at("SpecialToken"), after_text ? result.suffix : result.prefix);
+    } else if (piece.has("Sequence") && piece.at("Sequence").at("id").text() == "A" && !after_text) {
+      after_text = true;
+    } else {
+      unsupported_component(piece, "template piece");
+    }
+  }
+  if (!after_text) {
+    unsupported_component(node, "template without the text");
+  }
+  return result;
+}
+
+void apply_post_processor(const JsonNode& node, BpeTokenizer::Pipeline& pipeline) {
+  const auto& type = node.at("type").text();
+  if (type == "Sequence") {
+    for (const auto& item : node.at("processors").items()) {
+      apply_post_processor(item, pipeline);
+    }
+  } else if (type == "TemplateProcessing") {
+    const auto around = read_template(node);
+    pipeline.prefix.insert(pipeline.prefix.begin(), around.prefix.begin(), around.prefix.end());
+    pipeline.suffix.insert(pipeline.suffix.end(), around.suffix.begin(), around.suffix.end());
+  } else if (type != "ByteLevel") {  // which changes offsets only
+    unsupported_component(node, "post_processor " + type);
+  }
+}
+
+std::vector<AddedToken> read_added_tokens(const JsonNode& root) {
+  std::vector<AddedToken> tokens;
+  if (root.has("added_tokens")) {
+    for (const auto& item : root.at("added_tokens").items()) {
+      tokens.push_back(read_added_token(item, item.at("id").integer()));
+    }
+  }
+  return tokens;
+}
+
+void check_template_ids(const BpeTokenizer::Pipeline& pipeline, const std::string& source) {
+  for (const auto* ids : {&pipeline.prefix, &pipeline.suffix}) {
+    for (const auto id : *ids) {
+      TORCH_CHECK(pipeline.id_to_token(id) != nullptr, source, ": post_processor: there is no token with id ", id);
+    }
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<BpeTokenizer> BpeTokenizer::from_tokenizer_json(const std::string& folder) {
+  const auto path = file_in(folder, "tokenizer.json");
+  const auto json = read_json_file(path, {.max_bytes = kMaxTokenizerBytes});
+  const JsonNode root(json, printable(path));
+  const auto version = root.optional_text("version").value_or("1.0");
+  TORCH_CHECK(version == "1.0", root.path(), ": version: expected 1.0, found ", printable(version));
+
+  auto normalizer = root.has("normalizer") ? make_normalizer(root.at("normalizer")) : Normalizer();
+  AddedTokens added(read_added_tokens(root), normalizer);
+  auto pipeline = std::make_shared<Pipeline>(Pipeline{
+      .model = make_bpe(root.at("model")),
+      .added = std::move(added),
+      .normalizer = std::move(normalizer),
+      .pre_tokenizer = root.has("pre_tokenizer") ? make_pre_tokenizer(root.at("pre_tokenizer")) : PreTokenizer(),
+      .decoder = root.has("decoder") ? make_decoder(root.at("decoder")) : make_spaces_decoder()});
+  if (root.has("post_processor")) {
+    apply_post_processor(root.at("post_processor"), *pipeline);
+  }
+  check_template_ids(*pipeline, root.path());
+  pipeline->settle(read_tokenizer_config(folder), root.path());
+  return std::make_shared<BpeTokenizer>(std::move(pipeline));
+}
+
+}  // namespace transformers
