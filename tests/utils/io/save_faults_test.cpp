@@ -1,0 +1,209 @@
+// Stops a save at each of its writes, syncs, renames, links and removals, once by an error and once by the end of the
+// process, and reads what is then in the folder. The functions of the system are replaced in this program.
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <transformers/utils/io/checkpoint.h>
+#include <transformers/utils/io/save_transaction.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "support/temporary_folder.h"
+#include "support/tensor_assertions.h"
+#include "utils/io/file_builders.h"
+
+namespace {
+
+enum class Fault { kNone, kError, kDeath };
+
+Fault fault = Fault::kNone;
+int calls_before_fault = 0;
+
+/// True when this call is to fail; does not return when the process is to end here.
+bool fails_here() {
+  if (fault == Fault::kNone || calls_before_fault-- != 0) {
+    return false;
+  }
+  if (fault == Fault::kDeath) {
+    ::_exit(99);
+  }
+  fault = Fault::kNone;  // the next call works again
+  errno = ENOSPC;
+  return true;
+}
+
+int result_of(long status) { return static_cast<int>(status); }
+
+}  // namespace
+
+extern "C" ssize_t write(int descriptor, const void* bytes, size_t size) {
+  if (fault != Fault::kNone && size > 1) {
+    // A write that is cut short, and another one after it.
+    size /= 2;
+  }
+  return fails_here() ? -1 : ::syscall(SYS_write, descriptor, bytes, size);
+}
+
+// What a process wrote outlives it without a sync, so the real one would only take time here.
+extern "C" int fsync(int /*descriptor*/) { return fails_here() ? -1 : 0; }
+
+extern "C" int rename(const char* from, const char* to) noexcept {
+  return fails_here() ? -1 : result_of(::syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to));
+}
+
+extern "C" int link(const char* from, const char* to) noexcept {
+  return fails_here() ? -1 : result_of(::syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0));
+}
+
+extern "C" int unlink(const char* path) noexcept {
+  return fails_here() ? -1 : result_of(::syscall(SYS_unlinkat, AT_FDCWD, path, 0));
+}
+
+namespace transformers {
+namespace {
+
+using testing::make_tensors;
+using testing::TemporaryFolder;
+using testing::Tensors;
+
+Tensors state_of(float value) {
+  return make_tensors({{"a", torch::full({8}, value)}, {"b", torch::full({8}, value)}, {"c", torch::full({8}, value)}});
+}
+
+/// The value that all tensors of the folder hold; fails when they differ.
+float value_in(const std::string& folder) {
+  const Checkpoint checkpoint(folder);
+  EXPECT_EQ(checkpoint.tensors().size(), 3);
+  const auto all = torch::cat({checkpoint.tensor("a"), checkpoint.tensor("b"), checkpoint.tensor("c")});
+  EXPECT_EQ(all.min().item<float>(), all.max().item<float>()) << "a mixture of two saves";
+  return all[0].item<float>();
+}
+
+bool has_leftovers(const std::string& folder) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const auto name = entry.path().filename().string();
+    if (name.starts_with(".") || name.find(".previous") != std::string::npos) {
+      return true;
+    }
+  }
+  return false;
+}
+
+struct Scenario {
+  const char* what;
+  int64_t old_shard_size, new_shard_size;
+};
+
+class SaveFaultsTest : public ::testing::TestWithParam<Scenario> {
+ protected:
+  static constexpr float kOld = 1, kNew = 2;
+
+  void save_old(const std::string& folder) const {
+    save_checkpoint(folder, state_of(kOld), {.max_shard_size = GetParam().old_shard_size});
+  }
+
+  void save_new(const std::string& folder) const {
+    save_checkpoint(folder, state_of(kNew), {.max_shard_size = GetParam().new_shard_size});
+  }
+
+  void expect_that_saving_again_works(const std::string& folder) const {
+    save_new(folder);
+    EXPECT_EQ(value_in(folder), kNew);
+    EXPECT_FALSE(has_leftovers(folder));
+  }
+};
+
+constexpr int kMoreThanAllCalls = 1000;
+
+TEST_P(SaveFaultsTest, AnErrorLeavesTheOldOrTheNewSet) {
+  bool done = false;
+  int calls = 0;
+  for (; !done && calls < kMoreThanAllCalls; ++calls) {
+    const TemporaryFolder temporary;
+    const auto folder = temporary.path().string();
+    save_old(folder);
+    calls_before_fault = calls;
+    fault = Fault::kError;
+    try {
+      save_new(folder);
+      done = fault == Fault::kError;  // nothing failed: all calls have had their turn
+    } catch (const c10::Error& error) {
+      EXPECT_NE(std::string(error.what()).find("No space left"), std::string::npos);
+    }
+    fault = Fault::kNone;
+    const auto value = value_in(folder);
+    EXPECT_TRUE(value == kOld || value == kNew) << "call " << calls;
+    expect_that_saving_again_works(folder);
+  }
+  EXPECT_TRUE(done);
+  EXPECT_GT(calls, 5);
+}
+
+TEST_P(SaveFaultsTest, TheEndOfTheProcessLeavesTheOldOrTheNewSet) {
+  bool done = false;
+  for (int calls = 0; !done && calls < kMoreThanAllCalls; ++calls) {
+    const TemporaryFolder temporary;
+    const auto folder = temporary.path().string();
+    save_old(folder);
+    const auto child = ::fork();
+    if (child == 0) {
+      calls_before_fault = calls;
+      fault = Fault::kDeath;
+      save_new(folder);
+      ::_exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    done = status == 0;
+    ASSERT_TRUE(done || WEXITSTATUS(status) == 99);
+    const auto value = value_in(folder);
+    EXPECT_TRUE(value == kOld || value == kNew) << "call " << calls;
+    expect_that_saving_again_works(folder);
+  }
+  EXPECT_TRUE(done);
+}
+
+// Three tensors of 32 bytes each.
+INSTANTIATE_TEST_SUITE_P(Folders, SaveFaultsTest,
+                         ::testing::Values(Scenario{"OneFileToOneFile", 1000, 1000},
+                                           Scenario{"OneFileToShards", 1000, 64}, Scenario{"ShardsToOneFile", 64, 1000},
+                                           Scenario{"ShardsToAsManyShards", 64, 64},
+                                           Scenario{"ShardsToMoreShards", 64, 32}),
+                         [](const auto& info) { return info.param.what; });
+
+TEST(SaveTransactionFaultsTest, AnErrorBeforeTheCommitTouchesNothing) {
+  const TemporaryFolder folder;
+  testing::write_file(folder / "config.json", "old");
+  for (int calls = 0; calls < 3; ++calls) {  // two halves of the text, and the sync
+    calls_before_fault = calls;
+    fault = Fault::kError;
+    EXPECT_ERROR(SaveTransaction(folder.path().string()).write("config.json", "12"), "config.json: cannot be",
+                 "No space");
+    fault = Fault::kNone;
+    EXPECT_EQ(testing::read_file(folder / "config.json"), "old");
+    EXPECT_FALSE(has_leftovers(folder.path().string()));
+  }
+}
+
+TEST(SaveTransactionFaultsTest, CommitsInTheOrderOfTheCallsAndRemovesLast) {
+  const TemporaryFolder folder;
+  testing::write_file(folder / "stale", "");
+  SaveTransaction save(folder.path().string());
+  save.remove("stale");
+  save.remove("never there");
+  save.write("first", "1");
+  save.write("last", "2");
+  // Renames and removals are each followed by a sync of the folder.
+  calls_before_fault = 2;
+  fault = Fault::kError;
+  EXPECT_ERROR(save.commit(), "last: cannot be put in place: No space left");
+  fault = Fault::kNone;
+  EXPECT_TRUE(std::filesystem::exists(folder / "first"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "last"));
+  EXPECT_TRUE(std::filesystem::exists(folder / "stale"));
+}
+
+}  // namespace
+}  // namespace transformers
