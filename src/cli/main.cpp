@@ -31,6 +31,8 @@ int run(int argc, char** argv) {
          "--quiet", [] { set_quiet(true); }, "no progress, warnings or statistics on stderr")
       ->trigger_on_parse();
   add_forward(app);
+  add_tokenize(app);
+  add_detokenize(app);
   add_inspect(app);
   add_convert(app);
   try {

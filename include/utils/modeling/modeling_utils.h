@@ -122,8 +122,8 @@ LoadReport match_weights(PreTrainedModel& model, const Checkpoint& checkpoint);
 /// Throws, naming everything that is missing or mis-shaped, when the base model cannot be filled.
 void check_fit(const LoadReport& report, const PreTrainedModel& model, const std::string& folder,
                bool ignore_mismatched_sizes = false);
-/// Fills a model that was built on the meta device. Without a cast, parameters are the file's own pages. Leaves it in eval
-/// mode. Throws as `check_fit` does.
+/// Fills a model that was built on the meta device. Without a cast, parameters are the file's own pages. Leaves it in
+/// eval mode. Throws as `check_fit` does.
 LoadReport load_weights(PreTrainedModel& model, const Checkpoint& checkpoint, const std::string& folder,
                         const LoadOptions& options);
 

@@ -41,8 +41,8 @@ class Module : public torch::nn::Module, public ForwardHooks {
   std::vector<std::pair<std::string, torch::Tensor>> non_persistent_buffers_;
 };
 
-/// `torch::nn::ModuleHolder` whose call runs the module's forward hooks. Outputs of which no overload of `hooked_tensor`
-/// knows the tensor are seen by no hook.
+/// `torch::nn::ModuleHolder` whose call runs the module's forward hooks. Outputs of which no overload of
+/// `hooked_tensor` knows the tensor are seen by no hook.
 template <typename Contained>
 class ModuleHolder : public torch::nn::ModuleHolder<Contained> {
  public:
