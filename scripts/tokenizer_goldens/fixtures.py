@@ -140,7 +140,6 @@ def llama2_model(byte_tokens: int = 256, fuse_unk: bool = True) -> models.BPE:
     trained.train_from_iterator(training_text(), trainers.BpeTrainer(vocab_size=600, limit_alphabet=150, show_progress=False))
     model = json.loads(trained.to_str())["model"]
     first = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(byte_tokens)]
-    # "a" is left out so that a character of one byte can be unknown too.
     pieces = sorted(model["vocab"], key=model["vocab"].get)
     vocab = {piece: i for i, piece in enumerate(first + pieces)}
     merges = [tuple(merge) for merge in model["merges"]]

@@ -1,7 +1,7 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/tokenization/chat_format.h>
 
-#include <array>
+#include <utility>
 
 #include "utils/json/printable.h"
 #include "utils/tokenization/tokenizer_config.h"

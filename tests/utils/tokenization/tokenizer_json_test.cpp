@@ -258,7 +258,6 @@ TEST(TokenizerTest, LongWordsAreNotQuadratic) {
 
 TEST(StreamingDecoderTest, HoldsBackUnfinishedCharacters) {
   const auto tokenizer = load_tokenizer(golden_path("gpt2"));
-  const auto ids = tokenizer->encode("é");
   ASSERT_EQ(tokenizer->encode("\xF0\x9F\x98\x80").size(), 4);  // an emoji the vocabulary has only as bytes
   const auto decoder = tokenizer->streaming_decoder();
   const auto emoji = tokenizer->encode("\xF0\x9F\x98\x80");
