@@ -30,11 +30,13 @@ int run(int argc, char** argv) {
   app.add_flag_callback(
          "--quiet", [] { set_quiet(true); }, "no progress, warnings or statistics on stderr")
       ->trigger_on_parse();
+  add_generate(app);
   add_forward(app);
   add_tokenize(app);
   add_detokenize(app);
   add_inspect(app);
   add_convert(app);
+  add_bench(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -1,0 +1,287 @@
+#include <sys/resource.h>
+#include <transformers/utils/generation/generate.h>
+#include <transformers/utils/io/safetensors.h>
+#include <transformers/utils/tokenization/chat_format.h>
+#include <transformers/utils/tokenization/tokenizer.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+
+#include "cli/common.h"
+#include "cli/generation_options.h"
+#include "utils/json/regular_file.h"
+
+namespace transformers::cli {
+namespace {
+
+constexpr size_t kMostText = size_t{1} << 28;
+
+struct GenerateOptions {
+  ModelOptions model;
+  GenerationOptions generation;
+  std::string prompt, prompt_file, input_ids, output, system, cache = "dynamic";
+  bool chat = false, interactive = false, output_scores = false;
+};
+
+volatile std::sig_atomic_t interrupted = 0;
+
+/// Ctrl-C ends the text being written, not the program's account of it; a second one ends the program.
+void stop_on_interrupt() {
+  std::signal(SIGINT, [](int) {
+    interrupted = 1;
+    std::signal(SIGINT, SIG_DFL);
+  });
+}
+
+struct Session {
+  std::shared_ptr<CausalLM> model;
+  std::shared_ptr<const Tokenizer> tokenizer;  // null where ids come from a file and no text is needed
+  std::optional<ChatFormat> chat_format;
+  GenerationConfig config;
+};
+
+Session open_session(const GenerateOptions& options) {
+  Session session;
+  session.config = options.generation.config();
+  session.config.output_scores = options.output_scores;
+  session.config.cache_implementation = options.cache;
+  if (options.input_ids.empty() || !session.config.stop_strings.empty()) {
+    session.tokenizer = load_tokenizer(options.model.model);
+  }
+  if (options.chat || options.interactive) {
+    session.chat_format = load_chat_format(options.model.model);
+  }
+  session.model = load_model<AutoModelForCausalLM>(options.model);
+  if (session.chat_format && session.config.eos_token_id.empty()) {
+    auto& ends = session.config.eos_token_id;
+    ends = session.model->generation_config.eos_token_id;
+    const auto turn = end_of_turn_id(*session.tokenizer, *session.chat_format);
+    if (std::find(ends.begin(), ends.end(), turn) == ends.end()) {
+      ends.push_back(turn);
+    }
+  }
+  return session;
+}
+
+/// Rows of different length as one batch, padding on the left.
+ModelInputs left_padded(const std::vector<std::vector<int64_t>>& rows, int64_t pad_id) {
+  size_t longest = 0;
+  for (const auto& row : rows) {
+    longest = std::max(longest, row.size());
+  }
+  const auto batch = static_cast<int64_t>(rows.size()), seq = static_cast<int64_t>(longest);
+  auto ids = at::full({batch, seq}, pad_id, at::kLong);
+  auto mask = at::zeros({batch, seq}, at::kLong);
+  for (int64_t i = 0; i < batch; ++i) {
+    const auto length = static_cast<int64_t>(rows[static_cast<size_t>(i)].size());
+    ids[i].narrow(0, seq - length, length).copy_(at::tensor(rows[static_cast<size_t>(i)], at::kLong));
+    mask[i].narrow(0, seq - length, length).fill_(1);
+  }
+  return {.input_ids = ids, .attention_mask = mask};
+}
+
+int64_t pad_id(const Session& session) {
+  const auto merged = session.config.with_defaults(session.model->generation_config);
+  if (merged.pad_token_id) {
+    return *merged.pad_token_id;
+  }
+  return merged.eos_token_id.empty() ? 0 : std::max<int64_t>(0, merged.eos_token_id.front());
+}
+
+std::vector<int64_t> encoded(const Session& session, const std::string& text, const std::string& system) {
+  if (!session.chat_format) {
+    return session.tokenizer->encode(text);
+  }
+  std::vector<ChatMessage> messages;
+  if (!system.empty()) {
+    messages.push_back({"system", system});
+  }
+  messages.push_back({"user", text});
+  return encode_chat(*session.tokenizer, *session.chat_format, messages);
+}
+
+std::vector<std::string> lines_of(std::string_view text) {
+  std::vector<std::string> lines;
+  while (!text.empty()) {
+    const auto end = std::min(text.find('\n'), text.size());
+    lines.emplace_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return lines;
+}
+
+ModelInputs inputs_of(const Session& session, const GenerateOptions& options) {
+  const auto device = session.model->device();
+  if (!options.input_ids.empty()) {
+    const SafetensorsFile file(options.input_ids);
+    TORCH_CHECK(file.contains("input_ids"), options.input_ids, ": tensor input_ids is missing");
+    for (const auto& info : file.tensors()) {
+      TORCH_CHECK(info.name == "input_ids" || info.name == "attention_mask", options.input_ids,
+                  ": expected input_ids and attention_mask, found ", info.name);
+    }
+    const auto tensor = [&](const char* name) {
+      return file.contains(name) ? file.tensor(name).to(device, at::kLong) : at::Tensor();
+    };
+    return {.input_ids = tensor("input_ids"), .attention_mask = tensor("attention_mask")};
+  }
+  auto prompts = options.prompt_file.empty() ? std::vector<std::string>{options.prompt}
+                                             : lines_of(read_regular_file(options.prompt_file, kMostText));
+  TORCH_CHECK(!prompts.empty(), options.prompt_file, ": the prompt file is empty");
+  std::vector<std::vector<int64_t>> rows;
+  for (const auto& prompt : prompts) {
+    rows.push_back(encoded(session, prompt, options.system));
+    TORCH_CHECK(!rows.back().empty(), "the prompt has no tokens");
+  }
+  auto inputs = left_padded(rows, pad_id(session));
+  return {.input_ids = inputs.input_ids.to(device), .attention_mask = inputs.attention_mask.to(device)};
+}
+
+void print(std::string_view text) { std::cout << text << std::flush; }
+
+/// Writes text as it comes where that is possible: one row, no beams.
+std::shared_ptr<Streamer> streamer_for(const Session& session, const ModelInputs& inputs) {
+  const auto merged = session.config.with_defaults(session.model->generation_config);
+  const bool one_text = inputs.input_ids.size(0) == 1 && merged.num_beams.value_or(1) == 1 &&
+                        merged.num_return_sequences.value_or(1) == 1;
+  if (!session.tokenizer || !one_text) {
+    return nullptr;
+  }
+  const auto on_text = [](std::string_view text) {
+    print(text);
+    return interrupted == 0;
+  };
+  return std::make_shared<TextStreamer>(session.tokenizer, on_text, TextStreamerOptions{.skip_prompt = true});
+}
+
+void print_rows(const Session& session, const at::Tensor& sequences, int64_t prompt_length) {
+  const auto ids = sequences.narrow(1, prompt_length, sequences.size(1) - prompt_length).to(at::kCPU).contiguous();
+  for (int64_t row = 0; row < ids.size(0); ++row) {
+    const auto* begin = ids[row].const_data_ptr<int64_t>();
+    print(session.tokenizer->decode({begin, static_cast<size_t>(ids.size(1))}) + "\n");
+  }
+}
+
+std::string rate(int64_t tokens, double seconds) {
+  char text[96];
+  std::snprintf(text, sizeof text, "%lld tokens in %.2f s (%.1f tokens/s)", static_cast<long long>(tokens), seconds,
+                seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0);
+  return text;
+}
+
+void print_summary(const GenerateOutput& output) {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto rows = output.sequences.size(0);
+  inform("prompt: " + rate(output.prompt_tokens, output.prefill_seconds));
+  // The first new token of each row came with the prompt.
+  inform("new:    " + rate(std::max<int64_t>(0, output.new_tokens - rows), output.decode_seconds) + ", " +
+         std::to_string(output.new_tokens) + " in all");
+  inform("memory: " + std::to_string(usage.ru_maxrss / 1024) + " MiB at most");
+}
+
+void write_output(const GenerateOptions& options, const GenerateOutput& output) {
+  StateDict tensors;
+  tensors.insert("sequences", output.sequences.to(at::kCPU));
+  for (size_t step = 0; step < output.scores.size(); ++step) {
+    tensors.insert("scores." + std::to_string(step), output.scores[step].to(at::kCPU, at::kFloat));
+  }
+  save_safetensors(options.output, tensors);
+}
+
+GenerateOutput generate_once(const Session& session, const ModelInputs& inputs) {
+  const GenerateHooks hooks{.streamer = streamer_for(session, inputs), .tokenizer = session.tokenizer};
+  auto output = generate(*session.model, inputs, session.config, hooks);
+  if (hooks.streamer) {
+    print("\n");
+  } else if (session.tokenizer) {
+    print_rows(session, output.sequences, inputs.input_ids.size(1));
+  }
+  return output;
+}
+
+/// A conversation over stdin: a line a turn, until its end.
+void converse(const Session& session, const GenerateOptions& options) {
+  std::vector<ChatMessage> messages;
+  if (!options.system.empty()) {
+    messages.push_back({"system", options.system});
+  }
+  const bool on_terminal = isatty(STDIN_FILENO) != 0;
+  std::string line = options.prompt;
+  const auto next_line = [&] {
+    if (on_terminal && !is_quiet()) {
+      std::cerr << "> " << std::flush;
+    }
+    return static_cast<bool>(std::getline(std::cin, line));
+  };
+  while (!line.empty() || next_line()) {
+    if (line.empty()) {
+      continue;
+    }
+    messages.push_back({"user", line});
+    line.clear();
+    interrupted = 0;
+    stop_on_interrupt();
+    const auto ids = encode_chat(*session.tokenizer, *session.chat_format, messages);
+    auto inputs = left_padded({ids}, pad_id(session));
+    inputs.input_ids = inputs.input_ids.to(session.model->device());
+    inputs.attention_mask = inputs.attention_mask.to(session.model->device());
+    const auto output = generate_once(session, inputs);
+    const auto answer = output.sequences[0].slice(0, inputs.input_ids.size(1)).to(at::kCPU).contiguous();
+    messages.push_back({"assistant", session.tokenizer->decode(
+                                         {answer.const_data_ptr<int64_t>(), static_cast<size_t>(answer.size(0))})});
+    print_summary(output);
+  }
+}
+
+void run(const GenerateOptions& options) {
+  TORCH_CHECK(options.input_ids.empty() || !options.output.empty(), "--input-ids needs --output");
+  TORCH_CHECK(!options.output_scores || !options.output.empty(), "--output-scores needs --output");
+  TORCH_CHECK(!options.model.model.empty() || !options.input_ids.empty(),
+              "--config has no tokenizer; give the prompt as --input-ids");
+  apply(options.model);
+  const auto session = open_session(options);
+  if (options.interactive) {
+    return converse(session, options);
+  }
+  stop_on_interrupt();
+  const auto output = generate_once(session, inputs_of(session, options));
+  if (!options.output.empty()) {
+    write_output(options, output);
+  }
+  print_summary(output);
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  auto* command = app.add_subcommand("generate", "Continue a text, or answer in a chat");
+  auto options = std::make_shared<GenerateOptions>();
+  add_model_options(*command, options->model);
+  auto* source = command->add_option_group("prompt");
+  auto* prompt = source->add_option("--prompt", options->prompt, "the text to continue");
+  source->add_option("--prompt-file", options->prompt_file, "file of prompts, one a line, run as one batch")
+      ->excludes(prompt);
+  source
+      ->add_option("--input-ids", options->input_ids,
+                   "safetensors file with input_ids [batch, seq] and, if wanted, attention_mask; needs no tokenizer")
+      ->excludes(prompt);
+  source->add_flag("--interactive", options->interactive, "chat over stdin, a line a turn");
+  source->require_option(1, 2);
+  command->add_flag("--chat", options->chat, "the prompt is a user's message in the model's chat format");
+  command->add_option("--system", options->system, "system message of the chat");
+  command->add_option("--output", options->output, "safetensors file for sequences int64 [rows, seq + new]");
+  command->add_flag("--output-scores", options->output_scores, "also scores.{t}, the processed scores of each step");
+  command->add_option("--cache", options->cache, "how keys and values are kept")
+      ->check(CLI::IsMember({"dynamic", "static"}))
+      ->capture_default_str();
+  options->generation.add_to(*command);
+  command->footer(
+      "Example: transformers-cpp generate --model models/SmolLM2-135M-Instruct --chat --prompt 'What is a tensor?'");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace transformers::cli

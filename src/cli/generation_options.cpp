@@ -1,0 +1,101 @@
+#include "cli/generation_options.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+namespace transformers::cli {
+namespace {
+
+struct Field {
+  const char* name;
+  const char* help;
+};
+
+constexpr std::array kFields{
+    Field{"max_length", "tokens in all, prompt included"},
+    Field{"max_new_tokens", "new tokens at most (20)"},
+    Field{"min_length", "tokens in all at least"},
+    Field{"min_new_tokens", "new tokens at least"},
+    Field{"max_time", "seconds at most"},
+    Field{"temperature", "above 0; divides the scores (1.0)"},
+    Field{"top_k", "keep the k best tokens, 0: all (50)"},
+    Field{"top_p", "keep the best tokens up to this probability (1.0)"},
+    Field{"min_p", "keep tokens of at least this share of the best one's probability"},
+    Field{"top_h", "keep the best tokens up to this share of the entropy"},
+    Field{"typical_p", "keep typical tokens up to this probability (1.0)"},
+    Field{"epsilon_cutoff", "drop tokens below this probability"},
+    Field{"eta_cutoff", "the same, adapted to the entropy"},
+    Field{"repetition_penalty", "divides the scores of tokens already there (1.0)"},
+    Field{"no_repeat_ngram_size", "forbid any run of so many tokens to come twice, 0: off"},
+    Field{"num_beams", "texts followed at a time (1)"},
+    Field{"length_penalty", "exponent of the length in a beam's score (1.0)"},
+    Field{"early_stopping", "of beam search: true, false or never"},
+    Field{"num_return_sequences", "texts per prompt (1)"},
+    Field{"bad_words_ids", "JSON, e.g. [[1,2],[3]]: runs of tokens that may not come"},
+    Field{"sequence_bias", "JSON, e.g. [[[1,2],-2.5]]: added to the score of a run's last token"},
+    Field{"suppress_tokens", "JSON list of tokens that may not come"},
+    Field{"begin_suppress_tokens", "JSON list of tokens that may not come first"},
+    Field{"forced_bos_token_id", "the first new token"},
+    Field{"forced_eos_token_id", "the token at max_length"},
+    Field{"exponential_decay_length_penalty", "JSON, [start, factor]: raises the end token's score"},
+    Field{"guidance_scale", "above 1: weight of the prompt against none"},
+    Field{"eos_token_id", "one id or a JSON list"},
+    Field{"pad_token_id", "fills rows that have ended"},
+    Field{"bos_token_id", "where a text without a prompt begins"},
+};
+constexpr std::array kFlags{
+    Field{"do_sample", "draw tokens instead of taking the best"},
+    Field{"renormalize_logits", "make processed scores log-probabilities"},
+    Field{"remove_invalid_values", "replace NaN and infinite scores"},
+};
+
+std::string dashed(std::string name) {
+  std::replace(name.begin(), name.end(), '_', '-');
+  return "--" + name;
+}
+
+/// Numbers, lists and booleans are JSON as typed; other words are strings.
+nlohmann::json json_value(const std::string& text) {
+  const auto parsed = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  return parsed.is_discarded() ? nlohmann::json(text) : parsed;
+}
+
+}  // namespace
+
+void GenerationOptions::add_to(CLI::App& command) {
+  const char* group = "Generation (command line, then generation_config.json, then the default in brackets)";
+  for (const auto& field : kFields) {
+    command
+        .add_option_function<std::string>(
+            dashed(field.name), [this, name = field.name](const std::string& text) { values_[name] = text; },
+            field.help)
+        ->group(group);
+  }
+  for (const auto& flag : kFlags) {
+    command
+        .add_flag_function(
+            dashed(flag.name),
+            [this, name = flag.name](int64_t count) { values_[name] = count > 0 ? "true" : "false"; }, flag.help)
+        ->group(group);
+  }
+  command.add_option("--stop", stop_strings_, "text at which to end; may be given again")
+      ->group(group)
+      ->take_all()
+      ->allow_extra_args(false);
+}
+
+GenerationConfig GenerationOptions::config() const {
+  nlohmann::json object = nlohmann::json::object();
+  for (const auto& [name, text] : values_) {
+    object[name] = json_value(text);
+  }
+  if (!stop_strings_.empty()) {
+    object["stop_strings"] = stop_strings_;
+  }
+  return GenerationConfig::from_json(object.dump(), "command line");
+}
+
+}  // namespace transformers::cli
