@@ -36,11 +36,11 @@ struct GenerateHooks {
   std::vector<std::shared_ptr<LogitsProcessor>> logits_processors{};  // run after the built-in ones, before sampling's
   std::vector<std::shared_ptr<StoppingCriteria>> stopping_criteria{};
   PrefixAllowedTokens prefix_allowed_tokens{};
-  std::shared_ptr<Streamer> streamer{};              // not with beams
-  std::shared_ptr<const Tokenizer> tokenizer{};      // needed for stop_strings
-  std::optional<at::Generator> generator{};          // unset: LibTorch's default one
-  at::Tensor negative_prompt_ids{};                  // int64 [rows, seq], for guidance_scale; undefined: the last token
-  at::Tensor negative_prompt_attention_mask{};       // [rows, seq]
+  std::shared_ptr<Streamer> streamer{};          // not with beams
+  std::shared_ptr<const Tokenizer> tokenizer{};  // needed for stop_strings
+  std::optional<at::Generator> generator{};      // unset: LibTorch's default one
+  at::Tensor negative_prompt_ids{};              // int64 [rows, seq], for guidance_scale; undefined: the last token
+  at::Tensor negative_prompt_attention_mask{};   // [rows, seq]
 };
 
 /// Continues texts with a model: greedy search, sampling, beam search or beam sampling. Mirrors

@@ -11,7 +11,8 @@ namespace transformers {
 class StreamingDecoder;
 class Tokenizer;
 
-/// Receives tokens while they are generated. Mirrors HF's `BaseStreamer` (generation/streamers.py, transformers 5.23.0).
+/// Receives tokens while they are generated. Mirrors HF's `BaseStreamer` (generation/streamers.py,
+/// transformers 5.23.0).
 class Streamer {
  public:
   virtual ~Streamer() = default;
@@ -23,8 +24,8 @@ class Streamer {
 };
 
 struct TextStreamerOptions {
-  bool skip_prompt = true;  // false in HF
-  bool skip_special_tokens = true;
+  bool skip_prompt = false;
+  bool skip_special_tokens = true;  // false in HF
 };
 
 /// Hands on text as it is produced: each piece is whole UTF-8 characters, and all pieces together are what decoding the
@@ -44,6 +45,7 @@ class TextStreamer : public Streamer {
   std::unique_ptr<StreamingDecoder> decoder_;
   std::function<bool(std::string_view)> on_text_;
   bool skips_next_;  // the next tokens are a prompt that is not wanted
+  bool goes_on_ = true;
 };
 
 }  // namespace transformers
