@@ -35,6 +35,7 @@ struct GenerationConfig {
   std::optional<bool> use_cache{};                    // true
   std::optional<std::string> cache_implementation{};  // "dynamic"; "static"
   // Scores; processed in HF's order
+  std::optional<double> guidance_scale{};  // 1.0: off
   std::optional<double> temperature{};  // 1.0
   std::optional<int64_t> top_k{};       // 50; 0: off
   std::optional<double> top_p{};        // 1.0

@@ -31,6 +31,7 @@ void visit_plain_fields(Config& c, const Visit& visit) {
   visit("num_return_sequences", c.num_return_sequences);
   visit("use_cache", c.use_cache);
   visit("cache_implementation", c.cache_implementation);
+  visit("guidance_scale", c.guidance_scale);
   visit("temperature", c.temperature);
   visit("top_k", c.top_k);
   visit("top_p", c.top_p);

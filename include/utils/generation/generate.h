@@ -1,0 +1,68 @@
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <transformers/utils/generation/logits_process.h>
+#include <transformers/utils/generation/stopping_criteria.h>
+#include <transformers/utils/generation/streamers.h>
+#include <transformers/utils/modeling/causal_lm.h>
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace transformers {
+
+class Tokenizer;
+
+/// Mirrors HF's `GenerateDecoderOnlyOutput` and `GenerateBeamDecoderOnlyOutput`. `rows` is the batch times
+/// num_return_sequences, while generating with beams the batch times num_beams.
+struct GenerateOutput {
+  at::Tensor sequences;            // int64 [rows, prompt + new]; from inputs_embeds alone: the new ids
+  std::vector<at::Tensor> scores;  // with output_scores: processed scores, fp32 [rows, vocab] a step
+  std::vector<at::Tensor> logits;  // with output_logits: raw ones, fp32 [rows, vocab] a step
+  std::vector<std::vector<at::Tensor>> attentions, hidden_states;  // as ModelInputs asks: a step, a layer
+  at::Tensor sequences_scores;                                     // beams: fp32 [rows], best first in each batch row
+  at::Tensor beam_indices;                                         // beams: int64 [rows, new]; −1 after a text's end
+  std::shared_ptr<Cache> past_key_values;                          // null without a cache; lacks the last token
+  // Statistics
+  int64_t prompt_tokens = 0;   // of the batch, padding left out
+  int64_t new_tokens = 0;      // of all sequences, padding left out
+  double prefill_seconds = 0;  // until the first new token is known
+  double decode_seconds = 0;   // from there to the last
+};
+
+/// What a call may bring that no config file can hold.
+struct GenerateHooks {
+  std::vector<std::shared_ptr<LogitsProcessor>> logits_processors{};  // run after the built-in ones, before sampling's
+  std::vector<std::shared_ptr<StoppingCriteria>> stopping_criteria{};
+  PrefixAllowedTokens prefix_allowed_tokens{};
+  std::shared_ptr<Streamer> streamer{};          // not with beams
+  std::shared_ptr<const Tokenizer> tokenizer{};  // needed for stop_strings
+  std::optional<at::Generator> generator{};      // unset: LibTorch's default one
+  at::Tensor negative_prompt_ids{};              // int64 [rows, seq], for guidance_scale; undefined: the last token
+  at::Tensor negative_prompt_attention_mask{};   // [rows, seq]
+};
+
+/// Continues texts with a model: greedy search, sampling, beam search or beam sampling. Mirrors
+/// `GenerationMixin.generate` (generation/utils.py, transformers 5.23.0).
+///
+/// inputs: input_ids int64 [batch, seq] and/or inputs_embeds (used for the first step only); neither: the text begins
+/// with bos_token_id. attention_mask [batch, seq], 0 at padding on the left; undefined: 0 where a pad id that is no end
+/// token stands, if there is one. A given cache goes on growing and needs the whole text, or only its new part with a
+/// mask over all; the cache then holds all but the last token.
+///
+/// Options come from `config`, then model.generation_config, then HF's defaults; max_new_tokens goes before max_length.
+/// Ended rows are filled with pad_token_id (unset: the first end token). An eos_token_id of −1 stands for none.
+///
+/// Throws on options that make no sense (see GenerationConfig::validate), a prompt that reaches max_length, an empty
+/// prompt, forbidden words outside the vocabulary, stop strings without a tokenizer, a streamer with beams. Records no
+/// gradients. Model and cache stay usable whatever a hook throws.
+GenerateOutput generate(CausalLM& model, const ModelInputs& inputs, const GenerationConfig& config = {},
+                        const GenerateHooks& hooks = {});
+
+/// The score of each new token, fp32 [rows, new]; 0 after a text's end. sequences, scores, beam_indices: of a
+/// GenerateOutput; beam_indices is undefined without beams. normalize_logits: scores become log-probabilities first.
+at::Tensor compute_transition_scores(const at::Tensor& sequences, const std::vector<at::Tensor>& scores,
+                                     const at::Tensor& beam_indices = {}, bool normalize_logits = false);
+
+}  // namespace transformers

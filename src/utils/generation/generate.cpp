@@ -1,0 +1,16 @@
+#include <ATen/core/grad_mode.h>
+#include <transformers/utils/generation/generate.h>
+
+#include "utils/generation/decoding.h"
+
+namespace transformers {
+
+GenerateOutput generate(CausalLM& model, const ModelInputs& inputs, const GenerationConfig& config,
+                        const GenerateHooks& hooks) {
+  // Not inference mode: a cache filled there could not go on growing outside.
+  const at::NoGradGuard no_grad;
+  const auto plan = plan_generation(model, inputs, config, hooks);
+  return plan.num_beams > 1 ? beam_search(model, plan, hooks) : sample(model, plan, hooks);
+}
+
+}  // namespace transformers
