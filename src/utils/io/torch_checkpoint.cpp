@@ -50,9 +50,11 @@ Records without_folder(const Records& records, const std::string& source) {
 Records read_records(std::string_view file, const std::string& path) {
   const auto source = printable(path);
   check_is_torch_zip(file, source);
-  auto records = without_folder(read_zip_archive(file, path), source);
-  TORCH_CHECK(!records.contains("constants.pkl"), source,
-              ": a TorchScript archive holds code besides its pickle; save the state dict, best as safetensors");
+  const auto check_name = [&](const std::string& name) {
+    TORCH_CHECK(!name.ends_with("/constants.pkl"), source,
+                ": a TorchScript archive holds code besides its pickle; save the state dict, best as safetensors");
+  };
+  auto records = without_folder(read_zip_archive(file, path, check_name), source);
   TORCH_CHECK(records.contains("data.pkl"), source, ": the zip archive is not one of torch.save: data.pkl is missing");
   const auto order = records.find("byteorder");
   TORCH_CHECK(order == records.end() || order->second == "little", source,

@@ -64,6 +64,7 @@ TEST_F(SafetensorsFileTest, AcceptsWhatTheFormatAllows) {
   EXPECT_EQ(open("{}").tensors().size(), 0);
   EXPECT_EQ(open(" \t\r\n{}  \n ").tensors().size(), 0);
   EXPECT_EQ(open(R"({"__metadata__":null})").metadata().size(), 0);
+  EXPECT_EQ(open(R"({"__metadata__":{"a":"1","a":"2"}})").metadata().at("a"), "2");
   EXPECT_EQ(
       open(R"({"a":{"dtype":"U8","extra":{"x":[[],{"dtype":1}]},"shape":[1],"data_offsets":[0,1],"extra":2}})", "x")
           .tensors()

@@ -111,6 +111,9 @@ TEST_F(TorchCheckpointFileTest, AcceptsZip64SizesInTheirExtraField) {
   const auto file = open(zip_bytes({{"a/data.pkl", p::whole(p::dict({p::text("w"), tensor}))},
                                     {.name = "a/data/0", .bytes = floats(6), .zip64 = true}}));
   EXPECT_TENSORS_EQUAL(file.tensor("w"), torch::arange(6, torch::kFloat));
+  const auto wide =
+      open(testing::zip64_bytes({{"a/data.pkl", p::whole(p::dict({p::text("w"), tensor}))}, {"a/data/0", floats(6)}}));
+  EXPECT_TENSORS_EQUAL(wide.tensor("w"), torch::arange(6, torch::kFloat));
 }
 
 TEST_F(TorchCheckpointFileTest, ThreadsMayReadTogether) {
@@ -351,7 +354,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"MoreEntriesThanCounted", with_bytes(14, std::string("\1\0\1\0", 4)), "holds more than it counts"},
         BadFile{"SeveralDisks", with_bytes(18, std::string("\1\0", 2)), "it spans several files"},
         BadFile{"DirectoryElsewhere", with_bytes(6, std::string("\1\0\0\0", 4)), "the directory is not where"},
-        BadFile{"Zip64WithoutLocator", with_bytes(14, "\xff\xff\xff\xff"), "the zip64 locator is missing"}),
+        BadFile{"FullFieldsWithoutZip64", with_bytes(6, "\xff\xff\xff\xff"), "the directory is not where"},
+        BadFile{"Zip64CountsDisagree", testing::zip64_bytes(records(), 1), "its two end records disagree"},
+        BadFile{"Zip64EndElsewhere",
+                testing::zip64_bytes(records()).replace(testing::zip64_bytes(records()).size() - 34, 1, "\1"),
+                "the zip64 end record"}),
     name_of);
 
 TEST_F(TorchCheckpointFileTest, RefusesEveryTruncation) {
