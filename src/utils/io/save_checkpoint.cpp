@@ -129,7 +129,7 @@ void keep_old_shards_readable(SaveTransaction& save, const std::set<std::string>
 /// Weight files of an earlier save, and the second names given while saving.
 void remove_stale(SaveTransaction& save, const std::set<std::string>& new_names) {
   static const std::regex kShard(R"(model-\d{5}-of-\d{5}(\.previous)?\.safetensors)");
-  std::set<std::string> stale{kSingleName, kIndexName};
+  std::set<std::string> stale{kSingleName};
   for (const auto& entry : std::filesystem::directory_iterator(save.folder())) {
     const auto name = entry.path().filename().string();
     if (std::regex_match(name, kShard)) {
@@ -140,7 +140,10 @@ void remove_stale(SaveTransaction& save, const std::set<std::string>& new_names)
     auto second_name = name;
     stale.insert(second_name.insert(second_name.rfind('.'), ".previous"));
   }
-  for (const auto& name : stale) {
+  // The index goes before the files that it lists.
+  std::vector<std::string> in_order{kIndexName};
+  in_order.insert(in_order.end(), stale.begin(), stale.end());
+  for (const auto& name : in_order) {
     if (!new_names.contains(name)) {
       save.remove(name);
     }

@@ -3,7 +3,9 @@
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/io/save_transaction.h>
 
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
@@ -169,6 +171,28 @@ TEST_F(SaveCheckpointTest, IsPartOfALargerSave) {
   transaction.write("config.json", "{}");
   transaction.commit();
   EXPECT_EQ(files(), (Names{"config.json", "model.safetensors"}));
+}
+
+TEST_F(SaveCheckpointTest, AReaderNeverSeesAMixtureOfTwoSaves) {
+  const auto state = [](float value) {
+    return make_tensors(
+        {{"a", torch::full({4}, value)}, {"b", torch::full({4}, value)}, {"c", torch::full({4}, value)}});
+  };
+  save(state(0), 32);
+  std::atomic<bool> done{false};
+  std::thread writer([&] {
+    for (int round = 1; round <= 60; ++round) {
+      save(state(static_cast<float>(round)), round % 3 == 0 ? 1000 : 32);
+    }
+    done = true;
+  });
+  while (!done) {
+    const Checkpoint checkpoint(path());
+    const auto value = checkpoint.tensor("a")[0].item<float>();
+    EXPECT_EQ(checkpoint.tensor("b")[0].item<float>(), value);
+    EXPECT_EQ(checkpoint.tensor("c")[0].item<float>(), value);
+  }
+  writer.join();
 }
 
 TEST(ParseSizeTest, KnowsDecimalAndBinaryUnits) {
