@@ -104,6 +104,12 @@ TEST_F(SaveCheckpointTest, TiedNamesAreStoredOnceAndViewsOfAStorageTogether) {
   EXPECT_TENSORS_EQUAL(Checkpoint(path()).tensor("right"), torch::tensor({4.0F, 5.0F, 6.0F, 7.0F}));
 }
 
+TEST_F(SaveCheckpointTest, AConjugateIsNotTakenForTied) {
+  const auto plain = torch::complex(torch::tensor({1.0F}), torch::tensor({2.0F}));
+  save(make_tensors({{"plain", plain}, {"conjugate", plain.conj()}}), 32);
+  EXPECT_EQ(torch::imag(Checkpoint(path()).tensor("conjugate")).item<float>(), -2.0F);
+}
+
 TEST_F(SaveCheckpointTest, EmptyTensorsAreNotTakenForTied) {
   save(make_tensors({{"a", torch::empty({0})}, {"b", torch::empty({0})}}), 32);
   EXPECT_EQ(names_in("model.safetensors"), (Names{"a", "b"}));
@@ -142,6 +148,17 @@ TEST_F(SaveCheckpointTest, SavesOverTheFolderTheTensorsAreMappedFrom) {
   const Checkpoint checkpoint(path());
   save(make_tensors({{"a", checkpoint.tensor("a")}, {"b", checkpoint.tensor("b")}}), 16);
   EXPECT_EQ(read_file(folder_ / "model-00001-of-00002.safetensors"), before);
+  EXPECT_TENSORS_EQUAL(Checkpoint(path()).tensor("b"), state["b"]);
+}
+
+TEST_F(SaveCheckpointTest, SavesOverAnIndexWhoseShardsAreGone) {
+  const auto state = make_tensors({{"a", torch::randn({4})}, {"b", torch::randn({4})}});
+  save(state, 16);
+  std::filesystem::remove(folder_ / "model-00002-of-00002.safetensors");
+  save(state, 16);
+  EXPECT_TENSORS_EQUAL(Checkpoint(path()).tensor("b"), state["b"]);
+  write_file(folder_ / "model.safetensors.index.json", "damaged");
+  save(state, 16);
   EXPECT_TENSORS_EQUAL(Checkpoint(path()).tensor("b"), state["b"]);
 }
 
