@@ -312,6 +312,16 @@ std::string with_bytes(size_t from_end, const std::string& bytes) {
   return file.replace(file.size() - from_end, bytes.size(), bytes);
 }
 
+/// The directory points at a copy of the second record that lies within the first.
+std::string with_overlap() {
+  const ZipRecord inner{"a/inner", "1234"};
+  const auto copy = zip_bytes({inner}).substr(0, 30 + inner.name.size() + inner.bytes.size());
+  auto all = records();
+  all.push_back({"a/outer", copy});
+  all.push_back({.name = inner.name, .bytes = inner.bytes, .offset_error = -static_cast<int32_t>(copy.size())});
+  return zip_bytes(all);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Archive, RefusedTorchFileTest,
     ::testing::Values(
@@ -349,6 +359,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "record a/data/0 is described differently"},
         BadFile{"OffsetOfAnother", changed([](auto& all) { all[1].offset_error = -1; }),
                 "is not where the directory says"},
+        BadFile{"Overlap", with_overlap(), "two of its records overlap"},
         BadFile{"OffsetPastTheEnd", changed([](auto& all) { all[1].offset_error = 1 << 30; }), "lies past the end"},
         BadFile{"FewerEntriesThanCounted", with_bytes(14, std::string("\3\0\3\0", 4)), "it ends within a record"},
         BadFile{"MoreEntriesThanCounted", with_bytes(14, std::string("\1\0\1\0", 4)), "holds more than it counts"},
