@@ -1,5 +1,6 @@
 #pragma once
 
+#include <c10/util/Exception.h>  // ordered_dict.h needs it and does not include it
 #include <torch/ordered_dict.h>
 #include <transformers/utils/io/tensor_file.h>
 
@@ -19,6 +20,7 @@ struct CheckpointTensor : TensorInfo {
 
 /// The weights of a Hugging Face folder, whichever way they are stored. Opening it opens and checks every file, so that
 /// nothing can fail on a header once the first tensor is used. Warns (TORCH_WARN) about what is odd but harmless.
+/// A folder that is saved into at the same time gives the old weights or the new ones, never a mixture.
 class Checkpoint {
  public:
   /// Takes the first of model.safetensors, model.safetensors.index.json, pytorch_model.bin and
@@ -46,6 +48,7 @@ class Checkpoint {
  private:
   void open_single(const std::string& name);
   void open_sharded(const std::string& index_name);
+  void clear();
   void open_listed(const std::map<std::string, std::string>& weight_map, const std::string& index_path);
   void open_file(const std::string& name);
   void add_tensors(const std::map<std::string, std::string>& weight_map);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <c10/util/Exception.h>  // ordered_dict.h needs it and does not include it
 #include <torch/ordered_dict.h>
 #include <transformers/utils/io/tensor_file.h>
 

@@ -1,4 +1,5 @@
 #include <c10/util/Exception.h>
+#include <sys/stat.h>
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/io/torch_checkpoint.h>
@@ -64,23 +65,63 @@ void warn_about_case(const std::set<std::string>& names, const std::string& what
   }
 }
 
-}  // namespace
+/// The file that decides what the weights are, and what tells it from a later one of the same name.
+struct Choice {
+  std::string name;
+  bool is_index;
+  ino_t inode;
+  int64_t seconds, nanoseconds;
 
-Checkpoint::Checkpoint(const std::string& folder, const std::string& variant) : folder_(folder) {
-  std::error_code error;
-  TORCH_CHECK(std::filesystem::is_directory(folder, error), printable(folder), ": expected a folder with weights");
+  bool operator==(const Choice&) const = default;
+};
+
+Choice choose_weights(const std::string& folder, const std::string& variant) {
   const auto inserted = variant.empty() ? "" : "." + variant;
   check_plain_file_name("model" + inserted, "variant");
   std::vector<std::string> looked_for;
   for (const auto& entry : kWeightsNames) {
     const auto name = std::string(entry.stem) + inserted + std::string(entry.suffix);
-    if (std::filesystem::exists(std::filesystem::symlink_status(folder + "/" + name, error))) {
-      entry.is_index ? open_sharded(name) : open_single(name);
-      return;
+    struct stat status {};
+    // A link to nowhere counts: opening it says what is wrong.
+    const auto path = folder + "/" + name;
+    if (::stat(path.c_str(), &status) == 0 || ::lstat(path.c_str(), &status) == 0) {
+      return {name, entry.is_index, status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
     }
     looked_for.push_back(name);
   }
   TORCH_CHECK(false, printable(folder), ": holds no weights; expected one of ", joined(looked_for));
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint(const std::string& folder, const std::string& variant) : folder_(folder) {
+  std::error_code ignored;
+  TORCH_CHECK(std::filesystem::is_directory(folder, ignored), printable(folder), ": expected a folder with weights");
+  // A save that is under way moves the choice or the index before any file that an index lists.
+  constexpr int kAttempts = 20;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    clear();
+    const auto choice = choose_weights(folder, variant);
+    try {
+      choice.is_index ? open_sharded(choice.name) : open_single(choice.name);
+    } catch (const c10::Error&) {
+      if (choose_weights(folder, variant) == choice) {
+        throw;
+      }
+      continue;
+    }
+    if (choose_weights(folder, variant) == choice) {
+      return;
+    }
+  }
+  TORCH_CHECK(false, printable(folder), ": the weights are replaced again and again while they are opened");
+}
+
+void Checkpoint::clear() {
+  files_.clear();
+  tensors_.clear();
+  positions_.clear();
+  unlisted_.clear();
 }
 
 void Checkpoint::open_single(const std::string& name) {

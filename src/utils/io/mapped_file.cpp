@@ -64,7 +64,7 @@ void MappedFile::drop_pages(std::string_view part) const {
 }
 
 c10::Storage storage_of(const std::shared_ptr<const MappedFile>& file, std::string_view part, size_t alignment) {
-  if (address(part.data()) % alignment != 0) {
+  if (!part.empty() && address(part.data()) % alignment != 0) {
     return copy_of(part);
   }
   using Owner = std::shared_ptr<const MappedFile>;

@@ -4,6 +4,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <array>
 #include <cstring>
 #include <optional>
 #include <unordered_map>
@@ -370,31 +371,9 @@ class Unpickler {
 }  // namespace
 
 std::string_view kind_name(const PickleValue& value) {
-  switch (value.kind) {
-    case Kind::kNone:
-      return "None";
-    case Kind::kBool:
-      return "bool";
-    case Kind::kInteger:
-      return "integer";
-    case Kind::kFloat:
-      return "number";
-    case Kind::kText:
-      return "text";
-    case Kind::kTuple:
-      return "tuple";
-    case Kind::kList:
-      return "list";
-    case Kind::kDict:
-      return "dictionary";
-    case Kind::kGlobal:
-      return "name";
-    case Kind::kStorage:
-      return "storage";
-    case Kind::kTensor:
-      return "tensor";
-  }
-  return "";
+  constexpr std::array<std::string_view, 11> kNames{"None", "bool",       "integer", "number",  "text",  "tuple",
+                                                    "list", "dictionary", "name",    "storage", "tensor"};
+  return kNames[static_cast<size_t>(value.kind)];
 }
 
 Pickle::Pickle(std::string_view bytes, const std::string& source) {

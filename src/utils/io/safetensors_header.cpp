@@ -45,7 +45,7 @@ class HeaderVisitor : public JsonVisitor {
       check(in_metadata() && value.is_null(), "expected an object");
     } else if (level_ == 2 && in_metadata()) {
       check(value.is_string(), "expected texts");
-      check(metadata.emplace(field_, value.get<std::string>()).second, "duplicate key " + printable(field_));
+      metadata[field_] = value.get<std::string>();  // of a repeated key the last value counts, as in the reference
     } else if (level_ == 2) {
       field_value(value);
     } else if (level_ == 3 && numbers_ != nullptr) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>  // ordered_dict.h needs it and does not include it
 #include <torch/ordered_dict.h>
 #include <transformers/utils/io/save_transaction.h>
 

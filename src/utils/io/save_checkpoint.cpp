@@ -34,7 +34,8 @@ struct Group {
 
 /// What makes two tensors the same elements.
 auto identity(const at::Tensor& tensor) {
-  return std::tuple(tensor.const_data_ptr(), tensor.scalar_type(), tensor.sizes().vec(), tensor.strides().vec());
+  return std::tuple(tensor.const_data_ptr(), tensor.scalar_type(), tensor.sizes().vec(), tensor.strides().vec(),
+                    tensor.is_conj(), tensor.is_neg());
 }
 
 std::vector<Group> group_by_storage(const Tensors& state) {
@@ -94,15 +95,25 @@ Tensors select(const Tensors& state, const std::vector<std::string>& names) {
   return selected;
 }
 
-/// The index that a reader of the folder goes by now, if any.
+/// The index that a reader of the folder goes by now; empty when there is none, or no complete set behind it that could
+/// be kept.
 ShardIndex current_index(const std::string& folder) {
+  const auto path = folder + "/" + kIndexName;
+  if (!std::filesystem::exists(path)) {
+    return {};
+  }
   try {
-    return std::filesystem::exists(folder + "/" + kIndexName) ? read_shard_index(folder + "/" + kIndexName)
-                                                              : ShardIndex{};
+    auto index = read_shard_index(path);
+    const bool is_complete = std::all_of(index.weight_map.begin(), index.weight_map.end(), [&](const auto& entry) {
+      return std::filesystem::exists(folder + "/" + entry.second);
+    });
+    return is_complete ? index : ShardIndex{};
   } catch (const c10::Error&) {
-    return {};  // an unreadable index makes no complete set that could be kept
+    return {};
   }
 }
+
+std::string second_name(std::string name) { return name.insert(name.rfind('.'), ".previous"); }
 
 /// Where new shards take the names of old ones, a reader in between would mix them. So the old files first get second
 /// names and an index that uses these.
@@ -112,13 +123,11 @@ void keep_old_shards_readable(SaveTransaction& save, const std::set<std::string>
   for (auto& entry : old.weight_map) {
     if (new_names.contains(entry.second)) {
       renamed.insert(entry.second);
-      entry.second.insert(entry.second.rfind('.'), ".previous");
+      entry.second = second_name(entry.second);
     }
   }
   for (const auto& name : renamed) {
-    auto second_name = name;
-    second_name.insert(second_name.rfind('.'), ".previous");
-    save.link(name, second_name);
+    save.link(name, second_name(name));
   }
   if (!renamed.empty()) {
     save.write(kIndexName, shard_index_text(old.weight_map, static_cast<int64_t>(old.total_size.value_or(0)),
@@ -129,7 +138,7 @@ void keep_old_shards_readable(SaveTransaction& save, const std::set<std::string>
 /// Weight files of an earlier save, and the second names given while saving.
 void remove_stale(SaveTransaction& save, const std::set<std::string>& new_names) {
   static const std::regex kShard(R"(model-\d{5}-of-\d{5}(\.previous)?\.safetensors)");
-  std::set<std::string> stale{kSingleName, kIndexName};
+  std::set<std::string> stale{kSingleName};
   for (const auto& entry : std::filesystem::directory_iterator(save.folder())) {
     const auto name = entry.path().filename().string();
     if (std::regex_match(name, kShard)) {
@@ -137,10 +146,12 @@ void remove_stale(SaveTransaction& save, const std::set<std::string>& new_names)
     }
   }
   for (const auto& name : new_names) {
-    auto second_name = name;
-    stale.insert(second_name.insert(second_name.rfind('.'), ".previous"));
+    stale.insert(second_name(name));
   }
-  for (const auto& name : stale) {
+  // The index goes before the files that it lists.
+  std::vector<std::string> in_order{kIndexName};
+  in_order.insert(in_order.end(), stale.begin(), stale.end());
+  for (const auto& name : in_order) {
     if (!new_names.contains(name)) {
       save.remove(name);
     }

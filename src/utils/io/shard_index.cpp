@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "utils/io/file_name.h"
+#include "utils/json/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {
@@ -15,7 +16,11 @@ constexpr size_t kMaxIndexBytes = 64 << 20;
 }  // namespace
 
 ShardIndex read_shard_index(const std::string& path) {
-  const auto json = read_json_file(path, {.max_bytes = kMaxIndexBytes});
+  return parse_shard_index(read_regular_file(path, kMaxIndexBytes), path);
+}
+
+ShardIndex parse_shard_index(std::string_view text, const std::string& path) {
+  const auto json = parse_strict_json(text, path, {.max_bytes = kMaxIndexBytes});
   const auto source = printable(path);
   TORCH_CHECK(json.is_object(), source, ": expected an object, found ", json.type_name());
   TORCH_CHECK(json.contains("weight_map"), source, ": key weight_map is missing");

@@ -22,6 +22,11 @@ constexpr size_t kMaxDepth = 64, kMaxName = 512;
 // Suits every dtype; torch itself aligns to 64.
 constexpr size_t kStorageAlignment = 16;
 
+template <class... Words>
+void check_pickle(bool holds, const std::string& source, const Words&... fault) {
+  TORCH_CHECK(holds, source, ": refused pickle: ", fault..., "; safetensors files have no such risk");
+}
+
 void check_is_torch_zip(std::string_view file, const std::string& source) {
   if (file.starts_with("PK\x03\x04")) {
     return;
@@ -50,9 +55,11 @@ Records without_folder(const Records& records, const std::string& source) {
 Records read_records(std::string_view file, const std::string& path) {
   const auto source = printable(path);
   check_is_torch_zip(file, source);
-  auto records = without_folder(read_zip_archive(file, path), source);
-  TORCH_CHECK(!records.contains("constants.pkl"), source,
-              ": a TorchScript archive holds code besides its pickle; save the state dict, best as safetensors");
+  const auto check_name = [&](const std::string& name) {
+    TORCH_CHECK(!name.ends_with("/constants.pkl"), source,
+                ": a TorchScript archive holds code besides its pickle; save the state dict, best as safetensors");
+  };
+  auto records = without_folder(read_zip_archive(file, path, check_name), source);
   TORCH_CHECK(records.contains("data.pkl"), source, ": the zip archive is not one of torch.save: data.pkl is missing");
   const auto order = records.find("byteorder");
   TORCH_CHECK(order == records.end() || order->second == "little", source,
@@ -69,9 +76,8 @@ class Flattener {
   std::vector<std::string> skipped;
 
   void add(const PickleValue& dict, const std::string& prefix, size_t depth = 0) {
-    TORCH_CHECK(depth < kMaxDepth, source_, ": refused pickle: dictionaries are nested deeper than ", kMaxDepth);
-    TORCH_CHECK(visited_.insert(&dict).second, source_, ": refused pickle: the dictionary ", printable(prefix),
-                " stands in it twice");
+    check_pickle(depth < kMaxDepth, source_, "dictionaries are nested deeper than ", kMaxDepth);
+    check_pickle(visited_.insert(&dict).second, source_, "the dictionary ", printable(prefix), " stands in it twice");
     for (size_t i = 0; i + 1 < dict.items.size(); i += 2) {
       add_item(prefix + key_text(*dict.items[i]), *dict.items[i + 1], depth);
     }
@@ -79,15 +85,14 @@ class Flattener {
 
  private:
   std::string key_text(const PickleValue& key) const {
-    TORCH_CHECK(key.kind == Kind::kText || key.kind == Kind::kInteger, source_,
-                ": refused pickle: a dictionary key is a ", kind_name(key), ", expected a text");
+    check_pickle(key.kind == Kind::kText || key.kind == Kind::kInteger, source_, "a dictionary key is a ",
+                 kind_name(key), ", expected a text");
     return key.kind == Kind::kText ? key.text : std::to_string(key.integer);
   }
 
   void add_item(const std::string& name, const PickleValue& value, size_t depth) {
-    TORCH_CHECK(name.size() <= kMaxName, source_, ": refused pickle: a name is longer than ", kMaxName,
-                " bytes: ", printable(name));
-    TORCH_CHECK(names_.insert(name).second, source_, ": refused pickle: two entries are called ", printable(name));
+    check_pickle(name.size() <= kMaxName, source_, "a name is longer than ", kMaxName, " bytes: ", printable(name));
+    check_pickle(names_.insert(name).second, source_, "two entries are called ", printable(name));
     if (value.kind == Kind::kDict) {
       add(value, name + ".", depth + 1);
     } else if (value.kind == Kind::kTensor) {
@@ -118,9 +123,9 @@ struct TorchCheckpointFile::Contents {
   std::string_view record(const PickleValue& storage, const std::string& name) const {
     const auto found = records.find("data/" + storage.text);
     const auto size = found == records.end() ? 0 : static_cast<int64_t>(found->second.size());
-    TORCH_CHECK(found != records.end() && size == storage.integer, printable(file->path()),
-                ": refused pickle: the storage of tensor ", printable(name), " should have ", storage.integer,
-                " bytes, the record data/", printable(storage.text), " has ", size);
+    check_pickle(found != records.end() && size == storage.integer, printable(file->path()), "the storage of tensor ",
+                 printable(name), " should have ", storage.integer, " bytes, the record data/", printable(storage.text),
+                 " has ", size);
     return found->second;
   }
 

@@ -17,6 +17,7 @@ constexpr uint32_t kLocalMagic = 0x04034b50, kEntryMagic = 0x02014b50, kEndMagic
 constexpr uint32_t kEnd64Magic = 0x06064b50, kLocator64Magic = 0x07064b50;
 constexpr uint16_t kIn64Bits16 = 0xFFFF, kZip64Extra = 1;
 constexpr uint32_t kIn64Bits32 = 0xFFFFFFFF;
+constexpr size_t kLocator64Size = 20;
 constexpr uint16_t kEncrypted = 1 | 1 << 6 | 1 << 13, kSizesFollow = 1 << 3;
 
 /// Reads little-endian numbers one after the other.
@@ -81,16 +82,17 @@ class ZipReader {
  public:
   ZipReader(std::string_view file, const std::string& source) : file_(file), source_(source) {}
 
-  std::map<std::string, std::string_view> records() const {
+  std::map<std::string, std::string_view> records(const std::function<void(const std::string&)>& check_name) const {
     const auto directory = find_directory();
-    ByteReader reader(file_.substr(directory.offset, directory.size), source_);
+    const auto entries = read_entries(directory);
+    for (const auto& entry : entries) {
+      check_name(entry.name);
+    }
     std::map<std::string, std::string_view> records;
-    for (uint64_t i = 0; i < directory.entries; ++i) {
-      const auto entry = read_entry(reader);
+    for (const auto& entry : entries) {
       check(!records.contains(entry.name), "two records are called " + printable(entry.name));
       records.emplace(entry.name, record(entry, directory.offset));
     }
-    check(reader.empty(), "the directory holds more than it counts");
     check_apart(records);
     return records;
   }
@@ -130,26 +132,27 @@ class ZipReader {
     const auto entries_here = reader.number<uint16_t>();
     Directory directory{.entries = reader.number<uint16_t>(), .size = reader.number<uint32_t>(), .offset = 0};
     directory.offset = reader.number<uint32_t>();
-    const bool is_64 =
-        directory.entries == kIn64Bits16 || directory.size == kIn64Bits32 || directory.offset == kIn64Bits32;
-    if (is_64) {
-      return find_directory64(end);
-    }
     check(disk == 0 && directory_disk == 0 && entries_here == directory.entries, "it spans several files");
+    if (has_locator64(end)) {
+      return find_directory64(end, directory);
+    }
     check(directory.offset + directory.size == end, "the directory is not where the end record says");
     return directory;
   }
 
-  Directory find_directory64(size_t end) const {
-    constexpr size_t kLocatorSize = 20, kEndSize = 56;
-    check(end >= kLocatorSize + kEndSize, "the zip64 end record is missing");
-    ByteReader locator(file_.substr(end - kLocatorSize), source_);
-    check(locator.number<uint32_t>() == kLocator64Magic, "the zip64 locator is missing");
-    locator.take(4);
+  bool has_locator64(size_t end) const {
+    return end >= kLocator64Size &&
+           ByteReader(file_.substr(end - kLocator64Size), source_).number<uint32_t>() == kLocator64Magic;
+  }
+
+  /// torch.save writes the 64-bit records always; full or equal fields of the 32-bit record agree with them.
+  Directory find_directory64(size_t end, const Directory& narrow) const {
+    constexpr size_t kEndSize = 56;
+    ByteReader locator(file_.substr(end - kLocator64Size + 8), source_);
     const auto end64 = locator.number<uint64_t>();
     ByteReader reader(part(end64, kEndSize), source_);
     check(reader.number<uint32_t>() == kEnd64Magic, "the zip64 end record is missing");
-    check(end64 + kEndSize + kLocatorSize == end && reader.number<uint64_t>() == kEndSize - 12,
+    check(end64 + kEndSize + kLocator64Size == end && reader.number<uint64_t>() == kEndSize - 12,
           "the zip64 end record has the wrong size");
     reader.take(4);
     check(reader.number<uint64_t>() == 0, "it spans several files");
@@ -159,7 +162,21 @@ class ZipReader {
     check(entries_here == directory.entries, "it spans several files");
     check(part(directory.offset, directory.size).size() == end64 - directory.offset,
           "the directory is not where the end record says");
+    check((narrow.entries == kIn64Bits16 || narrow.entries == directory.entries) &&
+              (narrow.size == kIn64Bits32 || narrow.size == directory.size) &&
+              (narrow.offset == kIn64Bits32 || narrow.offset == directory.offset),
+          "its two end records disagree");
     return directory;
+  }
+
+  std::vector<Entry> read_entries(const Directory& directory) const {
+    ByteReader reader(file_.substr(directory.offset, directory.size), source_);
+    std::vector<Entry> entries;
+    for (uint64_t i = 0; i < directory.entries; ++i) {
+      entries.push_back(read_entry(reader));
+    }
+    check(reader.empty(), "the directory holds more than it counts");
+    return entries;
   }
 
   Entry read_entry(ByteReader& reader) const {
@@ -233,9 +250,10 @@ class ZipReader {
 
 }  // namespace
 
-std::map<std::string, std::string_view> read_zip_archive(std::string_view file, const std::string& source) {
+std::map<std::string, std::string_view> read_zip_archive(std::string_view file, const std::string& source,
+                                                         const std::function<void(const std::string&)>& check_name) {
   const auto name = printable(source);
-  return ZipReader(file, name).records();
+  return ZipReader(file, name).records(check_name);
 }
 
 }  // namespace transformers

@@ -10,22 +10,35 @@ thread_local bool watching = false;
 thread_local size_t largest_seen = 0;
 thread_local size_t total_seen = 0;
 
-}  // namespace
-
-// The other forms of new and delete call these.
-void* operator new(size_t size) {
+void* watched_allocation(size_t size) noexcept {
   if (watching) {
     largest_seen = std::max(largest_seen, size);
     total_seen += size;
   }
-  if (void* memory = std::malloc(std::max<size_t>(size, 1))) {
+  return std::malloc(std::max<size_t>(size, 1));
+}
+
+}  // namespace
+
+// All forms but the aligned ones, for a sanitizer brings its own of those that are missing.
+void* operator new(size_t size, const std::nothrow_t& /*tag*/) noexcept { return watched_allocation(size); }
+void* operator new[](size_t size, const std::nothrow_t& /*tag*/) noexcept { return watched_allocation(size); }
+
+void* operator new(size_t size) {
+  if (void* memory = watched_allocation(size)) {
     return memory;
   }
   throw std::bad_alloc();
 }
 
+void* operator new[](size_t size) { return ::operator new(size); }
+
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t /*size*/) noexcept { std::free(memory); }
+void operator delete(void* memory, const std::nothrow_t& /*tag*/) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t /*size*/) noexcept { std::free(memory); }
+void operator delete[](void* memory, const std::nothrow_t& /*tag*/) noexcept { std::free(memory); }
 
 namespace transformers::testing {
 

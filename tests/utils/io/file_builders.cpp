@@ -27,6 +27,27 @@ std::string directory_entry(const ZipRecord& record, size_t offset) {
          std::string(10, '\0') + little_endian(static_cast<uint32_t>(offset + record.offset_error)) + name + extra;
 }
 
+struct Archive {
+  std::string records, directory;
+  size_t count;
+};
+
+Archive lay_out(const std::vector<ZipRecord>& records) {
+  Archive archive{{}, {}, records.size()};
+  for (const auto& record : records) {
+    archive.directory += directory_entry(record, archive.records.size());
+    archive.records += local_header(record) + record.bytes;
+  }
+  return archive;
+}
+
+std::string end_record(const Archive& archive) {
+  const auto count = little_endian(static_cast<uint16_t>(archive.count));
+  return little_endian<uint32_t>(0x06054b50) + std::string(4, '\0') + count + count +
+         little_endian(static_cast<uint32_t>(archive.directory.size())) +
+         little_endian(static_cast<uint32_t>(archive.records.size())) + std::string(2, '\0');
+}
+
 }  // namespace
 
 Tensors make_tensors(std::initializer_list<std::pair<std::string, at::Tensor>> items) {
@@ -54,15 +75,20 @@ std::string entry(std::string_view name, std::string_view dtype, std::string_vie
 }
 
 std::string zip_bytes(const std::vector<ZipRecord>& records) {
-  std::string file, directory;
-  for (const auto& record : records) {
-    directory += directory_entry(record, file.size());
-    file += local_header(record) + record.bytes;
-  }
-  const auto count = little_endian(static_cast<uint16_t>(records.size()));
-  const auto begin = little_endian(static_cast<uint32_t>(file.size()));
-  return file + directory + little_endian<uint32_t>(0x06054b50) + std::string(4, '\0') + count + count +
-         little_endian(static_cast<uint32_t>(directory.size())) + begin + std::string(2, '\0');
+  const auto archive = lay_out(records);
+  return archive.records + archive.directory + end_record(archive);
+}
+
+std::string zip64_bytes(const std::vector<ZipRecord>& records, int entries_error) {
+  const auto archive = lay_out(records);
+  const auto count = little_endian<uint64_t>(records.size() + entries_error);
+  const auto end64 = little_endian<uint32_t>(0x06064b50) + little_endian<uint64_t>(44) + std::string(12, '\0') + count +
+                     count + little_endian<uint64_t>(archive.directory.size()) +
+                     little_endian<uint64_t>(archive.records.size());
+  const auto locator = little_endian<uint32_t>(0x07064b50) + std::string(4, '\0') +
+                       little_endian<uint64_t>(archive.records.size() + archive.directory.size()) +
+                       little_endian<uint32_t>(1);
+  return archive.records + archive.directory + end64 + locator + end_record(archive);
 }
 
 std::string torch_zip(std::string_view pickle, const std::vector<std::string>& storages) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>  // ordered_dict.h needs it and does not include it
 #include <torch/ordered_dict.h>
 
 #include <cstdint>
@@ -40,6 +41,9 @@ struct ZipRecord {
 
 /// A zip archive of stored records.
 std::string zip_bytes(const std::vector<ZipRecord>& records);
+
+/// The same with the 64-bit end record and its locator that torch.save adds; `entries_error` spoils its count.
+std::string zip64_bytes(const std::vector<ZipRecord>& records, int entries_error = 0);
 
 /// What torch.save writes around a pickle: data.pkl, byteorder, version and the storages data/0, data/1, ...
 std::string torch_zip(std::string_view pickle, const std::vector<std::string>& storages = {});

@@ -3,7 +3,9 @@
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/io/save_transaction.h>
 
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
@@ -102,6 +104,12 @@ TEST_F(SaveCheckpointTest, TiedNamesAreStoredOnceAndViewsOfAStorageTogether) {
   EXPECT_TENSORS_EQUAL(Checkpoint(path()).tensor("right"), torch::tensor({4.0F, 5.0F, 6.0F, 7.0F}));
 }
 
+TEST_F(SaveCheckpointTest, AConjugateIsNotTakenForTied) {
+  const auto plain = torch::complex(torch::tensor({1.0F}), torch::tensor({2.0F}));
+  save(make_tensors({{"plain", plain}, {"conjugate", plain.conj()}}), 32);
+  EXPECT_EQ(torch::imag(Checkpoint(path()).tensor("conjugate")).item<float>(), -2.0F);
+}
+
 TEST_F(SaveCheckpointTest, EmptyTensorsAreNotTakenForTied) {
   save(make_tensors({{"a", torch::empty({0})}, {"b", torch::empty({0})}}), 32);
   EXPECT_EQ(names_in("model.safetensors"), (Names{"a", "b"}));
@@ -143,6 +151,17 @@ TEST_F(SaveCheckpointTest, SavesOverTheFolderTheTensorsAreMappedFrom) {
   EXPECT_TENSORS_EQUAL(Checkpoint(path()).tensor("b"), state["b"]);
 }
 
+TEST_F(SaveCheckpointTest, SavesOverAnIndexWhoseShardsAreGone) {
+  const auto state = make_tensors({{"a", torch::randn({4})}, {"b", torch::randn({4})}});
+  save(state, 16);
+  std::filesystem::remove(folder_ / "model-00002-of-00002.safetensors");
+  save(state, 16);
+  EXPECT_TENSORS_EQUAL(Checkpoint(path()).tensor("b"), state["b"]);
+  write_file(folder_ / "model.safetensors.index.json", "damaged");
+  save(state, 16);
+  EXPECT_TENSORS_EQUAL(Checkpoint(path()).tensor("b"), state["b"]);
+}
+
 TEST_F(SaveCheckpointTest, ReplacesALinkAndLeavesItsTargetAlone) {
   const TemporaryFolder blobs;
   write_file(blobs / "blob", "shared with other folders");
@@ -169,6 +188,28 @@ TEST_F(SaveCheckpointTest, IsPartOfALargerSave) {
   transaction.write("config.json", "{}");
   transaction.commit();
   EXPECT_EQ(files(), (Names{"config.json", "model.safetensors"}));
+}
+
+TEST_F(SaveCheckpointTest, AReaderNeverSeesAMixtureOfTwoSaves) {
+  const auto state = [](float value) {
+    return make_tensors(
+        {{"a", torch::full({4}, value)}, {"b", torch::full({4}, value)}, {"c", torch::full({4}, value)}});
+  };
+  save(state(0), 32);
+  std::atomic<bool> done{false};
+  std::thread writer([&] {
+    for (int round = 1; round <= 60; ++round) {
+      save(state(static_cast<float>(round)), round % 3 == 0 ? 1000 : 32);
+    }
+    done = true;
+  });
+  while (!done) {
+    const Checkpoint checkpoint(path());
+    const auto value = checkpoint.tensor("a")[0].item<float>();
+    EXPECT_EQ(checkpoint.tensor("b")[0].item<float>(), value);
+    EXPECT_EQ(checkpoint.tensor("c")[0].item<float>(), value);
+  }
+  writer.join();
 }
 
 TEST(ParseSizeTest, KnowsDecimalAndBinaryUnits) {

@@ -111,6 +111,9 @@ TEST_F(TorchCheckpointFileTest, AcceptsZip64SizesInTheirExtraField) {
   const auto file = open(zip_bytes({{"a/data.pkl", p::whole(p::dict({p::text("w"), tensor}))},
                                     {.name = "a/data/0", .bytes = floats(6), .zip64 = true}}));
   EXPECT_TENSORS_EQUAL(file.tensor("w"), torch::arange(6, torch::kFloat));
+  const auto wide =
+      open(testing::zip64_bytes({{"a/data.pkl", p::whole(p::dict({p::text("w"), tensor}))}, {"a/data/0", floats(6)}}));
+  EXPECT_TENSORS_EQUAL(wide.tensor("w"), torch::arange(6, torch::kFloat));
 }
 
 TEST_F(TorchCheckpointFileTest, ThreadsMayReadTogether) {
@@ -309,6 +312,16 @@ std::string with_bytes(size_t from_end, const std::string& bytes) {
   return file.replace(file.size() - from_end, bytes.size(), bytes);
 }
 
+/// The directory points at a copy of the second record that lies within the first.
+std::string with_overlap() {
+  const ZipRecord inner{"a/inner", "1234"};
+  const auto copy = zip_bytes({inner}).substr(0, 30 + inner.name.size() + inner.bytes.size());
+  auto all = records();
+  all.push_back({"a/outer", copy});
+  all.push_back({.name = inner.name, .bytes = inner.bytes, .offset_error = -static_cast<int32_t>(copy.size())});
+  return zip_bytes(all);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Archive, RefusedTorchFileTest,
     ::testing::Values(
@@ -346,12 +359,17 @@ INSTANTIATE_TEST_SUITE_P(
                 "record a/data/0 is described differently"},
         BadFile{"OffsetOfAnother", changed([](auto& all) { all[1].offset_error = -1; }),
                 "is not where the directory says"},
+        BadFile{"Overlap", with_overlap(), "two of its records overlap"},
         BadFile{"OffsetPastTheEnd", changed([](auto& all) { all[1].offset_error = 1 << 30; }), "lies past the end"},
         BadFile{"FewerEntriesThanCounted", with_bytes(14, std::string("\3\0\3\0", 4)), "it ends within a record"},
         BadFile{"MoreEntriesThanCounted", with_bytes(14, std::string("\1\0\1\0", 4)), "holds more than it counts"},
         BadFile{"SeveralDisks", with_bytes(18, std::string("\1\0", 2)), "it spans several files"},
         BadFile{"DirectoryElsewhere", with_bytes(6, std::string("\1\0\0\0", 4)), "the directory is not where"},
-        BadFile{"Zip64WithoutLocator", with_bytes(14, "\xff\xff\xff\xff"), "the zip64 locator is missing"}),
+        BadFile{"FullFieldsWithoutZip64", with_bytes(6, "\xff\xff\xff\xff"), "the directory is not where"},
+        BadFile{"Zip64CountsDisagree", testing::zip64_bytes(records(), 1), "its two end records disagree"},
+        BadFile{"Zip64EndElsewhere",
+                testing::zip64_bytes(records()).replace(testing::zip64_bytes(records()).size() - 34, 1, "\1"),
+                "the zip64 end record"}),
     name_of);
 
 TEST_F(TorchCheckpointFileTest, RefusesEveryTruncation) {
