@@ -66,8 +66,10 @@ def expected_forward(trial: Trial, model) -> dict:
     tensors = flatten_outputs(outputs, cache, ("hidden_states", "past_key_values") + (("attentions",) if eager else ()))
     if wants_gradients(trial):
         outputs.loss.backward()
+        # A parameter that took no part has no gradient in Python; the program writes one of zeros for every parameter.
         tensors |= {
-            f"grad.{name}": parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
+            f"grad.{name}": torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for name, parameter in model.named_parameters()
         }
     return {name: tensor.detach() for name, tensor in tensors.items()}
 
