@@ -1,3 +1,4 @@
+#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/utils/generation/generate.h>
@@ -11,7 +12,8 @@
 namespace transformers::testing {
 namespace {
 
-constexpr double kTolerance = 1e-5;  // of the largest value, as for the models themselves
+constexpr double kTolerance = 1e-5;     // of the largest value, as for the models themselves
+constexpr uint64_t kSamplingSeed = 11;  // that of scripts/goldens/generation.py
 
 /// Elements that are forbidden are so in both; the others are close.
 void expect_scores(const at::Tensor& actual, const at::Tensor& expected) {
@@ -29,8 +31,9 @@ TEST_P(GenerateGoldenTest, GivesTheSequencesAndScoresOfTransformers) {
   auto config = GenerationConfig::from_json(nlohmann::json::parse(golden.metadata().at("case")).at("options").dump());
   config.output_scores = true;
   const auto output = generate(
-      *model, {.input_ids = golden.tensor("inputs.input_ids"), .attention_mask = golden.tensor("inputs.attention_mask")},
-      config);
+      *model,
+      {.input_ids = golden.tensor("inputs.input_ids"), .attention_mask = golden.tensor("inputs.attention_mask")},
+      config, {.generator = at::detail::createCPUGenerator(kSamplingSeed)});
 
   EXPECT_TENSORS_EQUAL(output.sequences, golden.tensor("outputs.sequences"));
   const auto scores = golden.all("outputs.scores.");
