@@ -127,7 +127,11 @@ GENERATE = {
     "beams_never_stopping": dict(num_beams=3, early_stopping="never", length_penalty=2.0),
     "beams_length_penalty": dict(num_beams=3, length_penalty=-1.0, num_return_sequences=3),
     "beams_processors": dict(num_beams=3, repetition_penalty=1.3, no_repeat_ngram_size=2, min_new_tokens=4),
+    "guidance": dict(guidance_scale=1.7),
+    "sampled": dict(do_sample=True, temperature=1.2, top_k=12, top_p=0.9, num_return_sequences=2),
+    "sampled_beams": dict(do_sample=True, num_beams=3, num_return_sequences=2),
 }
+SAMPLING_SEED = 11  # of the default generator at the start of every generate()
 
 
 def frequent_tokens(case: Case, model) -> list:
@@ -141,6 +145,7 @@ def generate(case: Case, folder: Path) -> None:
     model = build(case)
     if case.name.endswith("stops_at_eos") or "beams" in case.name:
         case.options["eos_token_id"] = frequent_tokens(case, model)
+    torch.manual_seed(SAMPLING_SEED)
     with torch.no_grad():
         result = model.generate(**case.inputs, **case.options, return_dict_in_generate=True, output_scores=True)
     tensors = {f"weights.{name}": tensor for name, tensor in weights(model).items()}

@@ -5,50 +5,60 @@
 #include <transformers/utils/modeling/generation_config.h>
 
 #include <algorithm>
-#include <any>
 #include <cmath>
 #include <filesystem>
 
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
+#include "utils/json/printable.h"
 #include "utils/json/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {
 namespace {
 
-// One list of the plain fields serves reading, writing and merging.
-template <typename Config, typename Visit>
-void visit_plain_fields(Config& c, const Visit& visit) {
-  visit("max_length", c.max_length);
-  visit("max_new_tokens", c.max_new_tokens);
-  visit("min_length", c.min_length);
-  visit("min_new_tokens", c.min_new_tokens);
-  visit("max_time", c.max_time);
-  visit("do_sample", c.do_sample);
-  visit("num_beams", c.num_beams);
-  visit("length_penalty", c.length_penalty);
-  visit("num_return_sequences", c.num_return_sequences);
-  visit("use_cache", c.use_cache);
-  visit("cache_implementation", c.cache_implementation);
-  visit("guidance_scale", c.guidance_scale);
-  visit("temperature", c.temperature);
-  visit("top_k", c.top_k);
-  visit("top_p", c.top_p);
-  visit("min_p", c.min_p);
-  visit("top_h", c.top_h);
-  visit("typical_p", c.typical_p);
-  visit("epsilon_cutoff", c.epsilon_cutoff);
-  visit("eta_cutoff", c.eta_cutoff);
-  visit("repetition_penalty", c.repetition_penalty);
-  visit("no_repeat_ngram_size", c.no_repeat_ngram_size);
-  visit("renormalize_logits", c.renormalize_logits);
-  visit("forced_bos_token_id", c.forced_bos_token_id);
-  visit("remove_invalid_values", c.remove_invalid_values);
-  visit("output_scores", c.output_scores);
-  visit("output_logits", c.output_logits);
-  visit("pad_token_id", c.pad_token_id);
-  visit("bos_token_id", c.bos_token_id);
+// One list of the plain fields serves reading, writing and merging. visit: key and pointer to member.
+template <typename Visit>
+void visit_plain_fields(const Visit& visit) {
+  visit("max_length", &GenerationConfig::max_length);
+  visit("max_new_tokens", &GenerationConfig::max_new_tokens);
+  visit("min_length", &GenerationConfig::min_length);
+  visit("min_new_tokens", &GenerationConfig::min_new_tokens);
+  visit("max_time", &GenerationConfig::max_time);
+  visit("do_sample", &GenerationConfig::do_sample);
+  visit("num_beams", &GenerationConfig::num_beams);
+  visit("length_penalty", &GenerationConfig::length_penalty);
+  visit("num_return_sequences", &GenerationConfig::num_return_sequences);
+  visit("use_cache", &GenerationConfig::use_cache);
+  visit("cache_implementation", &GenerationConfig::cache_implementation);
+  visit("guidance_scale", &GenerationConfig::guidance_scale);
+  visit("temperature", &GenerationConfig::temperature);
+  visit("top_k", &GenerationConfig::top_k);
+  visit("top_p", &GenerationConfig::top_p);
+  visit("min_p", &GenerationConfig::min_p);
+  visit("top_h", &GenerationConfig::top_h);
+  visit("typical_p", &GenerationConfig::typical_p);
+  visit("epsilon_cutoff", &GenerationConfig::epsilon_cutoff);
+  visit("eta_cutoff", &GenerationConfig::eta_cutoff);
+  visit("repetition_penalty", &GenerationConfig::repetition_penalty);
+  visit("no_repeat_ngram_size", &GenerationConfig::no_repeat_ngram_size);
+  visit("renormalize_logits", &GenerationConfig::renormalize_logits);
+  visit("forced_bos_token_id", &GenerationConfig::forced_bos_token_id);
+  visit("remove_invalid_values", &GenerationConfig::remove_invalid_values);
+  visit("output_scores", &GenerationConfig::output_scores);
+  visit("output_logits", &GenerationConfig::output_logits);
+  visit("pad_token_id", &GenerationConfig::pad_token_id);
+  visit("bos_token_id", &GenerationConfig::bos_token_id);
+}
+
+// The same for lists, of which an empty one counts as unset.
+template <typename Visit>
+void visit_lists(const Visit& visit) {
+  visit("stop_strings", &GenerationConfig::stop_strings);
+  visit("bad_words_ids", &GenerationConfig::bad_words_ids);
+  visit("sequence_bias", &GenerationConfig::sequence_bias);
+  visit("suppress_tokens", &GenerationConfig::suppress_tokens);
+  visit("begin_suppress_tokens", &GenerationConfig::begin_suppress_tokens);
 }
 
 using Json = nlohmann::ordered_json;
@@ -116,7 +126,7 @@ void read_decay(ConfigReader& reader, GenerationConfig& c) {
 }
 
 void read_fields(ConfigReader& reader, GenerationConfig& c) {
-  visit_plain_fields(c, [&](const char* key, auto& field) { reader.read(key, field); });
+  visit_plain_fields([&](const char* key, auto member) { reader.read(key, c.*member); });
   read_early_stopping(reader, c.early_stopping);
   read_lists(reader, c);
   read_decay(reader, c);
@@ -153,69 +163,93 @@ void check(const char* field, const std::optional<Value>& value, const char* rul
   TORCH_CHECK(!value || holds(*value), field, " must be ", rule, ", got ", *value);
 }
 
+void check_lengths(const GenerationConfig& c) {
+  constexpr int64_t longest = (int64_t{1} << 31) - 1;  // sums of these stay far from overflow
+  const auto count = [](int64_t v) { return v >= 1 && v <= longest; };
+  const auto count_or_none = [](int64_t v) { return v >= 0 && v <= longest; };
+  check("max_length", c.max_length, "in [1, 2^31)", count);
+  check("max_new_tokens", c.max_new_tokens, "in [1, 2^31)", count);
+  check("min_length", c.min_length, "in [0, 2^31)", count_or_none);
+  check("min_new_tokens", c.min_new_tokens, "in [0, 2^31)", count_or_none);
+  check("no_repeat_ngram_size", c.no_repeat_ngram_size, "in [0, 2^31)", count_or_none);
+  check("num_beams", c.num_beams, "in [1, 2^31)", count);
+  check("num_return_sequences", c.num_return_sequences, "in [1, 2^31)", count);
+  TORCH_CHECK(!c.max_length || c.min_length.value_or(0) <= *c.max_length,
+              "min_length must not be above max_length, got ", c.min_length.value_or(0), " and ", *c.max_length);
+  if (const auto& decay = c.exponential_decay_length_penalty) {
+    TORCH_CHECK(count_or_none(decay->first) && std::isfinite(decay->second),
+                "exponential_decay_length_penalty must be [start in [0, 2^31), finite factor], got [", decay->first,
+                ", ", decay->second, "]");
+  }
+}
+
+void check_scores(const GenerationConfig& c) {
+  const auto positive = [](auto v) { return v > 0; };
+  const auto finite = [](double v) { return std::isfinite(v); };
+  const auto cutoff = [](double v) { return v >= 0 && v < 1; };
+  check("max_time", c.max_time, "above 0", positive);
+  check("guidance_scale", c.guidance_scale, "finite", finite);
+  check("length_penalty", c.length_penalty, "finite", finite);
+  check("top_k", c.top_k, "0 or above", [](int64_t v) { return v >= 0; });
+  check("top_p", c.top_p, "0 or above", [](double v) { return v >= 0; });
+  check("min_p", c.min_p, "in [0, 1]", [](double v) { return v >= 0 && v <= 1; });
+  check("top_h", c.top_h, "in (0, 1]", [](double v) { return v > 0 && v <= 1; });
+  check("typical_p", c.typical_p, "above 0", positive);
+  check("epsilon_cutoff", c.epsilon_cutoff, "in [0, 1)", cutoff);
+  check("eta_cutoff", c.eta_cutoff, "in [0, 1)", cutoff);
+  check("repetition_penalty", c.repetition_penalty, "above 0", positive);
+  TORCH_CHECK(!c.temperature || !c.do_sample.value_or(false) || *c.temperature > 0,
+              "temperature must be above 0 when sampling, got ", *c.temperature);
+}
+
+void check_returned(const GenerationConfig& c) {
+  const auto returned = c.num_return_sequences.value_or(1), beams = c.num_beams.value_or(1);
+  TORCH_CHECK(returned == 1 || (beams == 1 && c.do_sample.value_or(false)) || returned <= beams,
+              "num_return_sequences must not be above num_beams", beams == 1 ? " without sampling" : "", ", got ",
+              returned, " and ", beams);
+}
+
+void check_forced(const char* field, const std::vector<int64_t>& forced, const std::vector<int64_t>& suppressed) {
+  const bool all_suppressed = std::all_of(forced.begin(), forced.end(), [&](int64_t id) {
+    return std::find(suppressed.begin(), suppressed.end(), id) != suppressed.end();
+  });
+  TORCH_CHECK(forced.empty() || !all_suppressed, field, " must name a token that suppress_tokens does not, got ",
+              forced.front());
+}
+
 }  // namespace
 
 void GenerationConfig::validate() const {
-  const auto positive = [](auto v) { return v > 0; };
-  const auto not_negative = [](auto v) { return v >= 0; };
-  const auto unit = [](double v) { return v >= 0 && v <= 1; };
-  check("max_length", max_length, "above 0", positive);
-  check("max_new_tokens", max_new_tokens, "above 0", positive);
-  check("min_length", min_length, "0 or above", not_negative);
-  check("min_new_tokens", min_new_tokens, "0 or above", not_negative);
-  check("max_time", max_time, "above 0", positive);
-  check("num_beams", num_beams, "1 or above", positive);
-  check("num_return_sequences", num_return_sequences, "1 or above", positive);
-  check("top_k", top_k, "0 or above", not_negative);
-  check("top_p", top_p, "0 or above", not_negative);
-  check("min_p", min_p, "in [0, 1]", unit);
-  check("top_h", top_h, "in (0, 1]", [](double v) { return v > 0 && v <= 1; });
-  check("typical_p", typical_p, "above 0", positive);
-  check("epsilon_cutoff", epsilon_cutoff, "in [0, 1)", [](double v) { return v >= 0 && v < 1; });
-  check("eta_cutoff", eta_cutoff, "in [0, 1)", [](double v) { return v >= 0 && v < 1; });
-  check("repetition_penalty", repetition_penalty, "above 0", positive);
-  check("no_repeat_ngram_size", no_repeat_ngram_size, "0 or above", not_negative);
-  const bool samples = do_sample.value_or(false);
-  TORCH_CHECK(!temperature || !samples || *temperature > 0, "temperature must be above 0 when sampling, got ",
-              *temperature);
-  TORCH_CHECK(!max_length || min_length.value_or(0) <= *max_length, "min_length must not be above max_length, got ",
-              min_length.value_or(0), " and ", *max_length);
-  const auto returned = num_return_sequences.value_or(1), beams = num_beams.value_or(1);
-  TORCH_CHECK(returned == 1 || samples || returned <= beams,
-              "num_return_sequences must not be above num_beams without sampling, got ", returned, " and ", beams);
-  TORCH_CHECK(beams == 1 || returned <= beams, "num_return_sequences must not be above num_beams, got ", returned,
-              " and ", beams);
+  check_lengths(*this);
+  check_scores(*this);
+  check_returned(*this);
+  check_forced("forced_eos_token_id", forced_eos_token_id, suppress_tokens);
+  if (forced_bos_token_id) {
+    check_forced("forced_bos_token_id", {*forced_bos_token_id}, suppress_tokens);
+  }
   TORCH_CHECK(!cache_implementation || *cache_implementation == "dynamic" || *cache_implementation == "static",
-              "cache_implementation must be \"dynamic\" or \"static\", got \"", cache_implementation.value_or(""),
-              "\"");
+              "cache_implementation must be \"dynamic\" or \"static\", got \"",
+              printable(cache_implementation.value_or("")), "\"");
 }
 
 GenerationConfig GenerationConfig::with_defaults(const GenerationConfig& defaults) const {
   GenerationConfig merged = defaults;
-  const auto take = [](auto& field, const auto& said) {
-    if (said) {
-      field = said;
+  const auto take = [&](const char*, auto member) {
+    if (this->*member) {
+      merged.*member = this->*member;
     }
   };
-  const auto take_list = [](auto& field, const auto& said) {
-    if (!said.empty()) {
-      field = said;
+  const auto take_list = [&](const char*, auto member) {
+    if (!(this->*member).empty()) {
+      merged.*member = this->*member;
     }
   };
-  std::map<std::string_view, std::any> said_fields;
-  visit_plain_fields(*this, [&](const char* key, const auto& field) { said_fields[key] = field; });
-  visit_plain_fields(merged, [&](const char* key, auto& field) {
-    take(field, std::any_cast<std::decay_t<decltype(field)>>(said_fields.at(key)));
-  });
-  take(merged.early_stopping, early_stopping);
-  take(merged.exponential_decay_length_penalty, exponential_decay_length_penalty);
-  take_list(merged.stop_strings, stop_strings);
-  take_list(merged.bad_words_ids, bad_words_ids);
-  take_list(merged.sequence_bias, sequence_bias);
-  take_list(merged.forced_eos_token_id, forced_eos_token_id);
-  take_list(merged.suppress_tokens, suppress_tokens);
-  take_list(merged.begin_suppress_tokens, begin_suppress_tokens);
-  take_list(merged.eos_token_id, eos_token_id);
+  visit_plain_fields(take);
+  take("early_stopping", &GenerationConfig::early_stopping);
+  take("exponential_decay_length_penalty", &GenerationConfig::exponential_decay_length_penalty);
+  visit_lists(take_list);
+  take_list("forced_eos_token_id", &GenerationConfig::forced_eos_token_id);
+  take_list("eos_token_id", &GenerationConfig::eos_token_id);
   return merged;
 }
 
@@ -241,22 +275,17 @@ GenerationConfig GenerationConfig::from_model_config(const PretrainedConfig& con
 
 std::string GenerationConfig::to_json() const {
   ConfigWriter writer;
-  visit_plain_fields(*this, [&](const char* key, const auto& field) { writer.write_if_set(key, field); });
+  visit_plain_fields([&](const char* key, auto member) { writer.write_if_set(key, this->*member); });
   if (early_stopping) {
     early_stopping == EarlyStopping::kNever ? writer.write("early_stopping", "never")
                                             : writer.write("early_stopping", early_stopping == EarlyStopping::kYes);
   }
-  const auto unless_empty = [&](const char* key, const auto& list) {
-    if (!list.empty()) {
-      writer.write(key, list);
-    }
-  };
-  unless_empty("bad_words_ids", bad_words_ids);
-  unless_empty("sequence_bias", sequence_bias);
-  unless_empty("stop_strings", stop_strings);
-  unless_empty("suppress_tokens", suppress_tokens);
-  unless_empty("begin_suppress_tokens", begin_suppress_tokens);
   writer.write_if_set("exponential_decay_length_penalty", exponential_decay_length_penalty);
+  visit_lists([&](const char* key, auto member) {
+    if (!(this->*member).empty()) {
+      writer.write(key, this->*member);
+    }
+  });
   if (!forced_eos_token_id.empty()) {
     writer.write_one_or_many("forced_eos_token_id", forced_eos_token_id);
   }

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <transformers/utils/modeling/modeling_outputs.h>
+
+namespace transformers::gptj {
+
+/// The arguments of one step's forward from those of a whole generation. Mirrors
+/// `GPTJForCausalLM.prepare_inputs_for_generation` of transformers 4.37.2; `generate` prepares its steps itself.
+///
+/// inputs: input_ids of the whole text, past_key_values, attention_mask over the whole text, token_type_ids,
+/// inputs_embeds (used while there is no cache). Ids the cache holds are dropped, or all but the last where there are
+/// not more than it holds; token types are cut alike; position ids come from the mask with 1 at padding.
+ModelInputs prepare_inputs_for_generation(const ModelInputs& inputs);
+
+}  // namespace transformers::gptj
