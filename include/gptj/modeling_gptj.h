@@ -98,7 +98,9 @@ class GPTJModelImpl : public BaseModel {
   Embedding wte{nullptr};
   torch::nn::ModuleList h{nullptr};
   LayerNorm ln_f{nullptr};
-  torch::Tensor embed_positions;  // fp32 [n_positions, rotary_dim], the same for every layer
+  /// fp32 [rotary_dim / 2]. HF keeps a table of all positions a layer (`embed_positions`); here a call computes the
+  /// angles of its own, once for all layers, and a config asks for no memory.
+  torch::Tensor inv_freq;
 
  private:
   at::Tensor embedded(const ModelInputs& inputs);

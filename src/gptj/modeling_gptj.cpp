@@ -9,9 +9,14 @@ namespace transformers {
 
 namespace gptj {
 
+namespace {
+
+at::Tensor inverse_frequencies(int64_t dim) { return 1.0 / at::pow(10000, at::arange(0, dim, 2, at::kLong) / dim); }
+
+}  // namespace
+
 at::Tensor create_sinusoidal_positions(int64_t num_pos, int64_t dim) {
-  const auto inv_freq = 1.0 / at::pow(10000, at::arange(0, dim, 2, at::kLong) / dim);
-  const auto angles = at::arange(num_pos, at::kLong).to(at::kFloat).unsqueeze(1) * inv_freq;
+  const auto angles = at::arange(num_pos, at::kLong).to(at::kFloat).unsqueeze(1) * inverse_frequencies(dim);
   return at::cat({at::sin(angles), at::cos(angles)}, 1);
 }
 
@@ -133,8 +138,7 @@ GPTJModelImpl::GPTJModelImpl(const GPTJConfig& config) : config_(config) {
       h->push_back(GPTJBlock(config, i));
     }
     ln_f = register_module("ln_f", LayerNorm(config.n_embd, config.layer_norm_epsilon));
-    embed_positions = register_non_persistent_buffer(
-        "embed_positions", gptj::create_sinusoidal_positions(config.n_positions, config.rotary_dim));
+    inv_freq = register_non_persistent_buffer("inv_freq", gptj::inverse_frequencies(config.rotary_dim));
   });
 }
 
@@ -155,10 +159,8 @@ RotaryEmbeddings GPTJModelImpl::position_embeddings(const at::Tensor& position_i
                 config_.n_positions, ") (n_positions), got values from ", low.item<int64_t>(), " to ",
                 high.item<int64_t>());
   }
-  const auto table = embed_positions.to(position_ids.device());
-  const auto sincos =
-      table.index_select(0, position_ids.flatten()).to(dtype).unflatten(0, position_ids.sizes()).chunk(2, -1);
-  return {.cos = sincos[1], .sin = sincos[0]};
+  const auto angles = position_ids.to(at::kFloat).unsqueeze(-1) * inv_freq.to(position_ids.device());
+  return {.cos = angles.cos().to(dtype), .sin = angles.sin().to(dtype)};
 }
 
 BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
@@ -170,6 +172,7 @@ BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
     inputs.token_type_ids = inputs.token_type_ids.flatten(0, -2);
   }
   check_model_inputs(inputs, config_);
+  warn_if_padding_and_no_attention_mask(inputs, config_);
   auto hidden_states = embedded(inputs);
   const auto plan = plan_forward(inputs, hidden_states, config_, /*weights_wanted=*/inputs.head_mask.defined());
 

@@ -79,6 +79,8 @@ void LlamaConfig::validate() const {
   check_size("max_position_embeddings", max_position_embeddings);
   check_size("pretraining_tp", pretraining_tp);
   PretrainedConfig::validate();
+  TORCH_CHECK(pad_token_id.value_or(0) < vocab_size, "pad_token_id must be below vocab_size, as it is a row of ",
+              "embed_tokens, got ", pad_token_id.value_or(0), " and ", vocab_size);
   TORCH_CHECK(hidden_size % num_attention_heads == 0, "hidden_size must be divisible by num_attention_heads, got ",
               hidden_size, " and ", num_attention_heads);
   TORCH_CHECK(num_attention_heads % kv_heads() == 0,

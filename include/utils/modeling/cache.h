@@ -18,6 +18,9 @@ using KeyValue = std::pair<at::Tensor, at::Tensor>;
 class Cache {
  public:
   virtual ~Cache() = default;
+  /// Copies would append into one memory; `DynamicCache::from_legacy_cache(cache.to_legacy_cache())` has its own.
+  Cache(const Cache&) = delete;
+  Cache& operator=(const Cache&) = delete;
 
   /// Appends a call's keys and values ([batch, kv_heads, seq, head_dim], keys already rotated) and returns what the
   /// call attends to. `rotary` is given when `rotary_positions()` asks for it.
@@ -42,6 +45,11 @@ class Cache {
   virtual void reorder_cache(const at::Tensor& beam_idx) = 0;
   /// Forgets everything.
   virtual void reset() = 0;
+
+ protected:
+  Cache() = default;
+  Cache(Cache&&) = default;
+  Cache& operator=(Cache&&) = default;
 };
 
 /// Grows with the text. HF concatenates at every step; this one keeps room to spare and appends in place, so a step
@@ -73,8 +81,8 @@ class DynamicCache : public Cache {
   struct Layer {
     at::Tensor keys, values;  // [batch, kv_heads, capacity, head_dim]
     int64_t length = 0;
+    bool has_own_memory = false;  // false: a caller or a graph may hold these tensors too
   };
-  Layer& layer_at(int64_t layer_idx);
 
   std::vector<Layer> layers_;
 };

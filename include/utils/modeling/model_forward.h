@@ -11,6 +11,10 @@ namespace transformers {
 /// the vocabulary (looked at on the CPU only: elsewhere it would stall the device).
 void check_model_inputs(const ModelInputs& inputs, const PretrainedConfig& config);
 
+/// Warns once when ids begin or end a row with padding and no mask says so. Mirrors the method of that name of
+/// transformers 4.37.2; looked at on the CPU only.
+void warn_if_padding_and_no_attention_mask(const ModelInputs& inputs, const PretrainedConfig& config);
+
 /// What a base model settles before its first layer.
 struct ForwardPlan {
   AttnImplementation implementation;       // resolved

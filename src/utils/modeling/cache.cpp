@@ -26,8 +26,11 @@ at::Tensor with_room(const at::Tensor& used, const at::Tensor& like, int64_t cap
 }
 
 void check_appends(const at::Tensor& cached, const at::Tensor& key, int64_t layer_idx) {
-  TORCH_CHECK(!cached.defined() || cached.size(0) == key.size(0), "cache of layer ", layer_idx, " holds batch ",
-              cached.size(0), ", the call has batch ", key.size(0));
+  TORCH_CHECK(key.dim() == 4, "keys must have shape [batch, kv_heads, seq, head_dim], got ", key.sizes());
+  TORCH_CHECK(!cached.defined() ||
+                  (cached.size(0) == key.size(0) && cached.size(1) == key.size(1) && cached.size(3) == key.size(3)),
+              "the cache of layer ", layer_idx, " holds keys of shape ", cached.sizes(), ", the call brings ",
+              key.sizes());
 }
 
 template <typename Layers>
@@ -39,6 +42,7 @@ auto& checked_layer(Layers& layers, int64_t layer_idx) {
 
 template <typename Layers>
 auto& layer_or_new(Layers& layers, int64_t layer_idx) {
+  TORCH_CHECK(layer_idx >= 0, "a cache's layers count from 0, got layer ", layer_idx);
   if (layer_idx >= static_cast<int64_t>(layers.size())) {
     layers.resize(static_cast<size_t>(layer_idx) + 1);
   }
@@ -49,21 +53,19 @@ auto& layer_or_new(Layers& layers, int64_t layer_idx) {
 
 int64_t Cache::get_usable_length(int64_t) const { return get_seq_length(); }
 
-DynamicCache::Layer& DynamicCache::layer_at(int64_t layer_idx) { return layer_or_new(layers_, layer_idx); }
-
 KeyValue DynamicCache::update(const at::Tensor& key, const at::Tensor& value, int64_t layer_idx,
                               const RotaryEmbeddings*) {
-  auto& layer = layer_at(layer_idx);
+  auto& layer = layer_or_new(layers_, layer_idx);
   check_appends(layer.keys, key, layer_idx);
   const auto length = layer.length + key.size(kSequence);
   if (records_gradients(key, value, layer.keys)) {
     const auto appended = [&](const at::Tensor& cached, const at::Tensor& added) {
       return layer.length == 0 ? added : at::cat({cached.narrow(kSequence, 0, layer.length), added}, kSequence);
     };
-    layer = {appended(layer.keys, key), appended(layer.values, value), length};
+    layer = {appended(layer.keys, key), appended(layer.values, value), length, /*has_own_memory=*/false};
     return {layer.keys, layer.values};
   }
-  if (!layer.keys.defined() || layer.keys.size(kSequence) < length) {
+  if (!layer.has_own_memory || layer.keys.size(kSequence) < length) {
     const auto doubled = std::max(2 * layer.length, length + 1);
     const auto capacity = (doubled + kCapacityStep - 1) / kCapacityStep * kCapacityStep;
     const auto used = [&](const at::Tensor& tensor) {
@@ -71,6 +73,7 @@ KeyValue DynamicCache::update(const at::Tensor& key, const at::Tensor& value, in
     };
     layer.keys = with_room(used(layer.keys), key, capacity);
     layer.values = with_room(used(layer.values), value, capacity);
+    layer.has_own_memory = true;
   }
   layer.keys.narrow(kSequence, layer.length, key.size(kSequence)).copy_(key);
   layer.values.narrow(kSequence, layer.length, key.size(kSequence)).copy_(value);
@@ -79,7 +82,7 @@ KeyValue DynamicCache::update(const at::Tensor& key, const at::Tensor& value, in
 }
 
 int64_t DynamicCache::get_seq_length(int64_t layer_idx) const {
-  return layer_idx < num_layers() ? layers_[static_cast<size_t>(layer_idx)].length : 0;
+  return layer_idx >= 0 && layer_idx < num_layers() ? layers_[static_cast<size_t>(layer_idx)].length : 0;
 }
 
 KeyValue DynamicCache::layer(int64_t layer_idx) const {
@@ -157,7 +160,7 @@ KeyValue StaticCache::update(const at::Tensor& key, const at::Tensor& value, int
 }
 
 int64_t StaticCache::get_seq_length(int64_t layer_idx) const {
-  return layer_idx < num_layers() ? layers_[static_cast<size_t>(layer_idx)].length : 0;
+  return layer_idx >= 0 && layer_idx < num_layers() ? layers_[static_cast<size_t>(layer_idx)].length : 0;
 }
 
 KeyValue StaticCache::layer(int64_t layer_idx) const {
@@ -187,7 +190,7 @@ SinkCache::SinkCache(int64_t window_length, int64_t num_sink_tokens)
 }
 
 int64_t SinkCache::get_seq_length(int64_t layer_idx) const {
-  return layer_idx < num_layers() ? layers_[static_cast<size_t>(layer_idx)].first.size(kSequence) : 0;
+  return layer_idx >= 0 && layer_idx < num_layers() ? layers_[static_cast<size_t>(layer_idx)].first.size(kSequence) : 0;
 }
 
 int64_t SinkCache::get_usable_length(int64_t query_length) const {
@@ -218,6 +221,7 @@ at::Tensor SinkCache::rerotated(const at::Tensor& keys, const RotaryEmbeddings& 
 KeyValue SinkCache::update(const at::Tensor& key, const at::Tensor& value, int64_t layer_idx,
                            const RotaryEmbeddings* rotary) {
   auto& [keys, values] = layer_or_new(layers_, layer_idx);
+  check_appends(keys, key, layer_idx);
   const auto added = key.size(kSequence);
   if (!keys.defined()) {
     keys = key;

@@ -123,6 +123,20 @@ void read_problem_type(ConfigReader& reader, std::optional<ProblemType>& problem
   reader.ignore("problem_type");
 }
 
+/// Such an id is never generated or read, so nothing else goes wrong; HF says nothing or warns.
+void warn_of_ids_beyond_vocabulary(const PretrainedConfig& config, const std::string& source) {
+  const auto warn = [&](const char* key, int64_t id) {
+    if (id >= config.vocab_size) {
+      TORCH_WARN(source, ": ", key, " is ", id, ", beyond the vocabulary of ", config.vocab_size);
+    }
+  };
+  warn("pad_token_id", config.pad_token_id.value_or(-1));
+  warn("bos_token_id", config.bos_token_id.value_or(-1));
+  for (const auto id : config.eos_token_id) {
+    warn("eos_token_id", id);
+  }
+}
+
 void write_labels(ConfigWriter& writer, const PretrainedConfig& config) {
   const std::map<int64_t, std::string> two{{0, "LABEL_0"}, {1, "LABEL_1"}};
   if (config.id2label == two) {
@@ -174,8 +188,9 @@ void PretrainedConfig::validate() const {
   check_size("vocab_size", vocab_size);
   check_probability("initializer_range", initializer_range);
   check_probability("classifier_dropout", classification_dropout());
-  TORCH_CHECK(!pad_token_id || (*pad_token_id >= 0 && *pad_token_id < vocab_size), "pad_token_id must be in [0, ",
-              vocab_size, "), got ", pad_token_id.value_or(0));
+  TORCH_CHECK(pad_token_id.value_or(0) >= 0, "pad_token_id must not be negative, got ", pad_token_id.value_or(0));
+  TORCH_CHECK(num_labels() > 1 || problem_type != ProblemType::kSingleLabelClassification,
+              "problem_type single_label_classification needs at least 2 labels, got ", num_labels());
 }
 
 void PretrainedConfig::read_fields(ConfigReader& reader) {
@@ -260,6 +275,7 @@ void PretrainedConfig::read_json(std::string_view text, const std::string& sourc
   } catch (const c10::Error& error) {
     TORCH_CHECK(false, source, ": ", error.what_without_backtrace());
   }
+  warn_of_ids_beyond_vocabulary(*this, source);
 }
 
 void PretrainedConfig::read_folder(const std::string& folder) {

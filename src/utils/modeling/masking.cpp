@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/modeling/masking.h>
 
-#include <limits>
+#include "utils/modeling/smallest_value.h"
 
 namespace transformers {
 namespace {
@@ -21,22 +21,9 @@ MaskSizes sizes_of(const CausalMaskInputs& inputs) {
           cache != nullptr ? cache->get_usable_length(query) : 0, embeds.device()};
 }
 
-double smallest(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kHalf:
-      return std::numeric_limits<at::Half>::lowest();
-    case at::kBFloat16:
-      return std::numeric_limits<at::BFloat16>::lowest();
-    case at::kDouble:
-      return std::numeric_limits<double>::lowest();
-    default:
-      return std::numeric_limits<float>::lowest();
-  }
-}
-
 at::Tensor additive(const at::Tensor& attends, at::ScalarType dtype) {
   return at::zeros(attends.sizes(), attends.options().dtype(dtype))
-      .masked_fill_(attends.logical_not(), smallest(dtype));
+      .masked_fill_(attends.logical_not(), smallest_value(dtype));
 }
 
 at::Tensor prepared_4d(const CausalMaskInputs& inputs, const MaskSizes& sizes) {
@@ -49,7 +36,7 @@ at::Tensor prepared_4d(const CausalMaskInputs& inputs, const MaskSizes& sizes) {
               "flash attention takes a 2-D attention_mask, got 4 dimensions");
   const auto dtype = inputs.inputs_embeds.scalar_type();
   if (mask.is_floating_point()) {
-    return mask.to(sizes.device, dtype).clamp_min(smallest(dtype));
+    return mask.to(sizes.device, dtype).clamp_min(smallest_value(dtype));
   }
   const auto attends = mask.to(sizes.device, at::kBool);
   return inputs.implementation == AttnImplementation::kEager ? additive(attends, dtype) : attends;
@@ -111,10 +98,7 @@ at::Tensor attends_to(const CausalMaskInputs& inputs, const MaskSizes& sizes, at
   const auto batch = at::arange(sizes.batch, options).view({-1, 1, 1, 1});
   at::Tensor mask = inputs.is_causal ? key.le(query) : key.lt(sizes.past + sizes.query).expand({1, 1, sizes.query, -1});
   if (packed.defined()) {
-    const auto positions = inputs.position_ids.to(sizes.device).expand({sizes.batch, -1});
-    const auto at_query = [](const at::Tensor& t) { return t.unsqueeze(1).unsqueeze(-1); };
-    const auto at_key = [](const at::Tensor& t) { return t.unsqueeze(1).unsqueeze(1); };
-    mask = at_key(positions).le(at_query(positions)).logical_and(at_key(packed).eq(at_query(packed)));
+    mask = mask.logical_and(packed.unsqueeze(1).unsqueeze(1).eq(packed.unsqueeze(1).unsqueeze(-1)));
   }
   if (inputs.or_mask_function) {
     mask = mask.logical_or(inputs.or_mask_function(batch, query, key));

@@ -29,6 +29,8 @@ at::Tensor positions(const ModelInputs& inputs, const at::Tensor& inputs_embeds,
     return at::arange(past, past + seq, inputs_embeds.options().dtype(at::kLong)).unsqueeze(0);
   }
   const auto& ids = inputs.position_ids;
+  TORCH_CHECK(at::isIntegralType(ids.scalar_type(), /*includeBool=*/false), "position_ids must be integers, got ",
+              ids.scalar_type());
   TORCH_CHECK(ids.dim() == 2 && (ids.size(0) == batch || ids.size(0) == 1) && ids.size(1) == seq,
               "position_ids must have shape [", batch, " or 1, ", seq, "], got ", ids.sizes());
   return ids.to(inputs_embeds.device(), at::kLong);
@@ -47,6 +49,18 @@ void check_model_inputs(const ModelInputs& inputs, const PretrainedConfig& confi
   }
   if (inputs.token_type_ids.defined()) {
     check_ids("token_type_ids", inputs.token_type_ids, config.vocab_size);
+  }
+}
+
+void warn_if_padding_and_no_attention_mask(const ModelInputs& inputs, const PretrainedConfig& config) {
+  const auto& ids = inputs.input_ids;
+  if (inputs.attention_mask.defined() || !config.pad_token_id || !ids.defined() || !ids.is_cpu()) {
+    return;
+  }
+  const auto ends = at::stack({ids.select(1, 0), ids.select(1, -1)});
+  if (ends.eq(*config.pad_token_id).any().item<bool>()) {
+    TORCH_WARN_ONCE("input_ids hold the padding token ", *config.pad_token_id,
+                    " at the start or end of a row and no attention_mask hides it");
   }
 }
 

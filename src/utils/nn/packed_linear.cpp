@@ -1,0 +1,68 @@
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/linear.h>
+#include <transformers/utils/nn/packed_linear.h>
+
+#include <optional>
+#include <string_view>
+
+namespace transformers {
+namespace {
+
+using Reorder = at::Tensor(const at::Tensor&, std::optional<int64_t>);
+using Pointwise = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
+                             c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+using IsSupported = bool();
+
+/// The operator, or none in a LibTorch that was built without oneDNN.
+template <typename Signature>
+std::optional<c10::TypedOperatorHandle<Signature>> operator_named(const char* name) {
+  const auto found = c10::Dispatcher::singleton().findSchema({name, ""});
+  return found ? std::make_optional(found->typed<Signature>()) : std::nullopt;
+}
+
+const auto& reorder() {
+  static const auto handle = operator_named<Reorder>("mkldnn::_reorder_linear_weight");
+  return handle;
+}
+
+const auto& pointwise() {
+  static const auto handle = operator_named<Pointwise>("mkldnn::_linear_pointwise");
+  return handle;
+}
+
+bool bf16_is_supported() {
+  static const auto handle = operator_named<IsSupported>("mkldnn::_is_mkldnn_bf16_supported");
+  return handle && handle->call();
+}
+
+}  // namespace
+
+bool PackedLinear::supports(const torch::Tensor& weight) {
+  const bool dtype_fits = weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16;
+  if (!reorder() || !pointwise() || !weight.is_cpu() || weight.dim() != 2 || weight.numel() == 0 || !dtype_fits) {
+    return false;
+  }
+  return weight.scalar_type() == at::kFloat || bf16_is_supported();
+}
+
+PackedLinear::PackedLinear(const torch::Tensor& weight) : weight_data_(weight.const_data_ptr()) {
+  TORCH_CHECK(supports(weight), "PackedLinear: this machine cannot pack a weight of dtype ", weight.scalar_type(),
+              " and shape ", weight.sizes(), " on ", weight.device());
+  packed_ = reorder()->call(weight.detach().contiguous(), std::nullopt);
+}
+
+torch::Tensor PackedLinear::forward(const LinearImpl& linear, const torch::Tensor& input) const {
+  const auto& weight = linear.weight;
+  const bool records_gradients = at::GradMode::is_enabled() && (input.requires_grad() || weight.requires_grad());
+  const bool is_packed_one =
+      weight.is_cpu() && weight.const_data_ptr() == weight_data_ && weight.scalar_type() == packed_.scalar_type();
+  if (records_gradients || !is_packed_one || !input.is_cpu() || input.scalar_type() != weight.scalar_type() ||
+      input.numel() == 0) {
+    return at::linear(input, weight, linear.bias);
+  }
+  const auto bias = linear.bias.defined() ? std::make_optional(linear.bias) : std::nullopt;
+  return pointwise()->call(input, packed_, bias, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
+}
+
+}  // namespace transformers

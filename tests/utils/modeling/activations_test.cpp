@@ -1,0 +1,46 @@
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <transformers/utils/modeling/activations.h>
+#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/nn/construction.h>
+
+#include "support/golden_collection.h"
+#include "support/tensor_assertions.h"
+
+namespace transformers::testing {
+namespace {
+
+TEST(ActivationFunctionTest, OutputsAndGradientsEqualPython) {
+  const Golden file(golden_path("functions", "activations"));
+  for (const auto& c : golden_cases("functions", "activations")) {
+    SCOPED_TRACE(c.name);
+    const auto label = c.get<std::string>("dtype");
+    const ConstructionGuard guard({.dtype = dtype_from_name(label)});
+    ActivationFunction function(activation_from_name(c.get<std::string>("activation")));
+    const auto input = file.tensor("input." + label).detach().requires_grad_();
+    const auto output = function(input);
+    EXPECT_TENSORS_CLOSE(output, c.tensor("output"));
+    // The prelu and xielu of HF have parameters, but only the input's gradient is in the file.
+    const auto gradient = torch::autograd::grad({output}, {input}, {file.tensor("upstream." + label)})[0];
+    EXPECT_TENSORS_CLOSE(gradient, c.tensor("grad"));
+  }
+}
+
+TEST(ActivationFunctionTest, KnowsEveryNameOfPython) {
+  std::set<std::string> python;
+  for (const auto& c : golden_cases("functions", "activations")) {
+    python.insert(c.get<std::string>("activation"));
+  }
+  const auto names = activation_names();
+  EXPECT_EQ(std::set<std::string>(names.begin(), names.end()), python);
+}
+
+TEST(ActivationFunctionTest, NamesComeBackAndSwishIsSilu) {
+  for (const auto& name : activation_names()) {
+    EXPECT_EQ(activation_name(activation_from_name(name)), name == "swish" ? "silu" : name);
+  }
+  EXPECT_ERROR(activation_from_name("gelu_old"), "unknown activation", "gelu_old", "gelu_new", "xielu");
+}
+
+}  // namespace
+}  // namespace transformers::testing
