@@ -13,9 +13,9 @@ from pathlib import Path
 
 # Lower levels first; README.md shows the same table.
 LEVELS = [
-    ["nn", "json", "pytorch_utils"],
-    ["io", "tokenization", "distributed", "pruning"],
-    ["modeling", "quantization"],
+    ["nn", "json"],
+    ["pytorch_utils", "io", "tokenization", "distributed"],
+    ["modeling", "quantization", "pruning"],
     ["gptj", "llama", "generation", "training", "model_pruning"],
     ["auto"],
     ["cli", "examples", "benchmarks"],

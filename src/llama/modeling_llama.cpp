@@ -3,6 +3,7 @@
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/modeling/model_forward.h>
 #include <transformers/utils/nn/linear_slices.h>
+#include <transformers/utils/pytorch_utils.h>
 
 #include <cmath>
 #include <limits>
@@ -39,6 +40,7 @@ AttentionResult eager_attention_forward(const at::Tensor& query, const at::Tenso
 }  // namespace llama
 
 LlamaRMSNormImpl::LlamaRMSNormImpl(int64_t hidden_size, double eps) : variance_epsilon_(eps) {
+  LayerNormLayers::add<LlamaRMSNormImpl>();
   const auto& construction = construction_options();
   const auto options = at::TensorOptions().dtype(construction.dtype).device(construction.device);
   weight = register_parameter(

@@ -1,0 +1,152 @@
+#pragma once
+
+#include <c10/util/Exception.h>
+#include <torch/version.h>
+#include <transformers/utils/nn/linear.h>
+#include <transformers/utils/nn/module.h>
+
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace transformers {
+
+// Mirrors pytorch_utils.py, transformers 4.37.2, whole, with the version flags of 5.x. Deviation: pruned layers keep
+// dtype and device; HF builds them in the default dtype.
+
+/// Which modules are layer norms. Training spares them from weight decay.
+class LayerNormLayers {
+ public:
+  /// Adds a class to the list; a family does so for a norm of its own. Adding one twice changes nothing.
+  template <typename Norm>
+  static void add() {
+    add(typeid(Norm).name(),
+        [](const torch::nn::Module& module) { return dynamic_cast<const Norm*>(&module) != nullptr; });
+  }
+  static bool contains(const torch::nn::Module& module);
+
+ private:
+  using Check = std::function<bool(const torch::nn::Module&)>;
+  static void add(std::string_view name, Check check);
+};
+
+namespace detail {
+constexpr bool torch_is_at_least(int major, int minor) {
+  return TORCH_VERSION_MAJOR > major || (TORCH_VERSION_MAJOR == major && TORCH_VERSION_MINOR >= minor);
+}
+}  // namespace detail
+inline constexpr bool is_torch_greater_or_equal_than_1_12 = detail::torch_is_at_least(1, 12);
+inline constexpr bool is_torch_greater_or_equal_than_1_13 = detail::torch_is_at_least(1, 13);
+inline constexpr bool is_torch_greater_or_equal_than_2_0 = detail::torch_is_at_least(2, 0);
+inline constexpr bool is_torch_greater_or_equal_than_2_1 = detail::torch_is_at_least(2, 1);
+inline constexpr bool is_torch_greater_or_equal_than_2_2 = detail::torch_is_at_least(2, 2);
+inline constexpr bool is_torch_greater_or_equal_than_2_3 = detail::torch_is_at_least(2, 3);
+inline constexpr bool is_torch_greater_or_equal_than_2_4 = detail::torch_is_at_least(2, 4);
+inline constexpr bool is_torch_greater_or_equal_than_2_6 = detail::torch_is_at_least(2, 6);
+inline constexpr bool is_torch_greater_or_equal_than_2_8 = detail::torch_is_at_least(2, 8);
+
+/// Gradient of a softmax over `parent.dim` from its output, in the dtype of `output`. parent: anything with a member
+/// `dim`.
+template <typename Parent>
+at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output);
+/// The form of 4.37, which ignores `dim` for `parent.dim` and gives the dtype of `self`.
+template <typename Parent>
+at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output,
+                                 int64_t dim, const at::Tensor& self);
+
+/// A linear layer with weight [nx, nf], as GPT-2 stores it: x · weight + bias. x: [..., nx] → [..., nf]. Weights start
+/// at N(0, 0.02), the bias at 0.
+class Conv1DImpl : public Module {
+ public:
+  Conv1DImpl(int64_t nf, int64_t nx);
+  torch::Tensor forward(const torch::Tensor& x) const;
+
+  /// Takes the parameters as they are.
+  void set_parameters(torch::Tensor new_weight, torch::Tensor new_bias);
+
+  torch::Tensor weight;  // [nx, nf]
+  torch::Tensor bias;    // [nf]
+
+ private:
+  int64_t nf_;
+};
+TRANSFORMERS_MODULE(Conv1D);
+
+/// A new layer with the listed rows (dim 0) or columns (dim 1) of the weight, in that order; the bias is indexed with
+/// the rows and copied whole with the columns; a layer without one stays so. The new parameters require gradients and
+/// keep dtype and device. index: integer [kept], neither empty nor out of range nor with a duplicate.
+Linear prune_linear_layer(const Linear& layer, const at::Tensor& index, int64_t dim = 0);
+torch::nn::Linear prune_linear_layer(const torch::nn::Linear& layer, const at::Tensor& index, int64_t dim = 0);
+/// The same for Conv1D, whose outputs are columns: dim 1 indexes the bias, dim 0 copies it.
+Conv1D prune_conv1d_layer(const Conv1D& layer, const at::Tensor& index, int64_t dim = 1);
+/// Output features by default: dim 0 of a Linear, dim 1 of a Conv1D. Throws, naming the class, for any other layer.
+std::shared_ptr<torch::nn::Module> prune_layer(const torch::nn::Module& layer, const at::Tensor& index,
+                                               std::optional<int64_t> dim = std::nullopt);
+
+/// Heads left to prune (those already pruned drop out), and the kept positions of a projection as int64. n_heads is the
+/// present number of heads; each head is counted down by the pruned ones below it.
+std::pair<std::set<int64_t>, at::Tensor> find_pruneable_heads_and_indices(
+    const std::vector<int64_t>& heads, int64_t n_heads, int64_t head_size,
+    const std::set<int64_t>& already_pruned_heads);
+
+/// Calls forward_fn on pieces of `chunk_size` along `chunk_dim` and joins the results; for a chunk_size of 0 or below
+/// on the whole. Saves memory where forward_fn treats positions apart. forward_fn takes as many tensors as are given,
+/// which the compiler checks; the vector form takes a list and cannot be checked. Throws for no tensors, sizes that
+/// differ along chunk_dim, and a size that chunk_size does not divide.
+at::Tensor apply_chunking_to_forward(const std::function<at::Tensor(const std::vector<at::Tensor>&)>& forward_fn,
+                                     int64_t chunk_size, int64_t chunk_dim, const std::vector<at::Tensor>& tensors);
+template <typename Forward, typename... Tensors>
+requires(sizeof...(Tensors) > 0 && (std::is_convertible_v<Tensors, at::Tensor> && ...)) at::Tensor
+    apply_chunking_to_forward(Forward&& forward_fn, int64_t chunk_size, int64_t chunk_dim, const Tensors&... tensors) {
+  static_assert(std::is_invocable_r_v<at::Tensor, Forward, const Tensors&...>,
+                "forward_fn must take exactly the tensors that are given and return one");
+  const auto call = [&]<size_t... I>(const std::vector<at::Tensor>& parts, std::index_sequence<I...>) {
+    return forward_fn(parts[I]...);
+  };
+  return apply_chunking_to_forward(
+      std::function<at::Tensor(const std::vector<at::Tensor>&)>(
+          [&](const std::vector<at::Tensor>& parts) { return call(parts, std::index_sequence_for<Tensors...>()); }),
+      chunk_size, chunk_dim, std::vector<at::Tensor>{tensors...});
+}
+
+/// torch.meshgrid with the indexing said: "ij" or "xy".
+std::vector<at::Tensor> meshgrid(const std::vector<at::Tensor>& tensors, std::string_view indexing);
+
+/// What a tensor's memory is known by: device, address, bytes. Views share it, and so do all tensors on the meta
+/// device.
+struct TensorStorageId {
+  c10::Device device;
+  const void* address;
+  size_t bytes;
+  bool operator==(const TensorStorageId&) const = default;
+};
+TensorStorageId id_tensor_storage(const at::Tensor& tensor);
+
+/// Whether each element is among the test elements. Mirrors `isin_mps_friendly`; a scalar is a test element too.
+at::Tensor isin(const at::Tensor& elements, const at::Tensor& test_elements);
+at::Tensor isin(const at::Tensor& elements, int64_t test_element);
+
+// --- implementation ---
+
+namespace detail {
+at::Tensor softmax_backward(const at::Tensor& grad_output, const at::Tensor& output, int64_t dim,
+                            at::ScalarType input_dtype);
+}  // namespace detail
+
+template <typename Parent>
+at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output) {
+  return detail::softmax_backward(grad_output, output, parent.dim, output.scalar_type());
+}
+
+template <typename Parent>
+at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output,
+                                 int64_t /*dim*/, const at::Tensor& self) {
+  return detail::softmax_backward(grad_output, output, parent.dim, self.scalar_type());
+}
+
+}  // namespace transformers

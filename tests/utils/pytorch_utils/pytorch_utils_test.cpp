@@ -1,0 +1,185 @@
+#include <ATen/ATen.h>
+#include <transformers/llama/modeling_llama.h>
+#include <transformers/utils/nn/layer_norm.h>
+#include <transformers/utils/pytorch_utils.h>
+
+#include "support/golden_collection.h"
+#include "support/tensor_assertions.h"
+
+namespace transformers {
+namespace {
+
+using testing::golden_cases;
+using testing::GoldenCase;
+
+std::vector<GoldenCase> cases_of(const std::string& prefix) {
+  std::vector<GoldenCase> cases;
+  for (auto& golden : golden_cases("legacy", "pytorch_utils")) {
+    if (golden.name.starts_with(prefix)) {
+      cases.push_back(std::move(golden));
+    }
+  }
+  EXPECT_FALSE(cases.empty()) << prefix;
+  return cases;
+}
+
+void expect_pruned(const at::Tensor& weight, const at::Tensor& bias, const GoldenCase& golden) {
+  EXPECT_TENSORS_EQUAL(weight.detach(), golden.tensor("pruned_weight"));
+  EXPECT_EQ(bias.defined(), golden.tensor("pruned_bias").defined());
+  if (bias.defined()) {
+    EXPECT_TENSORS_EQUAL(bias.detach(), golden.tensor("pruned_bias"));
+    EXPECT_TRUE(bias.requires_grad());
+  }
+  EXPECT_TRUE(weight.requires_grad());
+}
+
+TEST(PruneLinearLayerTest, KeepsWhatPythonKeepsOnOurLinearAndOnTorchs) {
+  for (const auto& golden : cases_of("linear_")) {
+    SCOPED_TRACE(golden.name);
+    const auto index = golden.tensor("index");
+    const Linear layer(golden.tensor("weight"), golden.tensor("bias"));
+    if (const auto dim = golden.optional<int64_t>("dim")) {
+      const auto smaller = prune_linear_layer(layer, index, *dim);
+      expect_pruned(smaller->weight, smaller->bias, golden);
+      torch::nn::Linear plain(torch::nn::LinearOptions(5, 6).bias(golden.tensor("bias").defined()));
+      plain->weight.set_data(golden.tensor("weight"));
+      if (plain->bias.defined()) {
+        plain->bias.set_data(golden.tensor("bias"));
+      }
+      const auto smaller_plain = prune_linear_layer(plain, index, *dim);
+      expect_pruned(smaller_plain->weight, smaller_plain->bias, golden);
+    } else {
+      const auto smaller = std::dynamic_pointer_cast<LinearImpl>(prune_layer(*layer, index));
+      ASSERT_NE(smaller, nullptr);
+      expect_pruned(smaller->weight, smaller->bias, golden);
+    }
+  }
+}
+
+TEST(PruneLinearLayerTest, KeepsTheDtypeAndOwnsItsMemory) {
+  const Linear layer(at::ones({3, 2}, at::kBFloat16), at::ones({3}, at::kBFloat16));
+  const auto same = prune_linear_layer(layer, at::arange(3));
+  EXPECT_EQ(same->weight.scalar_type(), at::kBFloat16);
+  EXPECT_NE(same->weight.data_ptr(), layer->weight.data_ptr());
+  const auto columns = prune_linear_layer(layer, at::tensor({1}), 1);
+  EXPECT_NE(columns->bias.data_ptr(), layer->bias.data_ptr());
+}
+
+TEST(PruneLinearLayerTest, RefusesABadIndexOrDim) {
+  const Linear layer(5, 6);
+  EXPECT_ERROR(prune_linear_layer(layer, at::tensor({0, 6})), "[0, 6)", "6");
+  EXPECT_ERROR(prune_linear_layer(layer, at::tensor({-1})), "[0, 6)", "-1");
+  EXPECT_ERROR(prune_linear_layer(layer, at::tensor({1, 1})), "twice");
+  EXPECT_ERROR(prune_linear_layer(layer, at::empty({0}, at::kLong)), "empty");
+  EXPECT_ERROR(prune_linear_layer(layer, at::tensor({0.5})), "integers");
+  EXPECT_ERROR(prune_linear_layer(layer, at::tensor({0}), 2), "dim 0 or 1", "2");
+  EXPECT_ERROR(prune_layer(LayerNormImpl(3, 1e-5), at::tensor({0})), "LayerNorm");
+}
+
+TEST(Conv1DTest, EqualsPythonAndPassesGradients) {
+  for (const auto& golden : cases_of("conv1d")) {
+    SCOPED_TRACE(golden.name);
+    Conv1D layer(6, 5);
+    layer->set_parameters(golden.tensor("weight"), golden.tensor("bias"));
+    if (golden.name == "conv1d") {
+      const auto output = layer(golden.tensor("x"));
+      EXPECT_TENSORS_CLOSE(output.detach(), golden.tensor("output"));
+      output.sum().backward();
+      EXPECT_TENSORS_CLOSE(layer->bias.grad(), at::full({6}, 6.0));
+    } else if (const auto dim = golden.optional<int64_t>("dim")) {
+      const auto smaller = prune_conv1d_layer(layer, golden.tensor("index"), *dim);
+      expect_pruned(smaller->weight, smaller->bias, golden);
+      EXPECT_EQ(smaller(at::ones({2, smaller->weight.size(0)})).size(-1), smaller->weight.size(1));
+    } else {
+      const auto smaller = std::dynamic_pointer_cast<Conv1DImpl>(prune_layer(*layer, golden.tensor("index")));
+      ASSERT_NE(smaller, nullptr);
+      expect_pruned(smaller->weight, smaller->bias, golden);
+    }
+  }
+}
+
+TEST(FindPruneableHeadsTest, EqualsPython) {
+  for (const auto& golden : cases_of("heads_")) {
+    SCOPED_TRACE(golden.name);
+    const auto [left, index] = find_pruneable_heads_and_indices(
+        golden.get<std::vector<int64_t>>("heads"), golden.get<int64_t>("n_heads"), golden.get<int64_t>("head_size"),
+        golden.get<std::set<int64_t>>("already_pruned_heads"));
+    EXPECT_EQ(left, golden.get<std::set<int64_t>>("found"));
+    EXPECT_TENSORS_EQUAL(index, golden.tensor("index"));
+  }
+  EXPECT_ERROR(find_pruneable_heads_and_indices({4}, 4, 2, {}), "head 4", "4 heads");
+}
+
+TEST(ApplyChunkingTest, EqualsPythonForEveryChunkSize) {
+  const auto forward = [](const at::Tensor& x, const at::Tensor& y) { return x * y + x.mean(1, /*keepdim=*/true); };
+  for (const auto& golden : cases_of("chunks_")) {
+    SCOPED_TRACE(golden.name);
+    EXPECT_TENSORS_CLOSE(apply_chunking_to_forward(forward, golden.get<int64_t>("chunk_size"), 1, golden.tensor("x"),
+                                                   golden.tensor("y")),
+                         golden.tensor("output"));
+  }
+}
+
+TEST(ApplyChunkingTest, PassesGradientsAndRefusesBadSizes) {
+  const auto x = at::ones({2, 4}).requires_grad_();
+  const auto square = [](const at::Tensor& t) { return t * t; };
+  apply_chunking_to_forward(square, 2, 1, x).sum().backward();
+  EXPECT_TENSORS_CLOSE(x.grad(), at::full({2, 4}, 2.0));
+  EXPECT_ERROR(apply_chunking_to_forward(square, 3, 1, x), "multiple of the chunk size 3");
+  const auto add = [](const at::Tensor& a, const at::Tensor& b) { return a + b; };
+  EXPECT_ERROR(apply_chunking_to_forward(add, 2, 1, x, at::ones({2, 2})), "4 elements along dim 1", "2");
+  EXPECT_ERROR(
+      apply_chunking_to_forward([](const std::vector<at::Tensor>& t) { return t[0]; }, 2, 1, std::vector<at::Tensor>{}),
+      "at least one tensor");
+}
+
+TEST(SoftmaxBackwardDataTest, UsesTheParentsDimAndTheDtypeAskedFor) {
+  struct Parent {
+    int64_t dim;
+  };
+  for (const auto& golden : cases_of("softmax_backward")) {
+    const Parent parent{golden.get<int64_t>("parent_dim")};
+    const auto output = golden.tensor("output");
+    EXPECT_TENSORS_CLOSE(softmax_backward_data(parent, golden.tensor("grad_output"), output), golden.tensor("result"));
+    EXPECT_TENSORS_CLOSE(softmax_backward_data(parent, golden.tensor("grad_output"), output, 0, output),
+                         golden.tensor("result"));
+  }
+}
+
+TEST(MeshgridTest, EqualsPythonInBothIndexings) {
+  for (const auto& golden : cases_of("meshgrid_")) {
+    const auto grid = meshgrid({golden.tensor("x"), golden.tensor("y")}, golden.get<std::string>("indexing"));
+    EXPECT_TENSORS_EQUAL(grid[0], golden.tensor("grid.0"));
+    EXPECT_TENSORS_EQUAL(grid[1], golden.tensor("grid.1"));
+  }
+}
+
+TEST(IdTensorStorageTest, ViewsShareItAndCopiesDoNot) {
+  const auto tensor = at::ones({4, 2});
+  EXPECT_EQ(id_tensor_storage(tensor), id_tensor_storage(tensor.t()));
+  EXPECT_EQ(id_tensor_storage(tensor), id_tensor_storage(tensor[1]));
+  EXPECT_FALSE(id_tensor_storage(tensor) == id_tensor_storage(tensor.clone()));
+  const auto meta = at::TensorOptions(at::kMeta);
+  EXPECT_EQ(id_tensor_storage(at::empty({2}, meta)), id_tensor_storage(at::empty({2}, meta)));
+}
+
+TEST(IsinTest, TakesTensorsAndScalars) {
+  const auto elements = at::tensor({1, 2, 3});
+  EXPECT_TENSORS_EQUAL(transformers::isin(elements, at::tensor({3, 1})), at::tensor({1, 0, 1}).to(at::kBool));
+  EXPECT_TENSORS_EQUAL(transformers::isin(elements, 2), at::tensor({0, 1, 0}).to(at::kBool));
+}
+
+TEST(LayerNormLayersTest, HoldsLayerNormAndWhatFamiliesAdd) {
+  EXPECT_TRUE(LayerNormLayers::contains(*LayerNorm(3, 1e-5)));
+  EXPECT_TRUE(LayerNormLayers::contains(*LlamaRMSNorm(3, 1e-5)));
+  EXPECT_FALSE(LayerNormLayers::contains(*Linear(3, 3)));
+}
+
+TEST(VersionFlagsTest, FollowTheLibTorchOfTheBuild) {
+  static_assert(is_torch_greater_or_equal_than_1_12 && is_torch_greater_or_equal_than_2_8);
+  static_assert(!detail::torch_is_at_least(99, 0));
+  SUCCEED();
+}
+
+}  // namespace
+}  // namespace transformers
