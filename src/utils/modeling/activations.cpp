@@ -137,9 +137,10 @@ void ActivationFunctionImpl::reset_parameters() {
 torch::Tensor ActivationFunctionImpl::xielu(const torch::Tensor& x) const {
   const auto alpha_p = at::softplus(alpha_p_);
   const auto alpha_n = beta_ + at::softplus(alpha_n_);
-  const auto positive = alpha_p * x * x + beta_ * x;
-  const auto negative = (at::expm1(at::min(x, eps_)) - x) * alpha_n + beta_ * x;
-  return at::where(x > 0, positive, negative);
+  const auto square = alpha_p * x * x;
+  const auto positive = square + beta_ * x;
+  const auto decay = (at::expm1(at::min(x, eps_)) - x) * alpha_n;
+  return at::where(x > 0, positive, decay + beta_ * x);
 }
 
 torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
