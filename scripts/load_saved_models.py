@@ -56,4 +56,5 @@ def main(program: str) -> None:
 
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     main(sys.argv[1])
