@@ -67,15 +67,15 @@ TEST(GPTJConfigTest, ThePublishedConfigKeepsItsOddKeys) {
 }
 
 TEST(GPTJConfigTest, AliasesAreReadAndWrittenAsOneValue) {
-  const std::vector<std::pair<std::string, std::string>> aliases{{"n_positions", "max_position_embeddings"},
-                                                                 {"n_embd", "hidden_size"},
-                                                                 {"n_head", "num_attention_heads"},
-                                                                 {"n_layer", "num_hidden_layers"}};
-  for (const auto& [name, alias] : aliases) {
+  const std::vector<std::array<std::string, 3>> aliases{{"n_positions", "max_position_embeddings", "17"},
+                                                        {"n_embd", "hidden_size", "64"},
+                                                        {"n_head", "num_attention_heads", "2"},
+                                                        {"n_layer", "num_hidden_layers", "5"}};
+  for (const auto& [name, alias, value] : aliases) {
     SCOPED_TRACE(alias);
-    const auto config = GPTJConfig::from_json(with_value(without_key(tiny(), name), alias, "8"));
+    const auto config = GPTJConfig::from_json(with_value(without_key(tiny(), name), alias, value));
     const auto written = config.to_json();
-    EXPECT_THAT(written, ::testing::HasSubstr("\"" + name + "\": 8"));
+    EXPECT_THAT(written, ::testing::HasSubstr("\"" + name + "\": " + value));
     EXPECT_THAT(written, ::testing::Not(::testing::HasSubstr(alias)));
     EXPECT_ERROR(GPTJConfig::from_json(with_value(tiny(), alias, "9999"), "dir/config.json"), "dir/config.json", name,
                  alias, "agree", "9999");

@@ -14,5 +14,15 @@ TEST_P(GPTJGoldenTest, OutputsCacheAndGradientsEqualPython) {
 INSTANTIATE_TEST_SUITE_P(, GPTJGoldenTest, ::testing::ValuesIn(golden_names("models", "gptj_")),
                          [](const auto& info) { return info.param; });
 
+class GPTJLegacyGoldenTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(GPTJLegacyGoldenTest, WhatOnly437HasEqualsIt) {
+  expect_model_matches(Golden(golden_path("legacy", GetParam())));
+}
+
+INSTANTIATE_TEST_SUITE_P(, GPTJLegacyGoldenTest,
+                         ::testing::Values("gptj_head_mask", "gptj_head_mask_one_row", "gptj_tuple_cache"),
+                         [](const auto& info) { return std::string(info.param); });
+
 }  // namespace
 }  // namespace transformers::testing

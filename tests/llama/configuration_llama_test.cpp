@@ -71,7 +71,7 @@ TEST(LlamaConfigTest, PresetsHoldThePublishedSizes) {
   EXPECT_EQ(preset("llama-2-70b").num_hidden_layers, 80);
   EXPECT_EQ(preset("llama-3.1-8b").rope_parameters.rope_type, RopeType::kLlama3);
   EXPECT_EQ(preset("llama-3.1-8b").rope_parameters.factor, 8.0);
-  EXPECT_EQ(preset("llama-3.1-8b").eos_token_id.size(), 3);
+  EXPECT_EQ(preset("llama-3.1-8b").eos_token_id, std::vector<int64_t>{128001});
   EXPECT_TRUE(preset("smollm2-135m").tie_word_embeddings);
   EXPECT_EQ(preset("tinyllama-1.1b").kv_heads(), 4);
 }
@@ -149,7 +149,8 @@ TEST(LlamaConfigTest, AcceptsWhatFilesHold) {
   EXPECT_FALSE(with("pad_token_id", "-1").pad_token_id);
   EXPECT_FALSE(LlamaConfig::from_json(without_key(tiny(), "tie_word_embeddings")).tie_word_embeddings);
   EXPECT_TRUE(with("tie_word_embeddings", "true").tie_word_embeddings);
-  EXPECT_EQ(with("pretraining_tp", "2").pretraining_tp, 2);
+  const auto even = with_value(with_value(tiny(), "vocab_size", "100"), "intermediate_size", "36");
+  EXPECT_EQ(LlamaConfig::from_json(with_value(even, "pretraining_tp", "2")).pretraining_tp, 2);
   EXPECT_EQ(with("num_labels", "5").num_labels(), 5);
   EXPECT_EQ(with("id2label", R"({"0": "no", "1": "yes", "2": "so"})").id2label.at(2), "so");
   EXPECT_EQ(with("problem_type", R"("regression")").problem_type, ProblemType::kRegression);
@@ -228,7 +229,8 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Rope, LlamaConfigRefusedTest,
     ::testing::Values(
-        RefusedValue{"rope_theta", "0", {"rope_theta"}}, RefusedValue{"rope_theta", "\"big\"", {"rope_theta"}},
+        RefusedValue{"rope_parameters", R"({"rope_theta": 0})", {"rope_theta", "above 0"}},
+        RefusedValue{"rope_theta", "\"big\"", {"rope_theta"}},
         RefusedValue{"rope_parameters", "[]", {"rope_parameters"}},
         RefusedValue{"rope_parameters", R"({"rope_type": "ntk"})", {"rope_type", "ntk"}},
         RefusedValue{"rope_parameters", R"({"rope_type": "linear"})", {"linear", "factor"}},

@@ -30,7 +30,7 @@ std::vector<RefusedValue> product(const std::vector<std::string>& keys, const st
   for (const auto& key : keys) {
     for (const auto& value : values) {
       // A number no double holds is refused by the JSON reader, which knows the place and not the key.
-      refused.push_back({key, value, value == "1e400" ? std::vector<std::string>{"config"} : std::vector{key}});
+      refused.push_back({key, value, value == "1e400" ? std::vector<std::string>{value} : std::vector{key}});
     }
   }
   return refused;

@@ -19,8 +19,12 @@ class PackedLinear : public LinearMethod {
   torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const override;
 
  private:
+  bool is_packed_one(const torch::Tensor& weight) const;
+
   torch::Tensor packed_;
-  const void* weight_data_;
+  // Weak, so that a weight that is replaced can go, and its place be known from a later one's at the same address.
+  c10::weak_intrusive_ptr<c10::StorageImpl> storage_;
+  const void* data_;
 };
 
 }  // namespace transformers

@@ -46,6 +46,24 @@ const double kSqrtTwoOverPi = std::sqrt(2.0 / std::numbers::pi);
 
 at::Tensor tanh_of_cubic(const at::Tensor& x) { return at::tanh(kSqrtTwoOverPi * (x + 0.044715 * at::pow(x, 3.0))); }
 
+// The factors are named, so that g++ evaluates them in Python's order: autograd adds gradients in that order, which
+// shows in half precision.
+at::Tensor gelu_new(const at::Tensor& x) {
+  const auto half = 0.5 * x;
+  return half * (1.0 + tanh_of_cubic(x));
+}
+
+at::Tensor gelu_fast(const at::Tensor& x) {
+  const auto half = 0.5 * x;
+  const auto scaled = x * 0.7978845608;
+  return half * (1.0 + at::tanh(scaled * (1.0 + 0.044715 * x * x)));
+}
+
+at::Tensor gelu_python_tanh(const at::Tensor& x) {
+  const auto half = x * 0.5;
+  return half * (1.0 + tanh_of_cubic(x));
+}
+
 at::Tensor laplace(const at::Tensor& x) {
   constexpr double mu = 0.707107;
   constexpr double sigma = 0.282095;
@@ -107,17 +125,22 @@ void ActivationFunctionImpl::reset_parameters() {
   if (activation_ == Activation::kPrelu) {
     weight_.fill_(0.25);
   } else if (activation_ == Activation::kXielu) {
-    alpha_p_.fill_(std::log(std::expm1(kXieluAlpha)));
-    alpha_n_.fill_(std::log(std::expm1(kXieluAlpha - kXieluBeta)));
-    beta_.fill_(kXieluBeta);
-    eps_.fill_(kXieluEps);
+    // HF computes the initial values in bf16, whatever the model's dtype.
+    const auto rounded = [](double value) { return at::scalar_tensor(value, at::kBFloat16); };
+    alpha_p_.copy_(rounded(kXieluAlpha).expm1().log());
+    alpha_n_.copy_(rounded(kXieluAlpha - kXieluBeta).expm1().log());
+    beta_.copy_(rounded(kXieluBeta));
+    eps_.copy_(rounded(kXieluEps));
   }
 }
 
 torch::Tensor ActivationFunctionImpl::xielu(const torch::Tensor& x) const {
   const auto alpha_p = at::softplus(alpha_p_);
   const auto alpha_n = beta_ + at::softplus(alpha_n_);
-  return at::where(x > 0, alpha_p * x * x + beta_ * x, (at::expm1(at::min(x, eps_)) - x) * alpha_n + beta_ * x);
+  const auto square = alpha_p * x * x;
+  const auto positive = square + beta_ * x;
+  const auto decay = (at::expm1(at::min(x, eps_)) - x) * alpha_n;
+  return at::where(x > 0, positive, decay + beta_ * x);
 }
 
 torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
@@ -128,13 +151,13 @@ torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
       return at::clamp(at::gelu(x), -10, 10);
     case Activation::kGeluAccurate:
     case Activation::kGeluNew:
-      return 0.5 * x * (1.0 + tanh_of_cubic(x));
+      return gelu_new(x);
     case Activation::kGeluFast:
-      return 0.5 * x * (1.0 + at::tanh(x * 0.7978845608 * (1.0 + 0.044715 * x * x)));
+      return gelu_fast(x);
     case Activation::kGeluPython:
       return x * 0.5 * (1.0 + at::erf(x / std::numbers::sqrt2));
     case Activation::kGeluPythonTanh:
-      return x * 0.5 * (1.0 + tanh_of_cubic(x));
+      return gelu_python_tanh(x);
     case Activation::kGeluPytorchTanh:
       return at::gelu(x, "tanh");
     case Activation::kHardswish:

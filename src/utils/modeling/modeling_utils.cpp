@@ -36,10 +36,15 @@ void init_parameter(torch::nn::Module& module, const std::string& name, at::Tens
 }
 
 void PreTrainedModel::init_weights() {
-  for (const auto& module : modules()) {
-    for (const auto& parameter : module->named_parameters(/*recurse=*/false)) {
-      init_parameter(*module, parameter.key(), parameter.value(), config().initializer_range);
+  const auto init = [&](torch::nn::Module& module) {
+    for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
+      init_parameter(module, parameter.key(), parameter.value(), config().initializer_range);
     }
+  };
+  // Constructors come here, when `this` has no shared_ptr yet and cannot be among its modules().
+  init(*this);
+  for (const auto& module : modules(/*include_self=*/false)) {
+    init(*module);
   }
 }
 

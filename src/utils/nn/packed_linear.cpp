@@ -46,18 +46,23 @@ bool PackedLinear::supports(const torch::Tensor& weight) {
   return weight.scalar_type() == at::kFloat || bf16_is_supported();
 }
 
-PackedLinear::PackedLinear(const torch::Tensor& weight) : weight_data_(weight.const_data_ptr()) {
+PackedLinear::PackedLinear(const torch::Tensor& weight)
+    : storage_(weight.storage().getWeakStorageImpl()), data_(weight.const_data_ptr()) {
   TORCH_CHECK(supports(weight), "PackedLinear: this machine cannot pack a weight of dtype ", weight.scalar_type(),
               " and shape ", weight.sizes(), " on ", weight.device());
   packed_ = reorder()->call(weight.detach().contiguous(), std::nullopt);
 }
 
+bool PackedLinear::is_packed_one(const torch::Tensor& weight) const {
+  return weight.is_cpu() && weight.storage().unsafeGetStorageImpl() == storage_._unsafe_get_target() &&
+         weight.const_data_ptr() == data_ && weight.sizes() == packed_.sizes() &&
+         weight.scalar_type() == packed_.scalar_type();
+}
+
 torch::Tensor PackedLinear::forward(const LinearImpl& linear, const torch::Tensor& input) const {
   const auto& weight = linear.weight;
   const bool records_gradients = at::GradMode::is_enabled() && (input.requires_grad() || weight.requires_grad());
-  const bool is_packed_one =
-      weight.is_cpu() && weight.const_data_ptr() == weight_data_ && weight.scalar_type() == packed_.scalar_type();
-  if (records_gradients || !is_packed_one || !input.is_cpu() || input.scalar_type() != weight.scalar_type() ||
+  if (records_gradients || !is_packed_one(weight) || !input.is_cpu() || input.scalar_type() != weight.scalar_type() ||
       input.numel() == 0) {
     return at::linear(input, weight, linear.bias);
   }

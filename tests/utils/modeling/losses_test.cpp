@@ -6,6 +6,8 @@
 namespace transformers::testing {
 namespace {
 
+at::Tensor ids(std::initializer_list<int64_t> values) { return at::tensor(std::vector<int64_t>(values)); }
+
 /// −log softmax of the label's logit, by hand.
 double cross_entropy(const at::Tensor& logits, int64_t label) {
   return (logits.to(at::kDouble).logsumexp(0) - logits[label].to(at::kDouble)).item<double>();
@@ -13,11 +15,11 @@ double cross_entropy(const at::Tensor& logits, int64_t label) {
 
 TEST(LossesTest, LabelsAreShiftedByOneAndMinus100IsLeftOut) {
   const auto logits = at::randn({1, 4, 5});
-  const auto labels = at::tensor({4, 2, -100, 3}).unsqueeze(0);
+  const auto labels = ids({4, 2, -100, 3}).unsqueeze(0);
   const auto sum = cross_entropy(logits[0][0], 2) + cross_entropy(logits[0][2], 3);
   const auto loss = causal_lm_loss(logits, {.labels = labels});
   EXPECT_NEAR(loss.item<double>(), sum / 2, 1e-6);
-  const auto shifted = at::tensor({2, -100, 3, -100}).unsqueeze(0);
+  const auto shifted = ids({2, -100, 3, -100}).unsqueeze(0);
   EXPECT_TENSORS_EQUAL(causal_lm_loss(logits, {.shift_labels = shifted}), loss);
   EXPECT_NEAR(causal_lm_loss(logits, {.labels = labels, .num_items_in_batch = 8}).item<double>(), sum / 8, 1e-6);
 }
@@ -31,7 +33,7 @@ TEST(LossesTest, IgnoringEveryLabelIsNanUnlessItemsAreCounted) {
 
 TEST(LossesTest, HalfLogitsGiveALossInFp32) {
   const auto logits = at::randn({1, 3, 5}).to(at::kBFloat16);
-  const auto loss = causal_lm_loss(logits, {.labels = at::tensor({0, 1, 2}).unsqueeze(0)});
+  const auto loss = causal_lm_loss(logits, {.labels = ids({0, 1, 2}).unsqueeze(0)});
   EXPECT_EQ(loss.scalar_type(), at::kFloat);
 }
 
@@ -42,8 +44,8 @@ TEST(LossesTest, RefusesLabelsThatDoNotFitTheLogits) {
 
 TEST(LossesTest, PoolingTakesTheRightmostTokenThatIsNoPadding) {
   // The right-most real token, wherever padding stands; 0 where there is nothing else.
-  const auto ids = at::tensor({5, 6, 7, 8, 5, 6, 0, 0, 0, 0, 5, 6, 0, 0, 0, 0, 5, 0, 6, 7}).view({5, 4});
-  EXPECT_TENSORS_EQUAL(last_non_pad_token(ids, 0), at::tensor({3, 1, 3, 0, 3}));
+  const auto rows = ids({5, 6, 7, 8, 5, 6, 0, 0, 0, 0, 5, 6, 0, 0, 0, 0, 5, 0, 6, 7}).view({5, 4});
+  EXPECT_TENSORS_EQUAL(last_non_pad_token(rows, 0), ids({3, 1, 3, 0, 3}));
 }
 
 TEST(LossesTest, TheProblemFollowsFromLabels) {
@@ -54,7 +56,7 @@ TEST(LossesTest, TheProblemFollowsFromLabels) {
 
 TEST(LossesTest, PositionsOfAnswersAreClampedAndTheEndIgnored) {
   const auto start = at::randn({2, 4}), end = at::randn({2, 4});
-  const auto loss = question_answering_loss(start, end, at::tensor({1, 9}).unsqueeze(1), at::tensor({-3, 2}));
+  const auto loss = question_answering_loss(start, end, ids({1, 9}).unsqueeze(1), ids({-3, 2}));
   const auto ends = (cross_entropy(end[0], 0) + cross_entropy(end[1], 2)) / 2;
   EXPECT_NEAR(loss.item<double>(), (cross_entropy(start[0], 1) + ends) / 2, 1e-6);
 }

@@ -117,14 +117,14 @@ TEST(ClassificationInputsTest, SeveralRowsNeedAPaddingToken) {
 
 TEST(ClassificationInputsTest, TheProblemFoundIsWrittenIntoTheConfig) {
   LlamaForSequenceClassification model(tiny_llama());
-  model->forward({.input_ids = tiny_ids(2, 3)}, at::tensor({0, 1}));
+  model->forward({.input_ids = tiny_ids(2, 3)}, at::tensor({0, 1}, at::kLong));
   EXPECT_EQ(model->config().problem_type, ProblemType::kSingleLabelClassification);
 }
 
 TEST(ClassificationInputsTest, GptjAnswersNeedTwoLabels) {
   auto config = tiny_gptj();
   config.set_num_labels(3);
-  EXPECT_ERROR(GPTJForQuestionAnswering(config), "num_labels 2", "got 3");
+  EXPECT_ERROR(GPTJForQuestionAnswering{config}, "num_labels 2", "got 3");
 }
 
 }  // namespace

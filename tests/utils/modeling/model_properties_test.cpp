@@ -1,8 +1,10 @@
 // What holds for every decoder, whatever its numbers.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <transformers/auto/modeling_auto.h>
 #include <transformers/llama/modeling_llama.h>
 
+#include "support/config_text.h"
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
 
@@ -88,16 +90,7 @@ TEST_P(ModelPropertyTest, ATokenChangesNothingBeforeIt) {
 }
 
 TEST_P(ModelPropertyTest, WithoutCausalityTheLastTokenReachesTheFirst) {
-  model_->config().is_causal = false;
-  auto other = GetParam().config;
-  // Layers take the flag when they are built.
-  std::shared_ptr<PretrainedConfig> config;
-  if (const auto* llama = dynamic_cast<const LlamaConfig*>(other.get())) {
-    config = std::make_shared<LlamaConfig>(*llama);
-  } else {
-    config = std::make_shared<GPTJConfig>(dynamic_cast<const GPTJConfig&>(*other));
-  }
-  config->is_causal = false;
+  const auto config = AutoConfig::from_json(with_value(GetParam().config->to_json(), "is_causal", "false"));
   const auto both_ways = tiny_model(*config);
   auto changed = ids_.clone();
   changed.select(1, 8).copy_(changed.select(1, 8) % 39 + 1);
@@ -192,10 +185,10 @@ TEST(LlamaPropertyTest, OutputsDependOnDistancesOnly) {
 
 TEST(LlamaPropertyTest, GroupedHeadsAreFullHeadsWithRepeatedWeights) {
   const at::NoGradGuard no_grad;
-  const LlamaForCausalLM grouped(tiny_llama());
+  LlamaForCausalLM grouped(tiny_llama());
   auto full_config = tiny_llama();
   full_config.num_key_value_heads = 4;
-  const LlamaForCausalLM full(full_config);
+  LlamaForCausalLM full(full_config);
   auto state = state_dict(*grouped);
   for (auto& entry : state) {
     if (entry.key().find("k_proj") != std::string::npos || entry.key().find("v_proj") != std::string::npos) {
@@ -210,7 +203,7 @@ TEST(LlamaPropertyTest, GroupedHeadsAreFullHeadsWithRepeatedWeights) {
 
 TEST(LlamaPropertyTest, HooksOnLayersSeeAndReplaceHiddenStates) {
   const at::NoGradGuard no_grad;
-  const LlamaForCausalLM model(tiny_llama());
+  LlamaForCausalLM model(tiny_llama());
   const auto ids = tiny_ids(1, 5);
   const auto plain = model->forward({.input_ids = ids, .output_hidden_states = true});
   at::Tensor seen;

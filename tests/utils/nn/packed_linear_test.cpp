@@ -59,6 +59,17 @@ TEST_P(PackedLinearTest, AReplacedWeightIsMultipliedPlainly) {
   EXPECT_TENSORS_EQUAL(layer(at::ones({1, 4}, GetParam())), at::full({1, 2}, 4.0, GetParam()));
 }
 
+TEST_P(PackedLinearTest, AnotherWeightAtTheSameAddressIsKnown) {
+  const at::NoGradGuard no_grad;
+  const auto memory = at::ones({3, 4}, GetParam());
+  const auto view = [&] { return at::from_blob(memory.data_ptr(), {3, 4}, GetParam()); };
+  Linear layer(view(), at::Tensor());
+  layer->set_method(std::make_shared<PackedLinear>(layer->weight));
+  memory.fill_(2);
+  layer->set_parameters(view(), {});
+  EXPECT_TENSORS_EQUAL(layer(at::ones({1, 4}, GetParam())), at::full({1, 3}, 8.0, GetParam()));
+}
+
 INSTANTIATE_TEST_SUITE_P(, PackedLinearTest, ::testing::Values(at::kFloat, at::kBFloat16),
                          [](const auto& info) { return std::string(c10::toString(info.param)); });
 
