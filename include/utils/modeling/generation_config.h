@@ -36,9 +36,9 @@ struct GenerationConfig {
   std::optional<std::string> cache_implementation{};  // "dynamic"; "static"
   // Scores; processed in HF's order
   std::optional<double> guidance_scale{};  // 1.0: off
-  std::optional<double> temperature{};  // 1.0
-  std::optional<int64_t> top_k{};       // 50; 0: off
-  std::optional<double> top_p{};        // 1.0
+  std::optional<double> temperature{};     // 1.0
+  std::optional<int64_t> top_k{};          // 50; 0: off
+  std::optional<double> top_p{};           // 1.0
   std::optional<double> min_p{};
   std::optional<double> top_h{};
   std::optional<double> typical_p{};              // 1.0
