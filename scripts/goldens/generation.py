@@ -71,6 +71,8 @@ GREEDY = {
         suppress_tokens=[3],
     ),
     "renormalize_logits": dict(renormalize_logits=True),
+    "watermark_lefthash": dict(watermarking_config=dict(seeding_scheme="lefthash", bias=1.5, greenlist_ratio=0.4)),
+    "watermark_selfhash": dict(watermarking_config=dict(seeding_scheme="selfhash", context_width=3, hashing_key=99991)),
     "two_eos_min_length": dict(min_length=30, eos_token_id=[EOS, 5]),
 }
 FIRST_STEP = {
@@ -83,7 +85,8 @@ def processor_inputs(name: str) -> dict:
     input_ids = torch.tensor([[3, 3, 4, 5, 9, 6, 4, 5], [6, 6, 7, 8, 6, 6, 6, 6], [9, 5, 9, 5, 4, 9, 4, 5]])
     mask = torch.ones(3, 6, dtype=torch.long)
     mask[0, :2] = 0
-    scores = make.normal(3, TOKENS, seed=21) * 2
+    tokens = 2 * TOKENS if "selfhash" in name else TOKENS  # it looks at the best 40
+    scores = make.normal(3, tokens, seed=21) * 2
     if "ties" in name:
         scores = scores.round()
     if "boundary" in name:  # probabilities 1/2, 1/4, 1/8, …: cumulative sums fall on the limit exactly
@@ -99,7 +102,7 @@ def processed(options: dict, tensors: dict) -> torch.Tensor:
     config = GenerationConfig(**options)
     eos = options["eos_token_id"]
     config._eos_token_tensor = torch.tensor(eos if isinstance(eos, list) else [eos])
-    model = LlamaForCausalLM(LlamaConfig(**llama.BASE))
+    model = LlamaForCausalLM(LlamaConfig(**llama.BASE | {"vocab_size": tensors["scores"].shape[1]}))
     mask = {"attention_mask": tensors["attention_mask"]}
     processors = model._get_logits_processor(config, input_ids_seq_length=6, device="cpu", model_kwargs=mask)
     return processors(tensors["input_ids"], tensors["scores"].clone())

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+#include <transformers/utils/modeling/generation_config.h>
 
 #include <cstdint>
 #include <functional>
@@ -164,6 +166,25 @@ class SuppressTokensAtBeginLogitsProcessor : public LogitsProcessor {
  private:
   std::vector<int64_t> begin_suppress_tokens_;
   int64_t begin_index_;
+};
+
+/// Raises the scores of tokens that a keyed hash of the text before prefers; for detection see the paper
+/// arXiv 2306.04634. The hash runs on the CPU, so that a text is marked alike on every device.
+class WatermarkLogitsProcessor : public LogitsProcessor {
+ public:
+  WatermarkLogitsProcessor(int64_t vocab_size, const WatermarkingConfig& config);
+  at::Tensor operator()(const at::Tensor& input_ids, const at::Tensor& scores) override;
+
+ private:
+  /// text: int64 [seq] on the CPU. Preferred tokens, int64 [n].
+  at::Tensor greenlist(const at::Tensor& text);
+  /// Those of the best tokens that are preferred when they are the text's last themselves.
+  at::Tensor self_hashed_greenlist(const at::Tensor& text, const at::Tensor& scores);
+
+  int64_t vocab_size_;
+  WatermarkingConfig config_;
+  at::Generator generator_;
+  at::Tensor fixed_table_;  // int64 [1000003], a permutation
 };
 
 /// Scores become log-probabilities.

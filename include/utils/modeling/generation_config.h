@@ -15,6 +15,15 @@ struct PretrainedConfig;
 /// How long beam search goes on once it has enough finished texts.
 enum class EarlyStopping { kNo, kYes, kNever };
 
+/// Marks text so that a detector finds it. Mirrors HF's `WatermarkingConfig`.
+struct WatermarkingConfig {
+  double greenlist_ratio = 0.25;  // share of the vocabulary that is preferred at a step, in (0, 1)
+  double bias = 2.0;              // added to the preferred tokens' scores
+  int64_t hashing_key = 15485863;
+  bool self_hash = false;     // seeding_scheme "selfhash": the preferred tokens depend on the token itself as well
+  int64_t context_width = 1;  // tokens they depend on
+};
+
 /// Mirrors HF's `GenerationConfig` (generation/configuration_utils.py, transformers 5.23.0); field names are the keys
 /// of generation_config.json. A model carries one, a call may bring another. Unset fields take HF's defaults, given in
 /// the comments; what is said in a call comes before what the model's config says.
@@ -36,9 +45,9 @@ struct GenerationConfig {
   std::optional<std::string> cache_implementation{};  // "dynamic"; "static"
   // Scores; processed in HF's order
   std::optional<double> guidance_scale{};  // 1.0: off
-  std::optional<double> temperature{};  // 1.0
-  std::optional<int64_t> top_k{};       // 50; 0: off
-  std::optional<double> top_p{};        // 1.0
+  std::optional<double> temperature{};     // 1.0
+  std::optional<int64_t> top_k{};          // 50; 0: off
+  std::optional<double> top_p{};           // 1.0
   std::optional<double> min_p{};
   std::optional<double> top_h{};
   std::optional<double> typical_p{};              // 1.0
@@ -54,6 +63,7 @@ struct GenerationConfig {
   std::optional<bool> remove_invalid_values{};                                   // false
   std::optional<std::pair<int64_t, double>> exponential_decay_length_penalty{};  // start, factor
   std::vector<int64_t> suppress_tokens{}, begin_suppress_tokens{};
+  std::optional<WatermarkingConfig> watermarking_config{};
   // Output
   std::optional<bool> output_scores{};  // false
   std::optional<bool> output_logits{};  // false

@@ -141,6 +141,9 @@ Processors make_logits_processors(const GenerationConfig& config, const Processo
   if (config.do_sample.value_or(false)) {
     add_warpers(processors, config, context);
   }
+  if (config.watermarking_config) {
+    add<WatermarkLogitsProcessor>(processors, context.model.config().vocab_size, *config.watermarking_config);
+  }
   if (config.renormalize_logits.value_or(false)) {
     add<LogitNormalization>(processors);
   }

@@ -125,11 +125,44 @@ void read_decay(ConfigReader& reader, GenerationConfig& c) {
   c.exponential_decay_length_penalty = {(*decay)[0].get<int64_t>(), (*decay)[1].get<double>()};
 }
 
+void read_watermarking(ConfigReader& reader, GenerationConfig& c) {
+  const char* key = "watermarking_config";
+  const auto* value = reader.take(key);
+  if (value == nullptr || value->is_null()) {
+    return;
+  }
+  ConfigReader fields(*value, reader.source() + ": " + key);
+  WatermarkingConfig watermark;
+  fields.read("greenlist_ratio", watermark.greenlist_ratio);
+  fields.read("bias", watermark.bias);
+  fields.read("hashing_key", watermark.hashing_key);
+  fields.read("context_width", watermark.context_width);
+  std::string scheme = "lefthash";
+  fields.read("seeding_scheme", scheme);
+  watermark.self_hash = scheme == "selfhash";
+  if (!watermark.self_hash && scheme != "lefthash") {
+    fields.fail("seeding_scheme", "\"lefthash\" or \"selfhash\"");
+  }
+  if (const auto unknown = fields.rest(); !unknown.empty()) {
+    fields.fail(unknown.begin()->first, "absent: no such field is known");
+  }
+  c.watermarking_config = watermark;
+}
+
+void write_watermarking(ConfigWriter& writer, const WatermarkingConfig& watermark) {
+  writer.write("watermarking_config", nlohmann::json{{"greenlist_ratio", watermark.greenlist_ratio},
+                                                     {"bias", watermark.bias},
+                                                     {"hashing_key", watermark.hashing_key},
+                                                     {"seeding_scheme", watermark.self_hash ? "selfhash" : "lefthash"},
+                                                     {"context_width", watermark.context_width}});
+}
+
 void read_fields(ConfigReader& reader, GenerationConfig& c) {
   visit_plain_fields([&](const char* key, auto member) { reader.read(key, c.*member); });
   read_early_stopping(reader, c.early_stopping);
   read_lists(reader, c);
   read_decay(reader, c);
+  read_watermarking(reader, c);
   reader.read_one_or_many("eos_token_id", c.eos_token_id);
   reader.read_one_or_many("forced_eos_token_id", c.forced_eos_token_id);
   reader.read_one_or_many("suppress_tokens", c.suppress_tokens);
@@ -202,6 +235,16 @@ void check_scores(const GenerationConfig& c) {
               "temperature must be above 0 when sampling, got ", *c.temperature);
 }
 
+void check_watermark(const WatermarkingConfig& watermark) {
+  TORCH_CHECK(watermark.greenlist_ratio > 0 && watermark.greenlist_ratio < 1,
+              "watermarking_config: greenlist_ratio must be in (0, 1), got ", watermark.greenlist_ratio);
+  TORCH_CHECK(std::isfinite(watermark.bias), "watermarking_config: bias must be finite, got ", watermark.bias);
+  TORCH_CHECK(watermark.hashing_key > 0 && watermark.hashing_key < int64_t{1} << 31,
+              "watermarking_config: hashing_key must be in [1, 2^31), got ", watermark.hashing_key);
+  TORCH_CHECK(watermark.context_width >= 1, "watermarking_config: context_width must be 1 or above, got ",
+              watermark.context_width);
+}
+
 void check_returned(const GenerationConfig& c) {
   const auto returned = c.num_return_sequences.value_or(1), beams = c.num_beams.value_or(1);
   TORCH_CHECK(returned == 1 || (beams == 1 && c.do_sample.value_or(false)) || returned <= beams,
@@ -223,6 +266,9 @@ void GenerationConfig::validate() const {
   check_lengths(*this);
   check_scores(*this);
   check_returned(*this);
+  if (watermarking_config) {
+    check_watermark(*watermarking_config);
+  }
   check_forced("forced_eos_token_id", forced_eos_token_id, suppress_tokens);
   if (forced_bos_token_id) {
     check_forced("forced_bos_token_id", {*forced_bos_token_id}, suppress_tokens);
@@ -247,6 +293,7 @@ GenerationConfig GenerationConfig::with_defaults(const GenerationConfig& default
   visit_plain_fields(take);
   take("early_stopping", &GenerationConfig::early_stopping);
   take("exponential_decay_length_penalty", &GenerationConfig::exponential_decay_length_penalty);
+  take("watermarking_config", &GenerationConfig::watermarking_config);
   visit_lists(take_list);
   take_list("forced_eos_token_id", &GenerationConfig::forced_eos_token_id);
   take_list("eos_token_id", &GenerationConfig::eos_token_id);
@@ -281,6 +328,9 @@ std::string GenerationConfig::to_json() const {
                                             : writer.write("early_stopping", early_stopping == EarlyStopping::kYes);
   }
   writer.write_if_set("exponential_decay_length_penalty", exponential_decay_length_penalty);
+  if (watermarking_config) {
+    write_watermarking(writer, *watermarking_config);
+  }
   visit_lists([&](const char* key, auto member) {
     if (!(this->*member).empty()) {
       writer.write(key, this->*member);

@@ -20,6 +20,8 @@ const char* const kEverything = R"({
   "remove_invalid_values": true, "renormalize_logits": true, "repetition_penalty": 1.2,
   "sequence_bias": [[[8, 9], -1.5]], "stop_strings": ["a", "b"], "suppress_tokens": [10, 11], "temperature": 0.7,
   "top_h": 0.9, "top_k": 20, "top_p": 0.8, "typical_p": 0.6, "use_cache": false,
+  "watermarking_config": {"greenlist_ratio": 0.5, "bias": 1.0, "hashing_key": 7, "seeding_scheme": "selfhash",
+                          "context_width": 2},
   "somebody_elses_key": {"kept": [1, 2]}
 })";
 
@@ -37,7 +39,8 @@ TEST(GenerationConfigTest, EveryFieldIsReadAndWrittenBack) {
 
   const auto again = GenerationConfig::from_json(config.to_json());
   EXPECT_EQ(again.to_json(), config.to_json());
-  for (const char* key : {"bad_words_ids", "top_h", "stop_strings", "somebody_elses_key", "min_new_tokens"}) {
+  for (const char* key :
+       {"bad_words_ids", "top_h", "stop_strings", "selfhash", "somebody_elses_key", "min_new_tokens"}) {
     EXPECT_NE(config.to_json().find(key), std::string::npos) << key;
   }
 }
@@ -140,6 +143,12 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"({"exponential_decay_length_penalty": [1]})", "exponential_decay_length_penalty", "factor"},
         Refusal{R"({"exponential_decay_length_penalty": [-1, 1.0]})", "exponential_decay_length_penalty", "start"},
         Refusal{R"({"forced_eos_token_id": 3, "suppress_tokens": [3]})", "forced_eos_token_id", "suppress_tokens"},
+        Refusal{R"({"watermarking_config": 3})", "watermarking_config", "object"},
+        Refusal{R"({"watermarking_config": {"seeding_scheme": "x"}})", "seeding_scheme", "lefthash"},
+        Refusal{R"({"watermarking_config": {"greenlist_ratio": 1}})", "greenlist_ratio", "in (0, 1)"},
+        Refusal{R"({"watermarking_config": {"ngram_len": 5}})", "watermarking_config", "ngram_len"},
+        Refusal{R"({"watermarking_config": {"hashing_key": 0}})", "hashing_key", "in [1, 2^31)"},
+        Refusal{R"({"watermarking_config": {"context_width": 0}})", "context_width", "1 or above"},
         Refusal{R"({"eos_token_id": "</s>"})", "eos_token_id", "integer"}));
 
 }  // namespace
