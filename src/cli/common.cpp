@@ -26,6 +26,12 @@ void inform(const std::string& line) {
   }
 }
 
+void require_usage(bool holds, const std::string& message) {
+  if (!holds) {
+    throw CLI::ValidationError(message);
+  }
+}
+
 void add_model_options(CLI::App& command, ModelOptions& options) {
   auto* source = command.add_option_group("source");
   source->add_option("--model", options.model, "Hugging Face folder: config.json, weights, tokenizer");
@@ -48,7 +54,7 @@ void apply(const ModelOptions& options) {
   if (options.num_threads > 0) {
     at::set_num_threads(options.num_threads);
   }
-  require_device(c10::Device(options.device));
+  require_device(from_options([&] { return c10::Device(options.device); }));
   if (options.seed) {
     torch::manual_seed(*options.seed);
   }

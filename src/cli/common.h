@@ -15,6 +15,19 @@ void inform(const std::string& line);
 void set_quiet(bool quiet);
 bool is_quiet();
 
+/// Ends the program with exit status 2: the command line itself is wrong, whatever the files hold.
+void require_usage(bool holds, const std::string& message);
+
+/// What `read` makes of options; what it throws is wrong usage.
+template <typename Read>
+auto from_options(const Read& read) {
+  try {
+    return read();
+  } catch (const c10::Error& error) {
+    throw CLI::ValidationError(error.what_without_backtrace());
+  }
+}
+
 /// The options of every subcommand that runs a model.
 struct ModelOptions {
   std::string model, config;
