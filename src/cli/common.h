@@ -39,6 +39,10 @@ struct ModelOptions {
 /// Adds --model, --config, --dtype, --device, --attn, --seed and --num-threads.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
+/// Throws before any work is done when a tensor file cannot go there: no such folder, or something else than a tensor
+/// file, which is not overwritten.
+void check_output(const std::string& path);
+
 /// Threads, seed and device as the options say; call before the first tensor.
 void apply(const ModelOptions& options);
 

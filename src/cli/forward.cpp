@@ -136,6 +136,7 @@ void add_forward(CLI::App& app) {
       "Example: transformers-cpp forward --model models/tiny --inputs in.safetensors --output out.safetensors");
   command->callback([options] {
     require_usage(!options->grads || options->task != "base", "--grads needs a task with a loss, --task base has none");
+    check_output(options->output);
     apply(options->model);
     save_safetensors(options->output, run_task(*options));
   });

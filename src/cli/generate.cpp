@@ -265,6 +265,9 @@ void check_usage(const GenerateOptions& options) {
 
 void run(const GenerateOptions& options) {
   check_usage(options);
+  if (!options.output.empty()) {
+    check_output(options.output);
+  }
   apply(options.model);
   const auto session = open_session(options);
   if (options.interactive) {

@@ -116,11 +116,22 @@ class ForwardTest(ProgramTest):
         self.assert_refused({"input_ids": torch.ones(1, 3, dtype=torch.int64)}, "labels", options=("--grads",))
 
     def test_a_failed_run_leaves_an_older_output_as_it_was(self):
-        output = self.folder / "out.safetensors"
-        output.write_text("older")
+        output = self.tensors("out.safetensors", older=torch.ones(2))
         inputs = self.tensors(input_ids=torch.ones(3, dtype=torch.int64))
         self.assert_fails("forward", "--model", self.model(), "--inputs", inputs, "--output", output)
-        self.assertEqual(output.read_text(), "older")
+        self.assertEqual(list(load_file(output)), ["older"])
+
+    def test_only_tensor_files_are_overwritten(self):
+        inputs = self.tensors(input_ids=torch.ones(1, 3, dtype=torch.int64))
+        older = self.tensors("older", a=torch.ones(2))
+        model, other = self.model(), self.folder / "notes.txt"
+        other.write_text("mine")
+        arguments = ("forward", "--model", model, "--inputs", inputs, "--output")
+        self.run_program(*arguments, older)
+        self.assertEqual(list(load_file(older)), ["logits"])
+        for taken in (other, model):
+            self.assert_fails(*arguments, taken, says=(str(taken), "is not overwritten"))
+        self.assertEqual(other.read_text(), "mine")
 
     def test_an_output_that_cannot_be_written_is_an_error(self):
         inputs = self.tensors(input_ids=torch.ones(1, 3, dtype=torch.int64))

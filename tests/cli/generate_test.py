@@ -99,7 +99,7 @@ class GenerateTest(ProgramTest):
             "generate", "--model", model, "--prompt-file", self.folder / "prompts.txt", "--output", output, *options
         )
         self.assertEqual(batch, "".join(alone))
-        self.assertEqual(load_file(output)["sequences"][0, 0].item(), 2)
+        self.assertIn(2, load_file(output)["sequences"][:, 0].tolist())
 
     def test_chat_prompts_are_the_ids_of_the_template(self):
         model, output = self.talking_model(), self.folder / "out.safetensors"
