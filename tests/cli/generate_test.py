@@ -90,7 +90,7 @@ class GenerateTest(ProgramTest):
 
     def test_a_prompt_file_is_a_batch_padded_on_the_left(self):
         model, output = self.talking_model(), self.folder / "out.safetensors"
-        prompts, alone = ("The library", "A tokenizer cuts words into pieces"), []
+        prompts, alone = ("The", "A tokenizer cuts words into pieces"), []
         options = ("--max-new-tokens", 5, "--eos-token-id", "[]", "--pad-token-id", 2)
         for prompt in prompts:
             alone.append(self.run_program("generate", "--model", model, "--prompt", prompt, *options))
@@ -99,7 +99,7 @@ class GenerateTest(ProgramTest):
             "generate", "--model", model, "--prompt-file", self.folder / "prompts.txt", "--output", output, *options
         )
         self.assertEqual(batch, "".join(alone))
-        self.assertIn(2, load_file(output)["sequences"][:, 0].tolist())
+        self.assertEqual(load_file(output)["sequences"][0, 0].item(), 2)
 
     def test_chat_prompts_are_the_ids_of_the_template(self):
         model, output = self.talking_model(), self.folder / "out.safetensors"
