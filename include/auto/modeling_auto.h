@@ -12,13 +12,16 @@
 namespace transformers {
 
 // HF's auto classes: the family is chosen by `model_type` in config.json. An unknown one, or one that contradicts
-// `architectures`, throws. `from_config` builds with fresh weights.
+// `architectures`, throws. `from_pretrained` loads a folder as the options say and leaves the model in eval mode;
+// `from_config` builds with fresh weights, in train mode, as `construction_options()` say.
 
+/// Mirrors HF `AutoConfig`. `source` names the text in errors.
 struct AutoConfig {
   static std::unique_ptr<PretrainedConfig> from_pretrained(const std::string& folder);
   static std::unique_ptr<PretrainedConfig> from_json(std::string_view text, const std::string& source = "AutoConfig");
 };
 
+/// The model without a head. Mirrors HF `AutoModel`.
 struct AutoModel {
   static std::shared_ptr<BaseModel> from_pretrained(const std::string& folder, const LoadOptions& options = {});
   static std::shared_ptr<BaseModel> from_config(const PretrainedConfig& config);
@@ -30,23 +33,27 @@ struct AutoModelByArchitecture {
   static std::shared_ptr<PreTrainedModel> from_config(const PretrainedConfig& config);
 };
 
+/// Mirrors HF `AutoModelForCausalLM`.
 struct AutoModelForCausalLM {
   static std::shared_ptr<CausalLM> from_pretrained(const std::string& folder, const LoadOptions& options = {});
   static std::shared_ptr<CausalLM> from_config(const PretrainedConfig& config);
 };
 
+/// Mirrors HF `AutoModelForSequenceClassification`.
 struct AutoModelForSequenceClassification {
   static std::shared_ptr<GenericForSequenceClassification> from_pretrained(const std::string& folder,
                                                                            const LoadOptions& options = {});
   static std::shared_ptr<GenericForSequenceClassification> from_config(const PretrainedConfig& config);
 };
 
+/// Mirrors HF `AutoModelForQuestionAnswering`.
 struct AutoModelForQuestionAnswering {
   static std::shared_ptr<GenericForQuestionAnswering> from_pretrained(const std::string& folder,
                                                                       const LoadOptions& options = {});
   static std::shared_ptr<GenericForQuestionAnswering> from_config(const PretrainedConfig& config);
 };
 
+/// Mirrors HF `AutoModelForTokenClassification`.
 struct AutoModelForTokenClassification {
   static std::shared_ptr<GenericForTokenClassification> from_pretrained(const std::string& folder,
                                                                         const LoadOptions& options = {});

@@ -97,9 +97,11 @@ class LlamaAttentionImpl : public Module {
 };
 TRANSFORMERS_MODULE(LlamaAttention);
 
+/// Attention, then MLP, each behind its norm and added to what came in.
 class LlamaDecoderLayerImpl : public Module {
  public:
   LlamaDecoderLayerImpl(const LlamaConfig& config, int64_t layer_idx);
+  /// hidden_states: [batch, seq, hidden], as what is returned.
   LayerOutput forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs);
 
   LlamaAttention self_attn{nullptr};
@@ -108,12 +110,14 @@ class LlamaDecoderLayerImpl : public Module {
 };
 TRANSFORMERS_MODULE(LlamaDecoderLayer);
 
+/// Embeddings, layers and the last norm. Mirrors HF `LlamaModel`.
 class LlamaModelImpl : public BaseModel {
  public:
   using Config = LlamaConfig;
   explicit LlamaModelImpl(const LlamaConfig& config);
 
-  /// Takes every field of ModelInputs but token_type_ids and head_mask.
+  /// Takes every field of ModelInputs but token_type_ids and head_mask. Throws on those, on shapes that do not fit each
+  /// other and on ids outside the vocabulary.
   BaseModelOutputWithPast forward(const ModelInputs& inputs) override;
 
   const LlamaConfig& config() const override { return config_; }
@@ -132,6 +136,7 @@ class LlamaModelImpl : public BaseModel {
 };
 TRANSFORMERS_MODEL(LlamaModel);
 
+/// Next-token scores. Mirrors HF `LlamaForCausalLM`; `lm_head` has no bias and may share the embeddings' weight.
 class LlamaForCausalLMImpl : public CausalLM {
  public:
   using Config = LlamaConfig;
@@ -152,6 +157,7 @@ class LlamaForCausalLMImpl : public CausalLM {
 };
 TRANSFORMERS_MODEL(LlamaForCausalLM);
 
+/// Mirrors HF `LlamaForSequenceClassification`.
 class LlamaForSequenceClassificationImpl : public GenericForSequenceClassification {
  public:
   using Config = LlamaConfig;
@@ -160,6 +166,7 @@ class LlamaForSequenceClassificationImpl : public GenericForSequenceClassificati
 };
 TRANSFORMERS_MODEL(LlamaForSequenceClassification);
 
+/// Mirrors HF `LlamaForQuestionAnswering`; its base model is registered as `transformer`, as there.
 class LlamaForQuestionAnsweringImpl : public GenericForQuestionAnswering {
  public:
   using Config = LlamaConfig;
@@ -168,6 +175,7 @@ class LlamaForQuestionAnsweringImpl : public GenericForQuestionAnswering {
 };
 TRANSFORMERS_MODEL(LlamaForQuestionAnswering);
 
+/// Mirrors HF `LlamaForTokenClassification`.
 class LlamaForTokenClassificationImpl : public GenericForTokenClassification {
  public:
   using Config = LlamaConfig;

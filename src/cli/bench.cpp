@@ -10,6 +10,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "cli/common.h"
 
@@ -18,12 +19,24 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+struct TrainShape {
+  int64_t batch, seq;
+};
+
 struct BenchOptions {
   ModelOptions model;
   std::vector<int64_t> prompt_tokens{128, 512};
   int64_t new_tokens = 64, context = 512, repetitions = 5, batch = 1;
-  std::string cache = "dynamic", train;
+  std::string cache = "dynamic";
+  std::optional<TrainShape> train;
 };
+
+TrainShape train_shape(const std::string& text) {
+  static const std::regex pattern("([1-9][0-9]{0,8})x([1-9][0-9]{0,8})");
+  std::smatch match;
+  require_usage(std::regex_match(text, match, pattern), "--train must be BATCHxSEQ, e.g. 4x256, got " + text);
+  return {std::stoll(match[1]), std::stoll(match[2])};
+}
 
 double seconds_of(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
@@ -166,9 +179,7 @@ void bench_decode(CausalLM& model, const BenchOptions& options) {
 }
 
 void bench_train(CausalLM& model, const BenchOptions& options) {
-  const auto cross = options.train.find('x');
-  TORCH_CHECK(cross != std::string::npos, "--train must be BATCHxSEQ, e.g. 4x256, got ", options.train);
-  const auto batch = std::stoll(options.train), seq = std::stoll(options.train.substr(cross + 1));
+  const auto [batch, seq] = *options.train;
   const auto ids = random_ids(model, batch, seq);
   model.train();
   torch::optim::AdamW optimizer(model.parameters(), torch::optim::AdamWOptions(1e-5));
@@ -204,7 +215,9 @@ void add_bench(CLI::App& app) {
   command->add_option("--cache", options->cache, "how keys and values are kept")
       ->check(CLI::IsMember({"dynamic", "static"}))
       ->capture_default_str();
-  command->add_option("--train", options->train, "also measure AdamW steps of BATCHxSEQ tokens, e.g. 4x256");
+  command->add_option_function<std::string>(
+      "--train", [options](const std::string& text) { options->train = train_shape(text); },
+      "also measure AdamW steps of BATCHxSEQ tokens, e.g. 4x256");
   command->footer("Example: transformers-cpp bench --config configs/bench-llama-1.1b.json --num-threads 2");
   command->callback([options] {
     apply(options->model);
@@ -214,7 +227,7 @@ void add_bench(CLI::App& app) {
       bench_prefill(*model, *options, tokens);
     }
     bench_decode(*model, *options);
-    if (!options->train.empty()) {
+    if (options->train) {
       bench_train(*model, *options);
     }
   });

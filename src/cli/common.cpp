@@ -3,9 +3,10 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/utils.h>
+#include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/nn/device.h>
 
-#include <fstream>
+#include <filesystem>
 #include <iostream>
 
 #include "utils/json/regular_file.h"
@@ -23,6 +24,28 @@ bool is_quiet() { return quiet; }
 void inform(const std::string& line) {
   if (!quiet) {
     std::cerr << line << std::endl;
+  }
+}
+
+void require_usage(bool holds, const std::string& message) {
+  if (!holds) {
+    throw CLI::ValidationError(message);
+  }
+}
+
+void check_output(const std::string& path) {
+  namespace fs = std::filesystem;
+  const auto folder = fs::path(path).parent_path();
+  TORCH_CHECK(folder.empty() || fs::is_directory(folder), path, ": there is no folder ", folder.string());
+  if (!fs::exists(path)) {
+    return;
+  }
+  try {
+    if (!fs::is_regular_file(path) || fs::file_size(path) > 0) {
+      SafetensorsFile{path};
+    }
+  } catch (const c10::Error&) {
+    TORCH_CHECK(false, path, ": is not a safetensors file and is not overwritten");
   }
 }
 
@@ -48,7 +71,7 @@ void apply(const ModelOptions& options) {
   if (options.num_threads > 0) {
     at::set_num_threads(options.num_threads);
   }
-  require_device(c10::Device(options.device));
+  require_device(from_options([&] { return c10::Device(options.device); }));
   if (options.seed) {
     torch::manual_seed(*options.seed);
   }

@@ -15,6 +15,19 @@ void inform(const std::string& line);
 void set_quiet(bool quiet);
 bool is_quiet();
 
+/// Ends the program with exit status 2: the command line itself is wrong, whatever the files hold.
+void require_usage(bool holds, const std::string& message);
+
+/// What `read` makes of options; what it throws is wrong usage.
+template <typename Read>
+auto from_options(const Read& read) {
+  try {
+    return read();
+  } catch (const c10::Error& error) {
+    throw CLI::ValidationError(error.what_without_backtrace());
+  }
+}
+
 /// The options of every subcommand that runs a model.
 struct ModelOptions {
   std::string model, config;
@@ -25,6 +38,10 @@ struct ModelOptions {
 
 /// Adds --model, --config, --dtype, --device, --attn, --seed and --num-threads.
 void add_model_options(CLI::App& command, ModelOptions& options);
+
+/// Throws before any work is done when a tensor file cannot go there: no such folder, or something else than a tensor
+/// file, which is not overwritten.
+void check_output(const std::string& path);
 
 /// Threads, seed and device as the options say; call before the first tensor.
 void apply(const ModelOptions& options);

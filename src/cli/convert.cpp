@@ -34,7 +34,7 @@ void copy_tokenizer(const std::string& from, const std::string& to) {
 }
 
 void convert(const ConvertOptions& options) {
-  const auto max_shard_size = parse_size(options.max_shard_size);
+  const auto max_shard_size = from_options([&] { return parse_size(options.max_shard_size); });
   LoadOptions load;
   if (options.dtype != "auto") {
     load.dtype = dtype_from_name(options.dtype);

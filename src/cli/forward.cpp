@@ -62,18 +62,16 @@ Outputs run(const ForwardOptions& options, Task task, const auto& call) {
   read.inputs.use_cache = options.use_cache;
   read.inputs.output_hidden_states = options.output_hidden_states;
   read.inputs.output_attentions = options.output_attentions;
+  TORCH_CHECK(!options.grads || read.has_labels(), options.inputs, ": --grads needs labels, there are none");
   const at::AutoGradMode records(options.grads);
   const auto output = call(*model, read);
   Outputs outputs;
   if constexpr (requires { output.loss; }) {
     add(outputs, "loss", output.loss);
     if (options.grads) {
-      TORCH_CHECK(output.loss.defined(), options.inputs, ": --grads needs labels, there are none");
       output.loss.backward();
       add_gradients(outputs, *model);
     }
-  } else {
-    TORCH_CHECK(!options.grads, "--grads needs a task with a loss, --task base has none");
   }
   if constexpr (requires { output.logits; }) {
     add(outputs, "logits", output.logits);
@@ -137,6 +135,8 @@ void add_forward(CLI::App& app) {
   command->footer(
       "Example: transformers-cpp forward --model models/tiny --inputs in.safetensors --output out.safetensors");
   command->callback([options] {
+    require_usage(!options->grads || options->task != "base", "--grads needs a task with a loss, --task base has none");
+    check_output(options->output);
     apply(options->model);
     save_safetensors(options->output, run_task(*options));
   });

@@ -3,8 +3,9 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/io/safetensors.h>
 
-#include <functional>
+#include <algorithm>
 #include <set>
+#include <sstream>
 
 #include "utils/json/printable.h"
 
@@ -114,6 +115,59 @@ std::shared_ptr<Cache> read_cache(const SafetensorsFile& file, const Reader& rea
   return layers.empty() ? nullptr : DynamicCache::from_legacy_cache(layers);
 }
 
+/// -1 takes any size.
+using Shape = std::vector<int64_t>;
+
+bool fits(const at::Tensor& tensor, const Shape& shape) {
+  return std::equal(shape.begin(), shape.end(), tensor.sizes().begin(), tensor.sizes().end(),
+                    [](int64_t wanted, int64_t found) { return wanted == -1 || wanted == found; });
+}
+
+void expect_shape(const std::string& where, const at::Tensor& tensor, std::initializer_list<Shape> shapes) {
+  if (!tensor.defined()) {
+    return;
+  }
+  std::ostringstream wanted;
+  for (const auto& shape : shapes) {
+    wanted << (wanted.tellp() > 0 ? " or " : "") << c10::IntArrayRef(shape);
+  }
+  const bool one_fits = std::any_of(shapes.begin(), shapes.end(), [&](const Shape& s) { return fits(tensor, s); });
+  TORCH_CHECK(one_fits, where, "must have shape ", wanted.str(), " (-1: any size), got ", tensor.sizes());
+}
+
+/// Every shape against batch, sequence and cache, so that the message can name the file.
+void check_shapes(const ForwardInputs& read, const Reader& reader, Task task, const PretrainedConfig& config) {
+  const auto& inputs = read.inputs;
+  const auto expect = [&](const char* name, const at::Tensor& tensor, std::initializer_list<Shape> shapes) {
+    expect_shape(reader.where(name), tensor, shapes);
+  };
+  TORCH_CHECK(inputs.input_ids.defined() != inputs.inputs_embeds.defined(), reader.where("input_ids"),
+              "or inputs_embeds must be given, one of the two, got ", inputs.input_ids.defined() ? "both" : "neither");
+  expect("input_ids", inputs.input_ids, {{-1, -1}});
+  expect("inputs_embeds", inputs.inputs_embeds, {{-1, -1, config.get_hidden_size()}});
+  const auto& tokens = inputs.input_ids.defined() ? inputs.input_ids : inputs.inputs_embeds;
+  TORCH_CHECK(tokens.numel() > 0, reader.where(inputs.input_ids.defined() ? "input_ids" : "inputs_embeds"),
+              "must not be empty, got shape ", tokens.sizes());
+  const auto batch = tokens.size(0), seq = tokens.size(1);
+  const auto past = inputs.past_key_values ? inputs.past_key_values->get_seq_length() : 0;
+  if (past > 0) {
+    expect("past_key_values.0.key", inputs.past_key_values->layer(0).first, {{batch, -1, past, -1}});
+  }
+  expect("attention_mask", inputs.attention_mask,
+         {{batch, past + seq}, {batch, -1, seq, past + seq}, {1, -1, seq, past + seq}});
+  expect("position_ids", inputs.position_ids, {{batch, seq}, {1, seq}});
+  expect("token_type_ids", inputs.token_type_ids, {{batch, seq}});
+  if (task != Task::kSequenceClassification) {
+    expect("labels", read.labels, {{batch, seq}});
+  } else if (read.labels.defined() && read.labels.is_floating_point() && config.num_labels() > 1) {
+    expect("labels", read.labels, {{batch, config.num_labels()}});
+  } else {
+    expect("labels", read.labels, {{batch}, {batch, 1}});
+  }
+  expect("start_positions", read.start_positions, {{batch}, {batch, 1}});
+  expect("end_positions", read.end_positions, {{batch}, {batch, 1}});
+}
+
 at::Tensor read_labels(const Reader& reader, Task task, const PretrainedConfig& config) {
   if (task == Task::kSequenceClassification) {
     const auto labels = reader.any("labels");
@@ -154,8 +208,6 @@ ForwardInputs read_forward_inputs(const std::string& path, Task task, const Pret
   ForwardInputs read;
   auto& inputs = read.inputs;
   inputs.input_ids = reader.ids("input_ids", 0, config.vocab_size);
-  TORCH_CHECK(!inputs.input_ids.defined() || inputs.input_ids.dim() == 2, reader.where("input_ids"),
-              "must have shape [batch, seq], got ", inputs.input_ids.sizes());
   inputs.attention_mask = reader.any("attention_mask");
   inputs.position_ids =
       reader.ids("position_ids", 0, config.model_type() == "gptj" ? config.get_max_position_embeddings() : kAny);
@@ -166,6 +218,7 @@ ForwardInputs read_forward_inputs(const std::string& path, Task task, const Pret
   read.labels = read_labels(reader, task, config);
   read.start_positions = reader.ids("start_positions", 0, kAny);
   read.end_positions = reader.ids("end_positions", 0, kAny);
+  check_shapes(read, reader, task, config);
   return read;
 }
 

@@ -15,6 +15,8 @@ Task task_from_name(const std::string& name);
 struct ForwardInputs {
   ModelInputs inputs;
   at::Tensor labels, start_positions, end_positions;
+
+  bool has_labels() const { return labels.defined() || (start_positions.defined() && end_positions.defined()); }
 };
 
 /// Reads and checks a file before anything runs: names the model takes, dtypes, shapes, ranges. `dtype` and `device`

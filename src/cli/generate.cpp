@@ -13,6 +13,7 @@
 
 #include "cli/common.h"
 #include "cli/generation_options.h"
+#include "utils/json/printable.h"
 #include "utils/json/regular_file.h"
 
 namespace transformers::cli {
@@ -23,7 +24,8 @@ constexpr size_t kMostText = size_t{1} << 28;
 struct GenerateOptions {
   ModelOptions model;
   GenerationOptions generation;
-  std::string prompt, prompt_file, input_ids, output, system, cache = "dynamic";
+  std::string prompt, prompt_file, input_ids, output, system;
+  std::optional<std::string> cache;
   bool chat = false, interactive = false, output_scores = false;
 };
 
@@ -46,8 +48,7 @@ struct Session {
 
 Session open_session(const GenerateOptions& options) {
   Session session;
-  session.config = options.generation.config();
-  session.config.output_scores = options.output_scores;
+  session.config = from_options([&] { return options.generation.config(); });
   session.config.cache_implementation = options.cache;
   if (options.input_ids.empty() || !session.config.stop_strings.empty()) {
     session.tokenizer = load_tokenizer(options.model.model);
@@ -56,6 +57,9 @@ Session open_session(const GenerateOptions& options) {
     session.chat_format = load_chat_format(options.model.model);
   }
   session.model = load_model<AutoModelForCausalLM>(options.model);
+  // A beam's scores belong to texts that may be dropped later: none are written.
+  const auto beams = session.config.with_defaults(session.model->generation_config).num_beams.value_or(1);
+  session.config.output_scores = options.output_scores && beams == 1;
   if (session.chat_format && session.config.eos_token_id.empty()) {
     auto& ends = session.config.eos_token_id;
     ends = session.model->generation_config.eos_token_id;
@@ -114,19 +118,30 @@ std::vector<std::string> lines_of(std::string_view text) {
   return lines;
 }
 
+/// input_ids and attention_mask of a file, both [batch, seq].
+ModelInputs ids_of_file(const std::string& path, c10::Device device) {
+  const SafetensorsFile file(path);
+  for (const auto& info : file.tensors()) {
+    TORCH_CHECK(info.name == "input_ids" || info.name == "attention_mask", path,
+                ": expected input_ids and attention_mask, found ", printable(info.name));
+    TORCH_CHECK(info.shape.size() == 2, path, ": ", info.name, " must have shape [batch, seq], got ",
+                c10::IntArrayRef(info.shape));
+  }
+  TORCH_CHECK(file.contains("input_ids"), path, ": tensor input_ids is missing");
+  const auto ids = file.tensor("input_ids");
+  TORCH_CHECK(ids.scalar_type() == at::kLong || ids.scalar_type() == at::kInt, path, ": input_ids must be int64, got ",
+              ids.scalar_type());
+  auto mask =
+      file.contains("attention_mask") ? file.tensor("attention_mask").ne(0).to(device, at::kLong) : at::Tensor();
+  TORCH_CHECK(!mask.defined() || mask.sizes() == ids.sizes(), path,
+              ": attention_mask must have the shape of input_ids, ", ids.sizes(), ", got ", mask.sizes());
+  return {.input_ids = ids.to(device, at::kLong), .attention_mask = mask};
+}
+
 ModelInputs inputs_of(const Session& session, const GenerateOptions& options) {
   const auto device = session.model->device();
   if (!options.input_ids.empty()) {
-    const SafetensorsFile file(options.input_ids);
-    TORCH_CHECK(file.contains("input_ids"), options.input_ids, ": tensor input_ids is missing");
-    for (const auto& info : file.tensors()) {
-      TORCH_CHECK(info.name == "input_ids" || info.name == "attention_mask", options.input_ids,
-                  ": expected input_ids and attention_mask, found ", info.name);
-    }
-    const auto tensor = [&](const char* name) {
-      return file.contains(name) ? file.tensor(name).to(device, at::kLong) : at::Tensor();
-    };
-    return {.input_ids = tensor("input_ids"), .attention_mask = tensor("attention_mask")};
+    return ids_of_file(options.input_ids, device);
   }
   auto prompts = options.prompt_file.empty() ? std::vector<std::string>{options.prompt}
                                              : lines_of(read_regular_file(options.prompt_file, kMostText));
@@ -134,7 +149,8 @@ ModelInputs inputs_of(const Session& session, const GenerateOptions& options) {
   std::vector<std::vector<int64_t>> rows;
   for (const auto& prompt : prompts) {
     rows.push_back(encoded(session, prompt, options.system));
-    TORCH_CHECK(!rows.back().empty(), "the prompt has no tokens");
+    TORCH_CHECK(!rows.back().empty(), options.prompt_file.empty() ? "--prompt" : options.prompt_file, ": prompt ",
+                rows.size(), " has no tokens");
   }
   auto inputs = left_padded(rows, pad_id(session));
   return {.input_ids = inputs.input_ids.to(device), .attention_mask = inputs.attention_mask.to(device)};
@@ -237,11 +253,21 @@ void converse(const Session& session, const GenerateOptions& options) {
   }
 }
 
+void check_usage(const GenerateOptions& options) {
+  const bool from_file = !options.input_ids.empty(), talks = options.chat || options.interactive;
+  require_usage(!from_file || !options.output.empty(), "--input-ids needs --output");
+  require_usage(!from_file || !talks, "--input-ids excludes --chat and --interactive");
+  require_usage(!options.output_scores || !options.output.empty(), "--output-scores needs --output");
+  require_usage(!options.interactive || options.output.empty(), "--interactive excludes --output");
+  require_usage(options.system.empty() || talks, "--system needs --chat or --interactive");
+  require_usage(!options.model.model.empty() || from_file, "--config has no tokenizer; give the prompt as --input-ids");
+}
+
 void run(const GenerateOptions& options) {
-  TORCH_CHECK(options.input_ids.empty() || !options.output.empty(), "--input-ids needs --output");
-  TORCH_CHECK(!options.output_scores || !options.output.empty(), "--output-scores needs --output");
-  TORCH_CHECK(!options.model.model.empty() || !options.input_ids.empty(),
-              "--config has no tokenizer; give the prompt as --input-ids");
+  check_usage(options);
+  if (!options.output.empty()) {
+    check_output(options.output);
+  }
   apply(options.model);
   const auto session = open_session(options);
   if (options.interactive) {
@@ -274,10 +300,11 @@ void add_generate(CLI::App& app) {
   command->add_flag("--chat", options->chat, "the prompt is a user's message in the model's chat format");
   command->add_option("--system", options->system, "system message of the chat");
   command->add_option("--output", options->output, "safetensors file for sequences int64 [rows, seq + new]");
-  command->add_flag("--output-scores", options->output_scores, "also scores.{t}, the processed scores of each step");
+  command->add_flag("--output-scores", options->output_scores,
+                    "also scores.{t}, the processed scores of each step; none with beams");
   command->add_option("--cache", options->cache, "how keys and values are kept")
       ->check(CLI::IsMember({"dynamic", "static"}))
-      ->capture_default_str();
+      ->default_str("dynamic");
   options->generation.add_to(*command);
   command->footer(
       "Example: transformers-cpp generate --model models/SmolLM2-135M-Instruct --chat --prompt 'What is a tensor?'");

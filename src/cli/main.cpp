@@ -42,6 +42,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  TORCH_CHECK(std::cout.flush(), "stdout: the result could not be written");
   return 0;
 }
 

@@ -4,17 +4,20 @@
 
 namespace transformers {
 
+/// What HF's `…ForCausalLM.forward` takes beyond a base model's arguments.
 struct CausalLMOptions {
-  at::Tensor labels{};        // int64 [batch, seq], −100 is ignored; gives a loss
-  at::Tensor shift_labels{};  // instead of labels: already shifted by one
-  std::optional<double> num_items_in_batch{};
-  int64_t logits_to_keep = 0;      // the last n positions only; 0: all
-  at::Tensor positions_to_keep{};  // instead: these positions, int64 [n]
+  at::Tensor labels{};                         // int64 [batch, seq], −100 is ignored; gives a loss
+  at::Tensor shift_labels{};                   // instead of labels: already shifted by one
+  std::optional<double> num_items_in_batch{};  // divides the summed loss; unset: the mean over counted labels
+  int64_t logits_to_keep = 0;                  // the last n positions only; 0: all
+  at::Tensor positions_to_keep{};              // instead: these positions, int64 [n]
 };
 
 /// A model that gives next-token scores: the interface that generation and training see.
 class CausalLM : public PreTrainedModel {
  public:
+  /// Logits [batch, kept positions, vocab] in the model's dtype; loss fp32 [] where labels are given. Throws on inputs
+  /// that do not fit, see `check_model_inputs` and `create_causal_mask`.
   virtual CausalLMOutputWithPast forward(const ModelInputs& inputs, const CausalLMOptions& options = {}) = 0;
 
   /// Read from the folder's generation_config.json; what `generate` falls back to.

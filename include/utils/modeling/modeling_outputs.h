@@ -57,20 +57,20 @@ struct CausalLMOutputWithPast {
 inline at::Tensor& hooked_tensor(CausalLMOutputWithPast& output) { return output.logits; }
 
 struct SequenceClassifierOutputWithPast {
-  at::Tensor loss{};
+  at::Tensor loss{};    // []
   at::Tensor logits{};  // [batch, labels]
   std::shared_ptr<Cache> past_key_values{};
   std::vector<at::Tensor> hidden_states{}, attentions{};
 };
 
 struct QuestionAnsweringModelOutput {
-  at::Tensor loss{};
+  at::Tensor loss{};                        // []
   at::Tensor start_logits{}, end_logits{};  // [batch, seq]
   std::vector<at::Tensor> hidden_states{}, attentions{};
 };
 
 struct TokenClassifierOutput {
-  at::Tensor loss{};
+  at::Tensor loss{};    // fp32 []
   at::Tensor logits{};  // [batch, seq, labels]
   std::vector<at::Tensor> hidden_states{}, attentions{};
 };

@@ -8,7 +8,7 @@ namespace transformers {
 /// How layers built from now on, on this thread, create their parameters.
 struct ConstructionOptions {
   c10::ScalarType dtype = c10::kFloat;
-  /// `meta` builds shapes without memory; see materialize.h for filling them later.
+  /// `meta` builds shapes without memory; `assign_tensor` of state_dict.h fills them later.
   c10::Device device = c10::kCPU;
   /// False leaves parameters uninitialised, for a caller that fills every one of them.
   bool initialize = true;

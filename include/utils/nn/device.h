@@ -5,7 +5,9 @@
 namespace transformers {
 
 /// Makes a device usable or throws. The library links LibTorch's CPU half only and starts fast; the first call that
-/// asks for CUDA loads the other half.
+/// asks for CUDA loads the other half, libtorch_cuda.so, from where LibTorch lies. The CPU needs nothing. Throws when
+/// that library is missing, when there is no usable CUDA device, or none of the index asked for. `from_pretrained`
+/// calls it for the device of its options.
 void require_device(c10::Device device);
 
 }  // namespace transformers

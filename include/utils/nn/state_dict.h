@@ -14,6 +14,7 @@ using StateDict = torch::OrderedDict<std::string, torch::Tensor>;
 /// Detached tensors that share the module's memory.
 StateDict state_dict(const torch::nn::Module& module);
 
+/// A tensor whose shape is not the module's; both shapes.
 struct MismatchedKey {
   std::string name;
   std::vector<int64_t> found, expected;

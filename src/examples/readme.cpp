@@ -1,0 +1,16 @@
+// README.md shows this program word for word from `#include` on.
+#include <transformers/auto/modeling_auto.h>
+#include <transformers/utils/generation/generate.h>
+#include <transformers/utils/tokenization/tokenizer.h>
+
+#include <iostream>
+
+int main() {
+  const std::string folder = "models/SmolLM2-135M-Instruct";
+  const auto tokenizer = transformers::load_tokenizer(folder);
+  const auto model = transformers::AutoModelForCausalLM::from_pretrained(folder);
+  const auto prompt = torch::tensor(tokenizer->encode("The capital of France is")).unsqueeze(0);
+  const auto output = transformers::generate(*model, {.input_ids = prompt}, {.max_new_tokens = 8});
+  const auto ids = output.sequences[0].contiguous();
+  std::cout << tokenizer->decode({ids.const_data_ptr<int64_t>(), ids.nbytes() / sizeof(int64_t)}) << '\n';
+}

@@ -1,0 +1,140 @@
+"""The program's `generate`: ids and scores of transformers, options, streams and chats."""
+
+import json
+import unittest
+
+import torch
+from program import GOLDEN, ProgramTest, read_golden, under
+from safetensors.torch import load_file
+
+
+def flags(options: dict) -> list:
+    """HF's keyword arguments as command line options; lists and booleans in JSON's spelling."""
+    arguments = []
+    for name, value in options.items():
+        if name != "do_sample":
+            arguments += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
+    return arguments
+
+
+class GenerateTest(ProgramTest):
+    def generate(self, model, inputs, *options) -> dict:
+        output = self.folder / "out.safetensors"
+        stdout = self.run_program("generate", "--model", model, "--input-ids", inputs, "--output", output, *options)
+        self.assertEqual(stdout, "")
+        return load_file(output)
+
+    def test_ids_and_processed_scores_are_those_of_transformers(self):
+        for path in sorted((GOLDEN / "generation").glob("*_*.safetensors")):
+            with self.subTest(golden=path.stem):
+                metadata, tensors = read_golden(f"generation/{path.stem}")
+                expected = under(tensors, "outputs.")
+                expected = {n: t for n, t in expected.items() if n == "sequences" or n.startswith("scores.")}
+                if "beams" in path.stem:
+                    expected = {"sequences": expected["sequences"]}
+                model = self.model(f"generation/{path.stem}", name=path.stem)
+                options = flags(json.loads(metadata["case"])["options"])
+                inputs = self.tensors(**under(tensors, "inputs."))
+                found = self.generate(model, inputs, "--attn", "eager", "--output-scores", *options)
+                self.assert_close(found, expected)
+
+    def test_the_same_seed_draws_the_same_tokens(self):
+        model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
+        sample = ("--do-sample", "--max-new-tokens", 12, "--eos-token-id", 39, "--temperature", 2.0)
+        rows = [self.generate(model, inputs, *sample, "--seed", seed)["sequences"].tolist() for seed in (1, 1, 2)]
+        self.assertEqual(rows[0], rows[1])
+        self.assertNotEqual(rows[0], rows[2])
+
+    def test_the_command_line_goes_before_generation_config_json(self):
+        model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
+        (model / "generation_config.json").write_text('{"max_new_tokens": 4, "eos_token_id": []}')
+        self.assertEqual(self.generate(model, inputs)["sequences"].shape, (1, 7))
+        self.assertEqual(self.generate(model, inputs, "--max-new-tokens", 2)["sequences"].shape, (1, 5))
+
+    def test_several_end_tokens_and_a_pad_id_of_0(self):
+        inputs = self.tensors(input_ids=torch.tensor([[5, 6, 7], [8, 9, 10]]))
+        model = self.model()
+        free = self.generate(model, inputs, "--max-new-tokens", 6, "--eos-token-id", "[]")["sequences"]
+        end = free[0, 3].item()
+        ids = json.dumps([end, 38])
+        ended = self.generate(model, inputs, "--max-new-tokens", 6, "--eos-token-id", ids, "--pad-token-id", 0)
+        self.assertEqual(ended["sequences"][0, 3:].tolist()[:1], [end])
+        self.assertTrue((ended["sequences"][0, 4:] == 0).all())
+
+    def test_a_static_cache_gives_the_same_ids(self):
+        model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
+        rows = [self.generate(model, inputs, "--cache", cache)["sequences"].tolist() for cache in ("dynamic", "static")]
+        self.assertEqual(*rows)
+
+    def test_stdout_is_the_new_text_and_stderr_the_account(self):
+        model = self.talking_model()
+        arguments = ("generate", "--model", model, "--prompt", "The library", "--max-new-tokens", 8)
+        result = self.start(*arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertFalse(result.stdout.decode().startswith("The library"))
+        for word in ("prompt:", "new:", "tokens/s", "memory:"):
+            self.assertIn(word, result.stderr.decode())
+        quiet = self.start(*arguments, "--quiet")
+        self.assertEqual((quiet.stdout, quiet.stderr), (result.stdout, b""))
+
+    def test_text_is_the_decoded_ids(self):
+        model, output = self.talking_model(), self.folder / "out.safetensors"
+        text = self.run_program(
+            "generate", "--model", model, "--prompt", "The library", "--max-new-tokens", 8, "--output", output
+        )
+        prompt = json.loads(self.run_program("tokenize", "--model", model, "--text", "The library"))["ids"]
+        sequence = load_file(output)["sequences"][0].tolist()
+        self.assertEqual(sequence[: len(prompt)], prompt)
+        ids = ",".join(map(str, sequence[len(prompt) :]))
+        self.assertEqual(text, self.run_program("detokenize", "--model", model, "--ids", ids))
+
+    def test_a_prompt_file_is_a_batch_padded_on_the_left(self):
+        model, output = self.talking_model(), self.folder / "out.safetensors"
+        prompts, alone = ("The", "A tokenizer cuts words into pieces"), []
+        options = ("--max-new-tokens", 5, "--eos-token-id", "[]", "--pad-token-id", 2)
+        for prompt in prompts:
+            alone.append(self.run_program("generate", "--model", model, "--prompt", prompt, *options))
+        (self.folder / "prompts.txt").write_text("\n".join(prompts))
+        batch = self.run_program(
+            "generate", "--model", model, "--prompt-file", self.folder / "prompts.txt", "--output", output, *options
+        )
+        self.assertEqual(batch, "".join(alone))
+        self.assertEqual(load_file(output)["sequences"][0, 0].item(), 2)
+
+    def test_chat_prompts_are_the_ids_of_the_template(self):
+        model, output = self.talking_model(), self.folder / "out.safetensors"
+        for chat in json.loads((GOLDEN / "tokenization/smollm2/expected.json").read_text())["chats"]:
+            roles = [message["role"] for message in chat["messages"]]
+            if roles not in (["user"], ["system", "user"]):
+                continue
+            with self.subTest(messages=chat["messages"]):
+                system = ("--system", chat["messages"][0]["content"]) if roles[0] == "system" else ()
+                prompt = ("--chat", "--prompt", chat["messages"][-1]["content"], *system)
+                self.run_program("generate", "--model", model, *prompt, "--max-new-tokens", 1, "--output", output)
+                self.assertEqual(load_file(output)["sequences"][0, :-1].tolist(), chat["prompt"])
+
+    def test_a_conversation_answers_each_line(self):
+        options = ("--interactive", "--max-new-tokens", 4, "--eos-token-id", "[]")
+        result = self.start("generate", "--model", self.talking_model(), *options, stdin="Hello\n\nAnd then?\n")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stderr.decode().count("prompt:"), 2)
+
+    def test_bad_id_files_are_refused_by_name(self):
+        ids = torch.ones(2, 5, dtype=torch.int64)
+        cases = [
+            ({"input_ids": ids[0]}, "input_ids must have shape [batch, seq], got [5]"),
+            ({"input_ids": ids.float()}, "input_ids must be int64"),
+            ({"input_ids": ids * 40}, "[0, 40)"),
+            ({"attention_mask": ids}, "input_ids is missing"),
+            ({"input_ids": ids, "labels": ids}, "found labels"),
+            ({"input_ids": ids, "attention_mask": ids[:, :3]}, "attention_mask must have the shape of input_ids"),
+        ]
+        model, output = self.model(), self.folder / "out.safetensors"
+        for tensors, *says in cases:
+            with self.subTest(says=says):
+                arguments = ("--model", model, "--input-ids", self.tensors(**tensors), "--output", output)
+                self.assert_fails("generate", *arguments, says=says, output=output)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,48 @@
+"""The programs of src/examples do what they say, and README.md holds the one it shows word for word."""
+
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "cli"))
+from program import ProgramTest  # noqa: E402
+
+EXAMPLES = Path(os.environ.get("EXAMPLES", ROOT / "build/release/examples"))
+
+
+class ExamplesTest(ProgramTest):
+    def example(self, name: str, *arguments, status: int = 0) -> str:
+        command = [EXAMPLES / f"example_{name}", *map(str, arguments)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=self.folder)
+        self.assertEqual(result.returncode, status, result.stderr)
+        return result.stdout if status == 0 else result.stderr
+
+    def test_load_and_generate_prints_what_the_program_prints(self):
+        model, prompt = self.talking_model(), "The library reads"
+        expected = self.run_program("generate", "--model", model, "--prompt", prompt, "--max-new-tokens", 16)
+        self.assertEqual(self.example("load_and_generate", model, prompt), expected)
+
+    def test_load_and_generate_says_what_is_wrong_with_a_folder(self):
+        self.assertIn("error: ", self.example("load_and_generate", self.folder / "none", status=1))
+
+    def test_the_readme_program_prints_prompt_and_continuation(self):
+        model = self.talking_model()
+        (self.folder / "models").mkdir()
+        model.rename(self.folder / "models" / "SmolLM2-135M-Instruct")
+        self.assertTrue(self.example("readme").startswith("The capital of France is"))
+
+    def test_the_readme_shows_what_is_compiled(self):
+        source = (ROOT / "src/examples/readme.cpp").read_text()
+        self.assertIn(source[source.index("#include") :], (ROOT / "README.md").read_text())
+
+    def test_training_steps_lower_the_loss(self):
+        losses = [float(line.split()[-1]) for line in self.example("train_step").splitlines()]
+        self.assertEqual(len(losses), 10)
+        self.assertLess(losses[-1], losses[0])
+
+
+if __name__ == "__main__":
+    unittest.main()
