@@ -61,6 +61,8 @@ def expected_forward(trial: Trial, model) -> dict:
         inputs["past_key_values"] = given_cache(model, inputs)
     if trial.task != "question-answering":
         inputs["use_cache"] = trial.use_cache
+    elif trial.family == "llama":  # GPT-J's has no such argument
+        inputs["use_cache"] = False
     outputs = model(**inputs, output_hidden_states=True, output_attentions=eager)
     cache = getattr(outputs, "past_key_values", None) if trial.use_cache else None
     tensors = flatten_outputs(outputs, cache, ("hidden_states", "past_key_values") + (("attentions",) if eager else ()))

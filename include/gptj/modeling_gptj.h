@@ -143,6 +143,10 @@ class GPTJForQuestionAnsweringImpl : public GenericForQuestionAnswering {
  public:
   using Config = GPTJConfig;
   explicit GPTJForQuestionAnsweringImpl(const GPTJConfig& config);
+  /// HF's has no use_cache: it runs as the config says, whatever `inputs` says. Packed rows need config().use_cache
+  /// false.
+  QuestionAnsweringModelOutput forward(const ModelInputs& inputs, const at::Tensor& start_positions = {},
+                                       const at::Tensor& end_positions = {}) override;
   std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 };
 TRANSFORMERS_MODEL(GPTJForQuestionAnswering);

@@ -234,6 +234,14 @@ GPTJForQuestionAnsweringImpl::GPTJForQuestionAnsweringImpl(const GPTJConfig& con
   TORCH_CHECK(config.num_labels() == 2, "GPT-J question answering needs num_labels 2, got ", config.num_labels());
 }
 
+QuestionAnsweringModelOutput GPTJForQuestionAnsweringImpl::forward(const ModelInputs& inputs,
+                                                                   const at::Tensor& start_positions,
+                                                                   const at::Tensor& end_positions) {
+  auto as_configured = inputs;
+  as_configured.use_cache.reset();
+  return GenericForQuestionAnswering::forward(as_configured, start_positions, end_positions);
+}
+
 GPTJForTokenClassificationImpl::GPTJForTokenClassificationImpl(const GPTJConfig& config)
     : GenericForTokenClassification([&] { return GPTJModel(config).ptr(); }, "transformer") {}
 

@@ -48,8 +48,8 @@ class GenericForSequenceClassification : public ModelWithHead {
 class GenericForQuestionAnswering : public ModelWithHead {
  public:
   /// start_positions, end_positions: int64 [batch]; a loss needs both. Positions beyond the text are ignored.
-  QuestionAnsweringModelOutput forward(const ModelInputs& inputs, const at::Tensor& start_positions = {},
-                                       const at::Tensor& end_positions = {});
+  virtual QuestionAnsweringModelOutput forward(const ModelInputs& inputs, const at::Tensor& start_positions = {},
+                                               const at::Tensor& end_positions = {});
 
   Linear qa_outputs{nullptr};
 
