@@ -18,6 +18,14 @@ struct PromptSizes {
   int64_t past;  // tokens in the given cache
 };
 
+/// End tokens of the vocabulary; others never occur.
+std::vector<int64_t> known_eos(const GenerationConfig& options, const PretrainedConfig& config) {
+  std::vector<int64_t> known;
+  std::copy_if(options.eos_token_id.begin(), options.eos_token_id.end(), std::back_inserter(known),
+               [&](int64_t id) { return id >= 0 && id < config.vocab_size; });
+  return known;
+}
+
 std::optional<int64_t> pad_id(const GenerationConfig& options) {
   return options.pad_token_id || options.eos_token_id.empty() ? options.pad_token_id : options.eos_token_id.front();
 }
@@ -133,15 +141,7 @@ void resolve_lengths(GenerationConfig& options, const PromptSizes& sizes, const 
               sizes.ids + embedded_only, " and ", *options.max_length + embedded_only, " tokens");
 }
 
-std::vector<int64_t> known_eos(const GenerationConfig& options, const PretrainedConfig& config) {
-  std::vector<int64_t> known;
-  std::copy_if(options.eos_token_id.begin(), options.eos_token_id.end(), std::back_inserter(known),
-               [&](int64_t id) { return id >= 0 && id < config.vocab_size; });
-  return known;
-}
-
 std::vector<std::shared_ptr<StoppingCriteria>> make_criteria(const GenerationConfig& options,
-                                                             const std::vector<int64_t>& eos_token_id,
                                                              const GenerateHooks& hooks) {
   std::vector<std::shared_ptr<StoppingCriteria>> criteria{std::make_shared<MaxLengthCriteria>(*options.max_length)};
   if (options.max_time) {
@@ -150,8 +150,8 @@ std::vector<std::shared_ptr<StoppingCriteria>> make_criteria(const GenerationCon
   if (!options.stop_strings.empty()) {
     criteria.push_back(std::make_shared<StopStringCriteria>(hooks.tokenizer, options.stop_strings));
   }
-  if (!eos_token_id.empty()) {
-    criteria.push_back(std::make_shared<EosTokenCriteria>(eos_token_id));
+  if (!options.eos_token_id.empty()) {
+    criteria.push_back(std::make_shared<EosTokenCriteria>(options.eos_token_id));
   }
   criteria.insert(criteria.end(), hooks.stopping_criteria.begin(), hooks.stopping_criteria.end());
   return criteria;
@@ -167,13 +167,15 @@ ModelInputs first_inputs(const ModelInputs& inputs, const at::Tensor& mask, cons
     }
     TORCH_CHECK(tensor.dim() == 2 && tensor.size(1) >= seq, name, " must have shape [batch, ", sizes.seq, "], got ",
                 tensor.sizes());
-    return expanded(tensor.slice(1, tensor.size(1) - seq), copies);
+    return tensor.slice(1, tensor.size(1) - seq);
   };
   auto first_step = inputs;
   first_step.input_ids.reset();
   first_step.attention_mask = expanded(mask, copies);
-  first_step.position_ids = newest("position_ids", prompt_positions(inputs, mask));
-  first_step.token_type_ids = newest("token_type_ids", inputs.token_type_ids);
+  const auto positions = newest("position_ids", prompt_positions(inputs, mask));
+  const bool shared_by_rows = positions.defined() && positions.size(0) == 1;
+  first_step.position_ids = shared_by_rows ? positions : expanded(positions, copies);
+  first_step.token_type_ids = expanded(newest("token_type_ids", inputs.token_type_ids), copies);
   if (inputs.inputs_embeds.defined()) {
     first_step.inputs_embeds = expanded(inputs.inputs_embeds.slice(1, first), copies);
   }
@@ -186,6 +188,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
                                const GenerateHooks& hooks) {
   auto options = config.with_defaults(model.generation_config);
   check_options(options, inputs, hooks);
+  options.eos_token_id = known_eos(options, model.config());
   const auto ids = prompt_ids(model, inputs, options);
   const PromptSizes sizes{
       .ids = ids.size(1),
@@ -207,7 +210,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
       .max_length = *options.max_length,
       .output_scores = options.output_scores.value_or(false),
       .output_logits = options.output_logits.value_or(false),
-      .eos_token_id = known_eos(options, model.config()),
+      .eos_token_id = options.eos_token_id,
       .pad_token_id = pad_id(options),
       .input_ids = expanded(ids, copies),
       .model_inputs = first_inputs(inputs, mask, sizes, first, copies),
@@ -229,7 +232,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
                                                    .max_length = plan.max_length,
                                                    .attention_mask = plan.model_inputs.attention_mask},
                                                   hooks);
-  plan.stopping_criteria = make_criteria(options, plan.eos_token_id, hooks);
+  plan.stopping_criteria = make_criteria(options, hooks);
   return plan;
 }
 

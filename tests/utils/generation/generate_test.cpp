@@ -226,6 +226,29 @@ TEST(GenerateTest, GivenPositionsCountOn) {
   }
 }
 
+TEST(GenerateTest, OneRowOfPositionsServesAllRows) {
+  const auto model = tiny_llama();
+  auto config = new_tokens(4);
+  config.do_sample = true;
+  config.num_return_sequences = 2;
+  const auto prompts = id_rows({{3, 7}, {9, 4}});
+  const auto draw = [&](const at::Tensor& positions) {
+    return generate(*model, {.input_ids = prompts, .position_ids = positions}, config, {.generator = seeded(5)})
+        .sequences;
+  };
+  EXPECT_TENSORS_EQUAL(draw(ids({8, 9})), draw(id_rows({{8, 9}, {8, 9}})));
+}
+
+TEST(GenerateTest, EndTokensOutsideTheVocabularyAreNone) {
+  const auto model = tiny_llama();
+  const auto prompts = id_rows({{3, 7}, {9, 4}});
+  const auto free = generate(*model, {.input_ids = prompts}, new_tokens(6)).sequences;
+  const auto end = free[0][3].item<int64_t>();
+  const auto ended =
+      generate(*model, {.input_ids = prompts}, {.max_new_tokens = 6, .eos_token_id = {kNone, 500, end}}).sequences;
+  EXPECT_EQ(ended[0][4].item<int64_t>(), end);
+}
+
 TEST(GenerateTest, WritesOnlyWhatIsAskedFor) {
   const auto model = tiny_llama();
   auto config = new_tokens(3);
