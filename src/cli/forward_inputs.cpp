@@ -1,6 +1,8 @@
 #include "cli/forward_inputs.h"
 
 #include <ATen/ATen.h>
+#include <transformers/gptj/configuration_gptj.h>
+#include <transformers/llama/configuration_llama.h>
 #include <transformers/utils/io/safetensors.h>
 
 #include <algorithm>
@@ -115,6 +117,18 @@ std::shared_ptr<Cache> read_cache(const SafetensorsFile& file, const Reader& rea
   return layers.empty() ? nullptr : DynamicCache::from_legacy_cache(layers);
 }
 
+struct HeadSizes {
+  int64_t heads, kv_heads, head_dim;
+};
+
+HeadSizes head_sizes(const PretrainedConfig& config) {
+  if (const auto* llama = dynamic_cast<const LlamaConfig*>(&config)) {
+    return {llama->num_attention_heads, llama->kv_heads(), llama->head_size()};
+  }
+  const auto& gptj = dynamic_cast<const GPTJConfig&>(config);
+  return {gptj.n_head, gptj.n_head, gptj.head_size()};
+}
+
 /// -1 takes any size.
 using Shape = std::vector<int64_t>;
 
@@ -150,11 +164,14 @@ void check_shapes(const ForwardInputs& read, const Reader& reader, Task task, co
               "must not be empty, got shape ", tokens.sizes());
   const auto batch = tokens.size(0), seq = tokens.size(1);
   const auto past = inputs.past_key_values ? inputs.past_key_values->get_seq_length() : 0;
+  const auto [heads, kv_heads, head_dim] = head_sizes(config);
   if (past > 0) {
-    expect("past_key_values.0.key", inputs.past_key_values->layer(0).first, {{batch, -1, past, -1}});
+    expect("past_key_values.0.key", inputs.past_key_values->layer(0).first, {{batch, kv_heads, past, head_dim}});
   }
+  const auto key = past + seq;
   expect("attention_mask", inputs.attention_mask,
-         {{batch, past + seq}, {batch, -1, seq, past + seq}, {1, -1, seq, past + seq}});
+         {{batch, key}, {batch, 1, seq, key}, {1, 1, seq, key}, {batch, heads, seq, key}, {1, heads, seq, key}});
+  expect("head_mask", inputs.head_mask, {{heads}, {config.get_num_hidden_layers(), heads}});
   expect("position_ids", inputs.position_ids, {{batch, seq}, {1, seq}});
   expect("token_type_ids", inputs.token_type_ids, {{batch, seq}});
   if (task != Task::kSequenceClassification) {
