@@ -1,6 +1,8 @@
 #include "cli/forward_inputs.h"
 
 #include <ATen/ATen.h>
+#include <transformers/gptj/configuration_gptj.h>
+#include <transformers/llama/configuration_llama.h>
 #include <transformers/utils/io/safetensors.h>
 
 #include <algorithm>
@@ -115,6 +117,18 @@ std::shared_ptr<Cache> read_cache(const SafetensorsFile& file, const Reader& rea
   return layers.empty() ? nullptr : DynamicCache::from_legacy_cache(layers);
 }
 
+struct HeadSizes {
+  int64_t heads, kv_heads, head_dim;
+};
+
+HeadSizes head_sizes(const PretrainedConfig& config) {
+  if (const auto* llama = dynamic_cast<const LlamaConfig*>(&config)) {
+    return {llama->num_attention_heads, llama->kv_heads(), llama->head_size()};
+  }
+  const auto& gptj = dynamic_cast<const GPTJConfig&>(config);
+  return {gptj.n_head, gptj.n_head, gptj.head_size()};
+}
+
 /// -1 takes any size.
 using Shape = std::vector<int64_t>;
 
@@ -135,37 +149,52 @@ void expect_shape(const std::string& where, const at::Tensor& tensor, std::initi
   TORCH_CHECK(one_fits, where, "must have shape ", wanted.str(), " (-1: any size), got ", tensor.sizes());
 }
 
+/// The tensor that says how many rows and tokens a call has: input_ids or inputs_embeds.
+const at::Tensor& checked_tokens(const ModelInputs& inputs, const Reader& reader, const PretrainedConfig& config) {
+  const bool by_ids = inputs.input_ids.defined();
+  TORCH_CHECK(by_ids != inputs.inputs_embeds.defined(), reader.where("input_ids"),
+              "or inputs_embeds must be given, one of the two, got ", by_ids ? "both" : "neither");
+  const auto& tokens = by_ids ? inputs.input_ids : inputs.inputs_embeds;
+  const auto where = reader.where(by_ids ? "input_ids" : "inputs_embeds");
+  expect_shape(where, tokens, {by_ids ? Shape{-1, -1} : Shape{-1, -1, config.get_hidden_size()}});
+  TORCH_CHECK(tokens.numel() > 0, where, "must not be empty, got shape ", tokens.sizes());
+  return tokens;
+}
+
+void check_label_shapes(const ForwardInputs& read, const Reader& reader, Task task, const PretrainedConfig& config,
+                        int64_t batch, int64_t seq) {
+  const auto where = reader.where("labels");
+  if (task != Task::kSequenceClassification) {
+    expect_shape(where, read.labels, {{batch, seq}});
+  } else if (read.labels.defined() && read.labels.is_floating_point() && config.num_labels() > 1) {
+    expect_shape(where, read.labels, {{batch, config.num_labels()}});
+  } else {
+    expect_shape(where, read.labels, {{batch}, {batch, 1}});
+  }
+  expect_shape(reader.where("start_positions"), read.start_positions, {{batch}, {batch, 1}});
+  expect_shape(reader.where("end_positions"), read.end_positions, {{batch}, {batch, 1}});
+}
+
 /// Every shape against batch, sequence and cache, so that the message can name the file.
 void check_shapes(const ForwardInputs& read, const Reader& reader, Task task, const PretrainedConfig& config) {
   const auto& inputs = read.inputs;
   const auto expect = [&](const char* name, const at::Tensor& tensor, std::initializer_list<Shape> shapes) {
     expect_shape(reader.where(name), tensor, shapes);
   };
-  TORCH_CHECK(inputs.input_ids.defined() != inputs.inputs_embeds.defined(), reader.where("input_ids"),
-              "or inputs_embeds must be given, one of the two, got ", inputs.input_ids.defined() ? "both" : "neither");
-  expect("input_ids", inputs.input_ids, {{-1, -1}});
-  expect("inputs_embeds", inputs.inputs_embeds, {{-1, -1, config.get_hidden_size()}});
-  const auto& tokens = inputs.input_ids.defined() ? inputs.input_ids : inputs.inputs_embeds;
-  TORCH_CHECK(tokens.numel() > 0, reader.where(inputs.input_ids.defined() ? "input_ids" : "inputs_embeds"),
-              "must not be empty, got shape ", tokens.sizes());
+  const auto& tokens = checked_tokens(inputs, reader, config);
   const auto batch = tokens.size(0), seq = tokens.size(1);
   const auto past = inputs.past_key_values ? inputs.past_key_values->get_seq_length() : 0;
+  const auto key = past + seq;
+  const auto [heads, kv_heads, head_dim] = head_sizes(config);
   if (past > 0) {
-    expect("past_key_values.0.key", inputs.past_key_values->layer(0).first, {{batch, -1, past, -1}});
+    expect("past_key_values.0.key", inputs.past_key_values->layer(0).first, {{batch, kv_heads, past, head_dim}});
   }
   expect("attention_mask", inputs.attention_mask,
-         {{batch, past + seq}, {batch, -1, seq, past + seq}, {1, -1, seq, past + seq}});
+         {{batch, key}, {batch, 1, seq, key}, {1, 1, seq, key}, {batch, heads, seq, key}, {1, heads, seq, key}});
+  expect("head_mask", inputs.head_mask, {{heads}, {config.get_num_hidden_layers(), heads}});
   expect("position_ids", inputs.position_ids, {{batch, seq}, {1, seq}});
   expect("token_type_ids", inputs.token_type_ids, {{batch, seq}});
-  if (task != Task::kSequenceClassification) {
-    expect("labels", read.labels, {{batch, seq}});
-  } else if (read.labels.defined() && read.labels.is_floating_point() && config.num_labels() > 1) {
-    expect("labels", read.labels, {{batch, config.num_labels()}});
-  } else {
-    expect("labels", read.labels, {{batch}, {batch, 1}});
-  }
-  expect("start_positions", read.start_positions, {{batch}, {batch, 1}});
-  expect("end_positions", read.end_positions, {{batch}, {batch, 1}});
+  check_label_shapes(read, reader, task, config, batch, seq);
 }
 
 at::Tensor read_labels(const Reader& reader, Task task, const PretrainedConfig& config) {

@@ -104,13 +104,18 @@ class ForwardTest(ProgramTest):
             ({"input_ids": ids, "position_ids": -ids}, "position_ids must be in [0, "),
             ({"input_ids": ids, "labels": ids[:, :4]}, "labels must have shape [2, 5]"),
             ({"input_ids": ids, "labels": ids * -1}, "labels must be in [0, 40) or -100"),
-            ({"input_ids": ids} | cache, "past_key_values.0.key must have shape [2, -1, 4, -1]", "got [3, 2, 4, 6]"),
+            ({"input_ids": ids, "attention_mask": torch.ones(2, 3, 5, 5)}, "attention_mask must", "or [2, 4, 5, 5]"),
+            ({"input_ids": ids} | cache, "past_key_values.0.key must have shape [2, 2, 4, 6]", "got [3, 2, 4, 6]"),
             ({"input_ids": ids, "past_key_values.0.key": torch.zeros(2, 2, 4, 6)}, "key and value for every layer"),
             ({"input_ids": ids, "past_key_values.9.key": torch.zeros(2, 2, 4, 6)}, "beyond the model's 2 layers"),
         ]
         for tensors, *says in cases:
             with self.subTest(says=says):
                 self.assert_refused(tensors, *says)
+
+    def test_a_head_mask_has_a_value_for_each_head(self):
+        tensors = {"input_ids": torch.ones(1, 3, dtype=torch.int64), "head_mask": torch.ones(7)}
+        self.assert_refused(tensors, "head_mask must have shape [3] or [2, 3]", golden="models/gptj_base_model")
 
     def test_gradients_need_labels(self):
         self.assert_refused({"input_ids": torch.ones(1, 3, dtype=torch.int64)}, "labels", options=("--grads",))
