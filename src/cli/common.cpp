@@ -72,6 +72,10 @@ void apply(const ModelOptions& options) {
     at::set_num_threads(options.num_threads);
   }
   require_device(from_options([&] { return c10::Device(options.device); }));
+  seed(options);
+}
+
+void seed(const ModelOptions& options) {
   if (options.seed) {
     torch::manual_seed(*options.seed);
   }

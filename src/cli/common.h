@@ -45,6 +45,8 @@ void check_output(const std::string& path);
 
 /// Threads, seed and device as the options say; call before the first tensor.
 void apply(const ModelOptions& options);
+/// Starts the random numbers anew from --seed, where it was given.
+void seed(const ModelOptions& options);
 
 /// The model in eval mode: from the folder of --model, or fresh from the file of --config. `Auto` is one of the auto
 /// classes.

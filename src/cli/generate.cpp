@@ -270,6 +270,8 @@ void run(const GenerateOptions& options) {
   }
   apply(options.model);
   const auto session = open_session(options);
+  // Again: building a model draws too, and the same seed must give Python's tokens.
+  seed(options.model);
   if (options.interactive) {
     return converse(session, options);
   }

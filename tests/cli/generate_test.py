@@ -8,13 +8,16 @@ from program import GOLDEN, ProgramTest, read_golden, under
 from safetensors.torch import load_file
 
 
+SAMPLING_SEED = 11  # scripts/goldens/generation.py
+
+
 def flags(options: dict) -> list:
     """HF's keyword arguments as command line options; lists and booleans in JSON's spelling."""
     arguments = []
     for name, value in options.items():
         if name != "do_sample":
             arguments += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
-    return arguments
+    return arguments + (["--do-sample", "--seed", SAMPLING_SEED] if options["do_sample"] else [])
 
 
 class GenerateTest(ProgramTest):
