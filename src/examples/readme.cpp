@@ -1,4 +1,4 @@
-// README.md shows this program word for word from `#include` on.
+// README.md shows the rest of this file word for word.
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/utils/generation/generate.h>
 #include <transformers/utils/tokenization/tokenizer.h>
