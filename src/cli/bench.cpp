@@ -1,7 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
-#include <sys/resource.h>
 #include <torch/optim/adamw.h>
 
 #include <algorithm>
@@ -87,12 +86,6 @@ double bf16_flops_per_second() {
   const auto x = at::randn({512, 4096}, at::kBFloat16);
   const auto w = at::randn({4096, 4096}, at::kBFloat16);
   return 2.0 * 512 * 4096 * 4096 / repeated(5, [&] { at::linear(x, w); }).front();
-}
-
-int64_t peak_rss_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
 }
 
 /// Parameters that every token is multiplied with: all but a gathered input embedding.

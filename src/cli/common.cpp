@@ -7,6 +7,7 @@
 #include <transformers/utils/nn/device.h>
 
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 
 #include "utils/json/regular_file.h"
@@ -47,6 +48,16 @@ void check_output(const std::string& path) {
   } catch (const c10::Error&) {
     TORCH_CHECK(false, path, ": is not a safetensors file and is not overwritten");
   }
+}
+
+int64_t peak_rss_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) {
+      return std::stoll(line.substr(6)) * 1024;
+    }
+  }
+  return 0;
 }
 
 void add_model_options(CLI::App& command, ModelOptions& options) {

@@ -28,6 +28,9 @@ auto from_options(const Read& read) {
   }
 }
 
+/// The most memory this process has held, in bytes. (getrusage also counts what a parent held before it started us.)
+int64_t peak_rss_bytes();
+
 /// The options of every subcommand that runs a model.
 struct ModelOptions {
   std::string model, config;

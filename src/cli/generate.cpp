@@ -1,4 +1,3 @@
-#include <sys/resource.h>
 #include <transformers/utils/generation/generate.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/tokenization/chat_format.h>
@@ -189,14 +188,12 @@ std::string rate(int64_t tokens, double seconds) {
 }
 
 void print_summary(const GenerateOutput& output) {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
   const auto rows = output.sequences.size(0);
   inform("prompt: " + rate(output.prompt_tokens, output.prefill_seconds));
   // The first new token of each row came with the prompt.
   inform("new:    " + rate(std::max<int64_t>(0, output.new_tokens - rows), output.decode_seconds) + ", " +
          std::to_string(output.new_tokens) + " in all");
-  inform("memory: " + std::to_string(usage.ru_maxrss / 1024) + " MiB at most");
+  inform("memory: " + std::to_string(peak_rss_bytes() >> 20) + " MiB at most");
 }
 
 void write_output(const GenerateOptions& options, const GenerateOutput& output) {
