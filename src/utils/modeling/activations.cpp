@@ -7,10 +7,12 @@
 #include <numbers>
 #include <utility>
 
+#include "utils/modeling/named_values.h"
+
 namespace transformers {
 namespace {
 
-using Name = std::pair<std::string_view, Activation>;
+using Name = NamedValue<Activation>;
 constexpr std::array kNames{
     Name{"gelu", Activation::kGelu},
     Name{"gelu_10", Activation::kGelu10},
@@ -72,27 +74,9 @@ at::Tensor laplace(const at::Tensor& x) {
 
 }  // namespace
 
-Activation activation_from_name(std::string_view name) {
-  for (const auto& [known, activation] : kNames) {
-    if (known == name) {
-      return activation;
-    }
-  }
-  std::string list;
-  for (const auto& known : activation_names()) {
-    list += (list.empty() ? "" : ", ") + known;
-  }
-  TORCH_CHECK(false, "unknown activation function \"", name, "\"; known are ", list);
-}
+Activation activation_from_name(std::string_view name) { return value_of_name(kNames, "activation function", name); }
 
-std::string activation_name(Activation activation) {
-  for (const auto& [known, value] : kNames) {
-    if (value == activation) {
-      return std::string(known);
-    }
-  }
-  TORCH_INTERNAL_ASSERT(false, "activation without a name");
-}
+std::string activation_name(Activation activation) { return name_of_value(kNames, activation); }
 
 std::vector<std::string> activation_names() {
   std::vector<std::string> names;

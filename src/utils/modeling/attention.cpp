@@ -6,10 +6,12 @@
 #include <array>
 #include <utility>
 
+#include "utils/modeling/named_values.h"
+
 namespace transformers {
 namespace {
 
-using Name = std::pair<std::string_view, AttnImplementation>;
+using Name = NamedValue<AttnImplementation>;
 constexpr std::array kNames{
     Name{"auto", AttnImplementation::kAuto},
     Name{"eager", AttnImplementation::kEager},
@@ -112,22 +114,11 @@ at::Tensor flash(const at::Tensor& query, const at::Tensor& key, const at::Tenso
 }  // namespace
 
 AttnImplementation attn_implementation_from_name(std::string_view name) {
-  for (const auto& [known, implementation] : kNames) {
-    if (known == name) {
-      return implementation;
-    }
-  }
-  TORCH_CHECK(false, "unknown attention implementation \"", name,
-              "\"; known are auto, eager, sdpa, flash, flash_attention_2");
+  return value_of_name(kNames, "attention implementation", name);
 }
 
 std::string attn_implementation_name(AttnImplementation implementation) {
-  for (const auto& [known, value] : kNames) {
-    if (value == implementation) {
-      return std::string(known);
-    }
-  }
-  TORCH_INTERNAL_ASSERT(false, "attention implementation without a name");
+  return name_of_value(kNames, implementation);
 }
 
 AttnImplementation resolve_attn_implementation(AttnImplementation implementation, bool weights_wanted) {

@@ -7,10 +7,12 @@
 #include <cmath>
 #include <numbers>
 
+#include "utils/modeling/named_values.h"
+
 namespace transformers {
 namespace {
 
-using Name = std::pair<std::string_view, RopeType>;
+using Name = NamedValue<RopeType>;
 constexpr std::array kNames{
     Name{"default", RopeType::kDefault},           Name{"linear", RopeType::kLinear},
     Name{"dynamic", RopeType::kDynamic},           Name{"yarn", RopeType::kYarn},
@@ -142,25 +144,9 @@ void check_extension_list(const char* name, const std::vector<double>& factors, 
 
 }  // namespace
 
-RopeType rope_type_from_name(std::string_view name) {
-  std::string list;
-  for (const auto& [known, type] : kNames) {
-    if (known == name) {
-      return type;
-    }
-    list += (list.empty() ? "" : ", ") + std::string(known);
-  }
-  TORCH_CHECK(false, "unknown rope_type \"", name, "\"; known are ", list);
-}
+RopeType rope_type_from_name(std::string_view name) { return value_of_name(kNames, "rope_type", name); }
 
-std::string rope_type_name(RopeType type) {
-  for (const auto& [known, value] : kNames) {
-    if (value == type) {
-      return std::string(known);
-    }
-  }
-  TORCH_INTERNAL_ASSERT(false, "rope type without a name");
-}
+std::string rope_type_name(RopeType type) { return name_of_value(kNames, type); }
 
 void RopeParameters::validate(int64_t head_dim) const {
   const auto require = [&](const char* name, bool present) {
