@@ -168,8 +168,119 @@ def decay() -> Collection:
     return collection
 
 
+FAMILIES = {
+    "llama": LlamaConfig(
+        vocab_size=24, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+    ),
+    "gptj": GPTJConfig(vocab_size=24, n_embd=16, n_layer=2, n_head=2, rotary_dim=4, n_inner=24, n_positions=32),
+}
+
+# name: options of a run of 20 steps; every schedule that needs no metric has one.
+RUNS = {
+    "full": dict(weight_decay=0.1),
+    "accumulation": dict(gradient_accumulation_steps=3),
+    "clipping": dict(max_grad_norm=0.3),
+    "checkpointing": dict(gradient_checkpointing=True),
+    "label_smoothing": dict(label_smoothing=0.1),
+    **{
+        kind: dict(lr_scheduler_type=kind, warmup_steps=3, scheduler_options=options)
+        for kind, options in (
+            ("linear", {}),
+            ("cosine", {}),
+            ("cosine_with_restarts", {}),
+            ("polynomial", {}),
+            ("constant_with_warmup", {}),
+            ("inverse_sqrt", {}),
+            ("cosine_with_min_lr", dict(min_lr_rate=0.1)),
+            ("cosine_warmup_with_min_lr", dict(min_lr_rate=0.1)),
+            ("warmup_stable_decay", dict(num_decay_steps=8)),
+        )
+    },
+}
+RUN_STEPS, RUN_BATCH = 20, 2
+
+
+def run_data(generator: torch.Generator) -> tuple:
+    """12 samples of 7 tokens; a part of the labels does not count, so that micro-batches weigh differently."""
+    ids = torch.randint(24, (12, 7), generator=generator)
+    labels = ids.masked_fill(torch.rand(ids.shape, generator=generator) < 0.3, -100)
+    return ids, labels
+
+
+def smoothed_loss(logits, labels, num_items: int, smoothing: float):
+    """Trainer's LabelSmoother over the tokens of all micro-batches."""
+    log_probs = -torch.nn.functional.log_softmax(logits[:, :-1].float(), dim=-1)
+    targets = labels[:, 1:].unsqueeze(-1)
+    ignored = targets.eq(-100)
+    nll = log_probs.gather(-1, targets.clamp(min=0)).masked_fill(ignored, 0.0).sum()
+    spread = log_probs.mean(-1, keepdim=True).masked_fill(ignored, 0.0).sum()
+    return ((1 - smoothing) * nll + smoothing * spread) / num_items
+
+
+def one_run(model, ids, labels, options: dict) -> dict:
+    """The loop of HF's Trainer over samples in file order, beginning again at the first when they run out."""
+    decayed = set(Trainer.get_decay_parameter_names(None, model))
+    weight_decay = options.get("weight_decay", 0.0)
+    groups = [
+        dict(params=[p for n, p in model.named_parameters() if (n in decayed) == decay], weight_decay=weight_decay * decay)
+        for decay in (True, False)
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=5e-3)
+    kind = options.get("lr_scheduler_type", "constant")
+    scheduler = get_scheduler(
+        kind, optimizer, options.get("warmup_steps", 0), RUN_STEPS, dict(options.get("scheduler_options", {}))
+    )
+    if options.get("gradient_checkpointing"):
+        model.gradient_checkpointing_enable()
+    accumulation, smoothing = options.get("gradient_accumulation_steps", 1), options.get("label_smoothing", 0.0)
+    losses, norms, rates, place = [], [], [], 0
+    for _ in range(RUN_STEPS):
+        places = [[(place + micro * RUN_BATCH + i) % len(ids) for i in range(RUN_BATCH)] for micro in range(accumulation)]
+        place += accumulation * RUN_BATCH
+        num_items = sum((labels[rows][:, 1:] != -100).sum().item() for rows in places)
+        total = 0.0
+        for rows in places:
+            if smoothing:
+                loss = smoothed_loss(model(input_ids=ids[rows]).logits, labels[rows], num_items, smoothing)
+            else:
+                loss = model(input_ids=ids[rows], labels=labels[rows], num_items_in_batch=num_items).loss
+            loss.backward()
+            total += loss.item()
+        rates.append(optimizer.param_groups[0]["lr"])
+        max_norm = options.get("max_grad_norm", 1.0)
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm).item())
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        losses.append(total)
+    return {name: torch.tensor(values, dtype=torch.float64) for name, values in dict(loss=losses, grad_norm=norms, learning_rate=rates).items()}
+
+
+def runs() -> dict:
+    """A golden file a family: initial weights, data, and of each run its curve and the final weights."""
+    collections = {}
+    for family, config in FAMILIES.items():
+        collection = collections[family] = Collection()
+        torch.manual_seed(3)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
+        initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        ids, labels = run_data(torch.Generator().manual_seed(4))
+        tensors = dict(input_ids=ids, labels=labels) | {f"weights.{name}": tensor for name, tensor in initial.items()}
+        collection.add("start", tensors, config=json.loads(config_text(model)))
+        for name, options in RUNS.items():
+            model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
+            model.load_state_dict(initial)
+            curve = one_run(model, ids, labels, options)
+            # The head takes part in every step; the other weights move by what reaches it.
+            kept = model.state_dict() if name in ("full", "accumulation") else {"lm_head.weight": model.lm_head.weight}
+            collection.add(name, curve | {f"final.{key}": tensor for key, tensor in kept.items()}, options=options)
+    return collections
+
+
 def write(folder: Path) -> None:
     schedules().write(folder / "schedules.safetensors")
     optimizer_steps().write(folder / "optimizers.safetensors")
     decay().write(folder / "decay.safetensors")
+    for family, collection in runs().items():
+        collection.write(folder / f"runs_{family}.safetensors")
     clipping().write(folder / "clipping.safetensors")

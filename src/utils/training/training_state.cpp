@@ -1,6 +1,7 @@
 #include "utils/training/training_state.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <transformers/utils/io/safetensors.h>
 
 #include <filesystem>
@@ -20,10 +21,10 @@ std::string state_path(const std::string& folder) {
 /// Devices whose default generators a run on this process may draw from, by the name in the file.
 std::map<std::string, c10::Device> generator_devices() {
   std::map<std::string, c10::Device> devices{{"cpu", c10::Device(c10::kCPU)}};
-  if (at::globalContext().hasCUDA()) {
-    for (int i = 0; i < static_cast<int>(at::globalContext().getNumGPUs()); ++i) {
-      devices.emplace("cuda." + std::to_string(i), c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(i)));
-    }
+  const auto count =
+      c10::impl::hasDeviceGuardImpl(c10::kCUDA) ? c10::impl::getDeviceGuardImpl(c10::kCUDA)->deviceCount() : 0;
+  for (int i = 0; i < static_cast<int>(count); ++i) {
+    devices.emplace("cuda." + std::to_string(i), c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(i)));
   }
   return devices;
 }

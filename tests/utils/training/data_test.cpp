@@ -24,7 +24,7 @@ class ByteTokenizer : public Tokenizer {
   std::optional<int64_t> token_to_id(std::string_view) const override { return std::nullopt; }
   std::optional<std::string> id_to_token(int64_t) const override { return std::nullopt; }
   bool is_special(int64_t id) const override { return id == 256; }
-  SpecialTokenIds special_token_ids() const override { return {.eos = 256}; }
+  SpecialTokenIds special_token_ids() const override { return {std::nullopt, 256, std::nullopt, std::nullopt}; }
 };
 
 class DataTest : public ::testing::Test {
