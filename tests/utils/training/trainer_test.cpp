@@ -109,15 +109,15 @@ std::shared_ptr<TensorDataset> random_samples(int64_t count = 10) {
 }
 
 /// A run over shuffled data with dropout and accumulation, which may stop, be saved and go on.
-struct Run {
+struct TrainingRun {
   std::shared_ptr<CausalLM> model;
   AdamW optimizer;
   std::unique_ptr<LRScheduler> scheduler;
   BatchLoader data;
   Trainer trainer;
 
-  Run(std::shared_ptr<CausalLM> of, const std::string& output_dir, TrainingArguments arguments,
-      TrainerCallbacks callbacks = {})
+  TrainingRun(std::shared_ptr<CausalLM> of, const std::string& output_dir, TrainingArguments arguments,
+              TrainerCallbacks callbacks = {})
       : model(std::move(of)),
         optimizer(decay_groups(*model, AdamWOptions(1e-2))),
         scheduler(get_scheduler(SchedulerType::kLinear, optimizer, {.num_warmup_steps = 2, .num_training_steps = 9})),
@@ -156,18 +156,18 @@ TEST(TrainerTest, AResumedRunIsBitForBitTheUninterruptedOne) {
     const TemporaryFolder folder;
     const auto path = folder.path().string();
     at::manual_seed(21);
-    Run whole(model_with_dropout(), path, {.mixed_precision = precision});
+    TrainingRun whole(model_with_dropout(), path, {.mixed_precision = precision});
     whole.trainer.train(whole.data);
 
     at::manual_seed(21);
-    Run stopped(model_with_dropout(), path, {.mixed_precision = precision, .save_steps = 4},
-                {.on_step = [](const TrainingLog& log) { return log.step < 6; }});
+    TrainingRun stopped(model_with_dropout(), path, {.mixed_precision = precision, .save_steps = 4},
+                        {.on_step = [](const TrainingLog& log) { return log.step < 6; }});
     EXPECT_EQ(stopped.trainer.train(stopped.data), 6);
 
     at::manual_seed(99);
     const auto checkpoint = last_checkpoint(path);
     EXPECT_EQ(fs::path(checkpoint).filename(), "checkpoint-4");
-    Run resumed(AutoModelForCausalLM::from_pretrained(checkpoint), path, {.mixed_precision = precision});
+    TrainingRun resumed(AutoModelForCausalLM::from_pretrained(checkpoint), path, {.mixed_precision = precision});
     resumed.trainer.resume(checkpoint, resumed.data);
     EXPECT_EQ(resumed.trainer.train(resumed.data), 9);
     expect_same_weights(*resumed.model, *whole.model);
@@ -177,7 +177,7 @@ TEST(TrainerTest, AResumedRunIsBitForBitTheUninterruptedOne) {
 TEST(TrainerTest, TheNewestCheckpointsStayAndIncompleteOnesDoNotCount) {
   const TemporaryFolder folder;
   const auto path = folder.path().string();
-  Run run(model_with_dropout(), path, {.save_steps = 2, .save_total_limit = 2});
+  TrainingRun run(model_with_dropout(), path, {.save_steps = 2, .save_total_limit = 2});
   run.trainer.train(run.data);
   EXPECT_EQ(last_checkpoint(path), (folder.path() / "checkpoint-8").string());
   EXPECT_TRUE(fs::exists(folder.path() / "checkpoint-6"));
@@ -190,18 +190,18 @@ TEST(TrainerTest, TheNewestCheckpointsStayAndIncompleteOnesDoNotCount) {
 TEST(TrainerTest, AChangedSettingIsNamedAtResume) {
   const TemporaryFolder folder;
   const auto path = folder.path().string();
-  Run run(model_with_dropout(), path, {.save_steps = 3, .settings = {{"seed", "42"}}});
+  TrainingRun run(model_with_dropout(), path, {.save_steps = 3, .settings = {{"seed", "42"}}});
   run.trainer.train(run.data);
-  Run other(model_with_dropout(), path, {.settings = {{"seed", "43"}}});
+  TrainingRun other(model_with_dropout(), path, {.settings = {{"seed", "43"}}});
   EXPECT_ERROR(other.trainer.resume(last_checkpoint(path), other.data), "seed", "42", "43");
   EXPECT_EQ(other.trainer.steps_done(), 0);
-  Run norm(model_with_dropout(), path, {.max_grad_norm = 2, .settings = {{"seed", "42"}}});
+  TrainingRun norm(model_with_dropout(), path, {.max_grad_norm = 2, .settings = {{"seed", "42"}}});
   EXPECT_ERROR(norm.trainer.resume(last_checkpoint(path), norm.data), "max_grad_norm", "1.0", "2.0");
 }
 
 TEST(TrainerTest, ALossThatIsNotFiniteNamesStepAndSamples) {
   const TemporaryFolder folder;
-  Run run(tiny_model(tiny_llama()), folder.path().string(), {});
+  TrainingRun run(tiny_model(tiny_llama()), folder.path().string(), {});
   auto task = causal_lm_task(*run.model);
   int calls = 0;
   const auto loss = task.loss;
@@ -219,11 +219,11 @@ TEST(TrainerTest, HalfPrecisionWithAScaledLossFollowsFp32) {
   const TemporaryFolder folder;
   const auto losses = [&](MixedPrecision precision) {
     std::vector<double> curve;
-    Run run(tiny_model(tiny_llama()), folder.path().string(), {.mixed_precision = precision},
-            {.on_step = [&curve](const TrainingLog& log) {
-              curve.push_back(log.loss);
-              return true;
-            }});
+    TrainingRun run(tiny_model(tiny_llama()), folder.path().string(), {.mixed_precision = precision},
+                    {.on_step = [&curve](const TrainingLog& log) {
+                      curve.push_back(log.loss);
+                      return true;
+                    }});
     run.trainer.train(run.data);
     return at::tensor(curve, at::kDouble);
   };
@@ -234,7 +234,7 @@ TEST(TrainerTest, HalfPrecisionWithAScaledLossFollowsFp32) {
 
 TEST(TrainerTest, WhatCannotBeTrainedIsRefused) {
   const TemporaryFolder folder;
-  Run run(tiny_model(tiny_llama()), folder.path().string(), {});
+  TrainingRun run(tiny_model(tiny_llama()), folder.path().string(), {});
   const auto make = [&](TrainingArguments arguments) {
     Trainer(*run.model, causal_lm_task(*run.model), run.optimizer, *run.scheduler, std::move(arguments));
   };
