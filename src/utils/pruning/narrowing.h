@@ -1,0 +1,19 @@
+#pragma once
+
+#include <transformers/utils/pruning/optimizer_state.h>
+
+namespace transformers {
+
+/// Keeps the entries along `dim` where `keep`, bool [size of dim], is true.
+Selection kept_along(int64_t dim, const at::Tensor& keep);
+
+/// Narrows a parameter and notes it for optimizers.
+void narrow_and_note(const at::Tensor& parameter, Selection select, PrunedParameters& done);
+
+/// Makes hidden entries zero for good and takes the parameter's mask off, if it has one.
+void use_up_mask(const at::Tensor& parameter);
+
+/// `keep` is bool [size] and keeps something; the error says whose mask it is.
+void check_keep(const std::string& whose, const at::Tensor& keep, int64_t size);
+
+}  // namespace transformers
