@@ -1,7 +1,5 @@
 #include "utils/pruning/narrowing.h"
 
-#include <c10/util/Exception.h>
-
 namespace transformers {
 
 Selection kept_along(int64_t dim, const at::Tensor& keep) {
@@ -20,14 +18,6 @@ void use_up_mask(const at::Tensor& parameter) {
   if (auto mask = ParameterMask::on(parameter)) {
     mask->remove();
   }
-}
-
-void check_keep(const std::string& whose, const at::Tensor& keep, int64_t size) {
-  const bool fits = keep.defined() && keep.scalar_type() == at::kBool && keep.dim() == 1 && keep.size(0) == size;
-  TORCH_CHECK(fits, whose, ": a mask of its outputs must be bool of shape [", size, "], got ",
-              keep.defined() ? c10::toString(keep.scalar_type()) : "none", " of shape ",
-              keep.defined() ? keep.sizes() : at::IntArrayRef());
-  TORCH_CHECK(keep.any().item<bool>(), whose, ": the mask hides all of its ", size, " outputs, at least one must stay");
 }
 
 }  // namespace transformers

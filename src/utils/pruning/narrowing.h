@@ -13,7 +13,4 @@ void narrow_and_note(const at::Tensor& parameter, Selection select, PrunedParame
 /// Makes hidden entries zero for good and takes the parameter's mask off, if it has one.
 void use_up_mask(const at::Tensor& parameter);
 
-/// `keep` is bool [size] and keeps something; the error says whose mask it is.
-void check_keep(const std::string& whose, const at::Tensor& keep, int64_t size);
-
 }  // namespace transformers

@@ -1,13 +1,12 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
-#include <transformers/utils/nn/linear.h>
 #include <transformers/utils/pruning/prune_functions.h>
 
 #include <algorithm>
 #include <variant>
 
 #include "utils/pruning/narrowing.h"
+#include "utils/pruning/prune_checks.h"
 
 namespace transformers {
 namespace {
@@ -25,26 +24,6 @@ void set_sizes(nn::LinearImpl& linear) {
 
 void set_sizes(nn::Conv2dImpl& conv) {
   conv.options.out_channels(conv.weight.size(0)).in_channels(conv.weight.size(1)).bias(conv.bias.defined());
-}
-
-void check_plain(const nn::LinearImpl& linear) {
-  const auto* own = dynamic_cast<const LinearImpl*>(&linear);
-  TORCH_CHECK(
-      own == nullptr || own->method() == nullptr,
-      "a Linear with a method of its own (packed, quantised, adapted) cannot be pruned; set_method(nullptr) first");
-}
-
-void check_plain(const nn::Conv2dImpl& conv) {
-  TORCH_CHECK(conv.options.groups() == 1, "a Conv2d with groups cannot be pruned, got ", conv.options.groups(),
-              " groups");
-}
-
-void check_steps(const std::vector<ChannelStep>& steps, int64_t channels) {
-  for (const auto& step : steps) {
-    const auto& weight = step.channel_weight();
-    TORCH_CHECK(!weight.defined() || weight.size(0) == channels, "PReLU: it must have 1 parameter or one for each of ",
-                channels, " channels, got ", weight.size(0));
-  }
 }
 
 bool is_zero(const at::Tensor& tensor) { return tensor.eq(0).all().item<bool>(); }
@@ -140,31 +119,11 @@ void absorb(Layer& layer, const at::Tensor& keep, const at::Tensor& constants, P
   }
 }
 
-int64_t inputs_of(const nn::LinearImpl& linear) { return linear.weight.size(1); }
-int64_t inputs_of(const nn::Conv2dImpl& conv) { return conv.weight.size(1); }
-
-/// How many inputs of the next layer each channel becomes.
-int64_t repeats(const nn::Conv2dImpl&, int64_t channels, const nn::LinearImpl& next) {
-  TORCH_CHECK(inputs_of(next) % channels == 0, "flattening ", channels, " channels cannot give the ", inputs_of(next),
-              " features that the Linear takes");
-  return inputs_of(next) / channels;
-}
-
-template <typename First, typename Next>
-int64_t repeats(const First&, int64_t channels, const Next& next) {
-  TORCH_CHECK(inputs_of(next) == channels, "the second layer must take the ", channels,
-              " outputs of the first, it takes ", inputs_of(next));
-  return 1;
-}
-
 template <typename First, typename Next>
 PrunedParameters prune_pair(First& first, const ChannelMask& mask, const std::vector<ChannelStep>& steps, Next& next) {
-  check_plain(first);
-  check_plain(next);
-  check_keep(first.name(), mask.keep, first.weight.size(0));
-  check_steps(steps, first.weight.size(0));
-  const auto repeat = repeats(first, first.weight.size(0), next);
-
+  check_channels(first.name(), first, mask, steps, &next);
+  // Above 1 where a convolution's channels are flattened.
+  const auto repeat = next.weight.size(1) / first.weight.size(0);
   PrunedParameters done;
   const auto constants = hidden_constants(first, mask, steps);
   const bool keeps_zero = constants && !first.bias.defined() && is_zero(*constants);
@@ -182,9 +141,7 @@ PrunedParameters prune_pair(First& first, const ChannelMask& mask, const std::ve
 
 template <typename Layer>
 PrunedParameters prune_last(Layer& layer, const ChannelMask& mask, const std::vector<ChannelStep>& steps) {
-  check_plain(layer);
-  check_keep(layer.name(), mask.keep, layer.weight.size(0));
-  check_steps(steps, layer.weight.size(0));
+  check_channels(layer.name(), layer, mask, steps, nullptr);
   PrunedParameters done;
   narrow_outputs(layer, mask, steps, done);
   return done;
@@ -251,7 +208,7 @@ PrunedParameters prune_conv2d_pool_flatten_linear(nn::Conv2dImpl& conv2d, const 
 }
 
 void prune_conv2d_padded(nn::Conv2dImpl& conv2d, const ChannelMask& mask) {
-  check_keep(conv2d.name(), mask.keep, conv2d.weight.size(0));
+  check_channels(conv2d.name(), conv2d, mask, {}, nullptr);
   zero_hidden_rows(conv2d, mask);
 }
 

@@ -1,9 +1,8 @@
 #include <ATen/ops/cat.h>
-#include <c10/util/Exception.h>
-#include <transformers/utils/nn/linear.h>
 #include <transformers/utils/pruning/prune_functions.h>
 
 #include "utils/pruning/narrowing.h"
+#include "utils/pruning/prune_checks.h"
 
 namespace transformers {
 namespace {
@@ -12,52 +11,7 @@ namespace nn = torch::nn;
 
 constexpr int64_t kGates = 4;  // i, f, g, o, stacked in the rows of every weight
 
-/// The rows of each gate that stay; the same number in all of them.
-int64_t kept_units(const std::string& whose, const at::Tensor& mask, int64_t hidden_size) {
-  check_keep(whose, mask, kGates * hidden_size);
-  const auto counts = mask.reshape({kGates, hidden_size}).sum(1).cpu();
-  const auto units = counts[0].item<int64_t>();
-  TORCH_CHECK(units > 0 && counts.eq(units).all().item<bool>(), whose,
-              ": every gate must keep the same number of rows, at least one, got ", counts[0].item<int64_t>(), ", ",
-              counts[1].item<int64_t>(), ", ", counts[2].item<int64_t>(), " and ", counts[3].item<int64_t>(),
-              " of gates i, f, g and o");
-  return units;
-}
-
 std::string weight_name(const char* kind, size_t layer) { return std::string(kind) + "_l" + std::to_string(layer); }
-
-/// Checks the masks of all layers; returns the new hidden size.
-int64_t check_masks(const nn::LSTMImpl& lstm, const std::vector<LSTMLayerMask>& masks) {
-  const auto& options = lstm.options;
-  TORCH_CHECK(!options.bidirectional() && options.proj_size() == 0,
-              "a bidirectional LSTM or one with projections cannot be pruned");
-  TORCH_CHECK(masks.size() == static_cast<size_t>(options.num_layers()), "an LSTM of ", options.num_layers(),
-              " layers needs masks for all of them, got ", masks.size());
-  std::optional<int64_t> units;
-  const auto check = [&](const std::string& name, const at::Tensor& mask) {
-    const auto kept = kept_units(name, mask, options.hidden_size());
-    TORCH_CHECK(units.value_or(kept) == kept, name, ": all weights of an LSTM must keep the same number of units, ",
-                units.value_or(kept), " in those before, got ", kept);
-    units = kept;
-  };
-  for (size_t layer = 0; layer < masks.size(); ++layer) {
-    check(weight_name("weight_ih", layer), masks[layer].weight_ih);
-    check(weight_name("weight_hh", layer), masks[layer].weight_hh);
-  }
-  return *units;
-}
-
-void check_reader(const nn::LSTMImpl& lstm, const nn::LayerNormImpl* layernorm, const nn::LinearImpl& linear) {
-  const auto hidden_size = lstm.options.hidden_size();
-  TORCH_CHECK(linear.weight.size(1) == hidden_size, "the Linear must take the LSTM's ", hidden_size,
-              " outputs, it takes ", linear.weight.size(1));
-  const auto* own = dynamic_cast<const LinearImpl*>(&linear);
-  TORCH_CHECK(
-      own == nullptr || own->method() == nullptr,
-      "a Linear with a method of its own (packed, quantised, adapted) cannot be pruned; set_method(nullptr) first");
-  TORCH_CHECK(layernorm == nullptr || layernorm->options.normalized_shape() == std::vector<int64_t>{hidden_size},
-              "the LayerNorm must be over the LSTM's ", hidden_size, " outputs");
-}
 
 at::Tensor output_gate(const at::Tensor& mask) { return mask.chunk(kGates)[kGates - 1]; }
 
@@ -109,8 +63,7 @@ void narrow_reader(nn::LayerNormImpl* layernorm, nn::LinearImpl& linear, const a
 
 PrunedParameters prune_lstm(nn::LSTMImpl& lstm, const std::vector<LSTMLayerMask>& masks, nn::LayerNormImpl* layernorm,
                             nn::LinearImpl& linear) {
-  const auto units = check_masks(lstm, masks);
-  check_reader(lstm, layernorm, linear);
+  check_lstm(lstm.name(), lstm, masks, layernorm, linear);
   PrunedParameters done;
   for (size_t layer = 0; layer < masks.size(); ++layer) {
     narrow_layer(lstm, layer, masks[layer], done);
@@ -118,6 +71,7 @@ PrunedParameters prune_lstm(nn::LSTMImpl& lstm, const std::vector<LSTMLayerMask>
       narrow_inputs(lstm, layer + 1, output_gate(masks[layer].weight_hh), done);
     }
   }
+  const auto units = output_gate(masks.back().weight_hh).sum().item<int64_t>();
   lstm.options.hidden_size(units);
   lstm.options_base.hidden_size(units);
   // The weights are the same tensor objects, so the LSTM's flat list sees them; only cuDNN wants them in one piece.
