@@ -25,7 +25,8 @@ using ChainStep = std::variant<std::string, Activation, ChainOutput>;
 /// {"conv1", at::relu, "pool", "conv2"}. Chains may overlap in the layer that ends one and begins another.
 using Chain = std::vector<ChainStep>;
 
-/// The chains that `torch::nn::Sequential` modules of a model are, nested ones as part of the outer. Only a model that
+/// The chains that `torch::nn::Sequential` modules of a model are, a `StackSequential` inside as part of the outer. A
+/// class that derives from Sequential may do anything with its modules: it is none. Only a model that
 /// is a Sequential itself ends in its output; what reads other ends is not known. What else the model does with
 /// modules inside is not known either: a model that calls single members of a Sequential must not use these.
 std::vector<Chain> sequential_chains(const torch::nn::Module& model);

@@ -1,8 +1,8 @@
 #include <c10/util/Exception.h>
-#include <torch/nn/modules/container/sequential.h>
 #include <transformers/utils/nn/layer_norm.h>
 #include <transformers/utils/nn/linear.h>
 #include <transformers/utils/pruning/patterns.h>
+#include <transformers/utils/pruning/stack_sequential.h>
 
 #include <typeinfo>
 
@@ -22,7 +22,7 @@ bool is_exactly(const nn::Module* module) {
   return module != nullptr && ((typeid(*module) == typeid(Classes)) || ...);
 }
 
-bool is_sequential(const nn::Module& module) { return is_exactly<nn::SequentialImpl>(&module); }
+bool is_sequential(const nn::Module& module) { return is_exactly<nn::SequentialImpl, StackSequentialImpl>(&module); }
 bool is_linear(const nn::Module* module) { return is_exactly<nn::LinearImpl, LinearImpl>(module); }
 bool is_conv2d(const nn::Module* module) { return is_exactly<nn::Conv2dImpl>(module); }
 bool is_layer_norm(const nn::Module* module) { return is_exactly<nn::LayerNormImpl, LayerNormImpl>(module); }
