@@ -11,7 +11,7 @@ namespace transformers {
 struct NarrowedParameter {
   at::Tensor parameter{};
   std::vector<int64_t> old_sizes{};
-  Selection select{};
+  TensorSelection select{};
 };
 
 /// A parameter that pruning had to add: the bias of a layer that had none. `beside` is the layer's weight.

@@ -61,10 +61,10 @@ class ParameterMask {
 };
 
 /// What a smaller tensor keeps of one with the old shape, such as an `index_select`.
-using Selection = std::function<at::Tensor(const at::Tensor&)>;
+using TensorSelection = std::function<at::Tensor(const at::Tensor&)>;
 
 /// Makes a parameter smaller while it stays the same tensor object. Its mask and what that hides are narrowed with it;
 /// its gradient goes. Rows and columns that a mask treats alike must be treated alike by `select`.
-void narrow_parameter(const at::Tensor& parameter, const Selection& select);
+void narrow_parameter(const at::Tensor& parameter, const TensorSelection& select);
 
 }  // namespace transformers

@@ -19,7 +19,7 @@ struct ChainOutput {};
 inline constexpr ChainOutput kOutput{};
 
 /// A module by its name in the model, or an activation that the model calls as a function, or the end.
-using ChainStep = std::variant<std::string, Activation, ChainOutput>;
+using ChainStep = std::variant<std::string, ElementwiseFunction, ChainOutput>;
 
 /// Modules and functions in the order in which one tensor goes through them, each output read by the next step alone:
 /// {"conv1", at::relu, "pool", "conv2"}. Chains may overlap in the layer that ends one and begins another.

@@ -32,12 +32,12 @@ struct ChannelMask {
 };
 
 /// A function of each element on its own.
-using Activation = std::function<at::Tensor(const at::Tensor&)>;
+using ElementwiseFunction = std::function<at::Tensor(const at::Tensor&)>;
 
 /// What lies between two layers and leaves channels apart: an activation, a pooling, a dropout.
 class ChannelStep {
  public:
-  explicit ChannelStep(Activation activation);
+  explicit ChannelStep(ElementwiseFunction activation);
 
   /// The reference's activations that LibTorch has as modules, `Identity`, `Dropout`, `Dropout2d` (which counts as
   /// identity), and `AvgPool2d`, `MaxPool2d`, `AdaptiveAvgPool2d`, `AdaptiveMaxPool2d`; none for any other module. A
@@ -52,9 +52,9 @@ class ChannelStep {
   void narrow(const at::Tensor& keep, PrunedParameters& done) const;
 
  private:
-  ChannelStep(Activation activation, bool is_pooling, bool keeps_constants);
+  ChannelStep(ElementwiseFunction activation, bool is_pooling, bool keeps_constants);
 
-  Activation activation_;
+  ElementwiseFunction activation_;
   bool is_pooling_ = false;
   bool keeps_constants_ = true;
   at::Tensor channel_weight_{};

@@ -92,9 +92,11 @@ void check_groups(const std::vector<SparsityGroup>& groups, const std::vector<Sp
   std::map<const void*, std::string> seen;
   for (size_t i = 0; i < groups.size(); ++i) {
     check_maskable(groups[i], config[i].mask);
-    const auto [first, is_new] = seen.emplace(groups[i].weight.unsafeGetTensorImpl(), groups[i].tensor_fqn);
-    TORCH_CHECK(is_new, "'", groups[i].tensor_fqn, "' is the same parameter as '", first->second,
-                "'; it can be masked once");
+    for (const auto& parameter : {groups[i].weight, groups[i].bias}) {
+      const auto [first, is_new] = seen.emplace(parameter.unsafeGetTensorImpl(), groups[i].tensor_fqn);
+      TORCH_CHECK(is_new || !parameter.defined(), "'", groups[i].tensor_fqn,
+                  "' or its bias is the same parameter as in '", first->second, "'; it can be masked once");
+    }
   }
 }
 

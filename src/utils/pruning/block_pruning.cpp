@@ -73,25 +73,39 @@ PrunedParameters prune_block(const PruneBlock& block, const LayerMasks& masks) {
                     : prune_linear(linear, mask, block.steps);
 }
 
-/// A parameter that two modules use cannot be narrowed for one of them.
-void check_not_shared(const nn::Module& model, const std::vector<PruneBlock>& blocks) {
-  std::map<const void*, std::vector<std::string>> names;
-  for (const auto& parameter : model.named_parameters()) {
-    names[parameter.value().unsafeGetTensorImpl()].push_back(parameter.key());
+/// Names of all modules that use a parameter.
+using Owners = std::map<const void*, std::vector<std::string>>;
+
+void check_unshared(const Owners& owners, const std::string& whose, const at::Tensor& parameter) {
+  const auto found = owners.find(parameter.unsafeGetTensorImpl());
+  TORCH_CHECK(found == owners.end() || found->second.size() == 1, "'", whose,
+              "' cannot be pruned: a parameter of it or of what follows is shared by '", found->second.front(),
+              "' and '", found->second.back(), "'");
+}
+
+void check_unshared(const Owners& owners, const std::string& whose, const nn::Module* module) {
+  if (module == nullptr) {
+    return;
   }
-  const auto check = [&](const std::shared_ptr<nn::Module>& module, const std::string& name) {
-    if (!module) {
-      return;
-    }
-    for (const auto& parameter : module->named_parameters(/*recurse=*/false)) {
-      const auto& owners = names[parameter.value().unsafeGetTensorImpl()];
-      TORCH_CHECK(owners.size() == 1, "'", name, "' cannot be pruned: its ", parameter.key(), " is shared by '",
-                  owners.front(), "' and '", owners.back(), "'");
-    }
-  };
+  for (const auto& parameter : module->named_parameters(/*recurse=*/false)) {
+    check_unshared(owners, whose, parameter.value());
+  }
+}
+
+/// A parameter that two modules use cannot be narrowed for one of them.
+void check_unshared(const nn::Module& model, const std::vector<PruneBlock>& blocks) {
+  Owners owners;
+  for (const auto& parameter : model.named_parameters()) {
+    owners[parameter.value().unsafeGetTensorImpl()].push_back(parameter.key());
+  }
   for (const auto& block : blocks) {
-    check(block.layer, block.name);
-    check(block.next, block.next_name);
+    for (const nn::Module* module :
+         std::initializer_list<const nn::Module*>{block.layer.get(), block.norm.get(), block.next.get()}) {
+      check_unshared(owners, block.name, module);
+    }
+    for (const auto& step : block.steps) {
+      check_unshared(owners, block.name, step.channel_weight());
+    }
   }
 }
 
@@ -104,7 +118,7 @@ PrunedParameters prune_layers(const nn::Module& model, const std::vector<Chain>&
     names.push_back(masks.layer);
   }
   const auto blocks = match_blocks(model, chains, names);
-  check_not_shared(model, blocks);
+  check_unshared(model, blocks);
   for (size_t i = 0; i < blocks.size(); ++i) {
     check_block(blocks[i], layers[i]);
   }

@@ -21,8 +21,8 @@ bool is_one_of(const nn::Module& module) {
 
 /// The forward of the first of `Modules` that the module is, on a copy since some work in place; none when it is none.
 template <typename... Modules>
-Activation forward_of_one(nn::Module& module) {
-  Activation forward;
+ElementwiseFunction forward_of_one(nn::Module& module) {
+  ElementwiseFunction forward;
   const auto take = [&]<typename Type>(Type* found) {
     if (found != nullptr && !forward) {
       forward = [found](const at::Tensor& input) { return found->forward(input.clone()); };
@@ -32,7 +32,7 @@ Activation forward_of_one(nn::Module& module) {
   return forward;
 }
 
-Activation activation_of(nn::Module& module) {
+ElementwiseFunction activation_of(nn::Module& module) {
   return forward_of_one<nn::CELUImpl, nn::ELUImpl, nn::GELUImpl, nn::HardshrinkImpl, nn::HardtanhImpl,
                         nn::LeakyReLUImpl, nn::LogSigmoidImpl, nn::MishImpl, nn::PReLUImpl, nn::ReLU6Impl, nn::ReLUImpl,
                         nn::RReLUImpl, nn::SELUImpl, nn::SiLUImpl, nn::SigmoidImpl, nn::SoftplusImpl, nn::SoftsignImpl,
@@ -40,7 +40,7 @@ Activation activation_of(nn::Module& module) {
 }
 
 /// A step is what the module does in evaluation: there the random slopes of RReLU are their mean.
-Activation in_evaluation(nn::Module& module, Activation forward) {
+ElementwiseFunction in_evaluation(nn::Module& module, ElementwiseFunction forward) {
   return [&module, forward = std::move(forward)](const at::Tensor& input) {
     const bool is_training = module.is_training();
     module.eval();
@@ -61,9 +61,9 @@ at::Tensor unchanged(const at::Tensor& input) { return input; }
 
 }  // namespace
 
-ChannelStep::ChannelStep(Activation activation) : ChannelStep(std::move(activation), false, true) {}
+ChannelStep::ChannelStep(ElementwiseFunction activation) : ChannelStep(std::move(activation), false, true) {}
 
-ChannelStep::ChannelStep(Activation activation, bool is_pooling, bool keeps_constants)
+ChannelStep::ChannelStep(ElementwiseFunction activation, bool is_pooling, bool keeps_constants)
     : activation_(std::move(activation)), is_pooling_(is_pooling), keeps_constants_(keeps_constants) {
   TORCH_CHECK(activation_ != nullptr, "an activation between two layers must be a function, got none");
 }

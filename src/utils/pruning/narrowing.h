@@ -5,10 +5,10 @@
 namespace transformers {
 
 /// Keeps the entries along `dim` where `keep`, bool [size of dim], is true.
-Selection kept_along(int64_t dim, const at::Tensor& keep);
+TensorSelection kept_along(int64_t dim, const at::Tensor& keep);
 
 /// Narrows a parameter and notes it for optimizers.
-void narrow_and_note(const at::Tensor& parameter, Selection select, PrunedParameters& done);
+void narrow_and_note(const at::Tensor& parameter, TensorSelection select, PrunedParameters& done);
 
 /// Makes hidden entries zero for good and takes the parameter's mask off, if it has one.
 void use_up_mask(const at::Tensor& parameter);

@@ -99,6 +99,12 @@ void set_data(at::Tensor parameter, const at::Tensor& value) {
   }
 }
 
+/// The selected part in memory of its own, so that the rest can go.
+at::Tensor selected(const TensorSelection& select, const at::Tensor& whole) {
+  const auto part = select(whole).contiguous();
+  return part.is_alias_of(whole) ? part.clone() : part;
+}
+
 }  // namespace
 
 ParameterMask::ParameterMask(at::Tensor parameter, std::shared_ptr<MaskState> state)
@@ -171,7 +177,7 @@ void ParameterMask::lift() {
   remove_hook(parameter_);
 }
 
-void narrow_parameter(const at::Tensor& parameter, const Selection& select) {
+void narrow_parameter(const at::Tensor& parameter, const TensorSelection& select) {
   const at::NoGradGuard no_grad;
   if (const auto* found = mask_among(hooks_of(parameter))) {
     auto& state = *found->state;
@@ -179,10 +185,10 @@ void narrow_parameter(const at::Tensor& parameter, const Selection& select) {
     for (int64_t dim = 0; dim < mask.dim(); ++dim) {
       mask = state.mask.size(dim) == 1 ? mask.narrow(dim, 0, 1) : mask;
     }
-    state.mask.set_data(mask.contiguous());
-    state.hidden = state.hidden.defined() ? select(state.hidden) : at::Tensor();
+    state.mask.set_data(mask.clone(at::MemoryFormat::Contiguous));
+    state.hidden = state.hidden.defined() ? selected(select, state.hidden) : at::Tensor();
   }
-  set_data(parameter, select(parameter.detach()).contiguous());
+  set_data(parameter, selected(select, parameter.detach()));
 }
 
 }  // namespace transformers

@@ -144,7 +144,7 @@ class BlockMatcher {
   }
 
   bool take_step(bool is_image) {
-    if (const auto* function = at_ < chain_.size() ? std::get_if<Activation>(&chain_[at_]) : nullptr) {
+    if (const auto* function = at_ < chain_.size() ? std::get_if<ElementwiseFunction>(&chain_[at_]) : nullptr) {
       block_.steps.emplace_back(*function);
       return true;
     }

@@ -16,7 +16,7 @@ std::string weight_name(const char* kind, size_t layer) { return std::string(kin
 at::Tensor output_gate(const at::Tensor& mask) { return mask.chunk(kGates)[kGates - 1]; }
 
 /// Of each gate's square the kept rows and the same columns.
-Selection gate_squares(const at::Tensor& mask) {
+TensorSelection gate_squares(const at::Tensor& mask) {
   return [mask](const at::Tensor& weight) {
     const auto gates = weight.chunk(kGates);
     const auto keeps = mask.chunk(kGates);
@@ -30,7 +30,7 @@ Selection gate_squares(const at::Tensor& mask) {
 
 void narrow_layer(nn::LSTMImpl& lstm, size_t layer, const LSTMLayerMask& mask, PrunedParameters& done) {
   const auto parameters = lstm.named_parameters(/*recurse=*/false);
-  const auto narrow = [&](const char* kind, const Selection& select) {
+  const auto narrow = [&](const char* kind, const TensorSelection& select) {
     if (const auto* parameter = parameters.find(weight_name(kind, layer))) {
       use_up_mask(*parameter);
       narrow_and_note(*parameter, select, done);

@@ -42,7 +42,7 @@ at::Tensor target() { return at::tensor({3.F, -1.F, 2.F, 5.F}); }
 at::Tensor mask() { return bools({1, 0, 0, 1}); }
 at::Tensor kept() { return at::tensor({0, 3}, at::kLong); }
 
-Selection select_kept() {
+TensorSelection select_kept() {
   return [](const at::Tensor& tensor) { return tensor.index_select(0, kept()); };
 }
 

@@ -142,6 +142,12 @@ TEST(MatchBlocksTest, RefusesToNarrowWhatTwoModulesShare) {
   pruner.step();
   EXPECT_ERROR(pruner.prune(), "'0'", "shared", "'0.weight' and '2.weight'");
   EXPECT_EQ(shared->weight.size(0), 3);
+
+  nn::PReLU prelu(nn::PReLUOptions().num_parameters(3));
+  nn::Sequential twice(nn::Linear(3, 3), prelu, nn::Linear(3, 3), prelu);
+  SaliencyPruner second;
+  second.prepare(twice.ptr(), {{.tensor_fqn = "0.weight"}});
+  EXPECT_ERROR(second.prune(), "'0'", "'1.weight' and '3.weight'");
 }
 
 // One bad block among good ones: the good ones stay as they were.

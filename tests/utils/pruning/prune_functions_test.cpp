@@ -78,7 +78,7 @@ TEST(PruneLinearTest, MovesTheActivationOfZeroAlsoWithPruneBias) {
 
 TEST(PruneLinearTest, TakesFunctionsThatLibTorchHasNoModulesFor) {
   for (const bool prune_bias : {true, false}) {
-    for (const auto& function : {Activation(at::hardswish), Activation(at::hardsigmoid)}) {
+    for (const auto& function : {ElementwiseFunction(at::hardswish), ElementwiseFunction(at::hardsigmoid)}) {
       torch::manual_seed(4);
       nn::Linear first(3, 4), second(4, 2);
       const ChannelMask mask{bools({0, 1, 0, 1}), prune_bias};
@@ -237,7 +237,7 @@ TEST(PruneFunctionsTest, RefuseWhatTheyCannotNarrowAndChangeNothing) {
   EXPECT_ERROR(prune_linear(*first, {}), "bool", "none");
   EXPECT_ERROR(prune_linear(*first, {bools({0, 0, 0, 0})}), "hides all", "4");
   EXPECT_ERROR(prune_linear_linear(*first, {half()}, *other), "4", "5");
-  EXPECT_ERROR(ChannelStep{Activation()}, "function");
+  EXPECT_ERROR(ChannelStep{ElementwiseFunction()}, "function");
   nn::PReLU prelu(nn::PReLUOptions().num_parameters(3));
   EXPECT_ERROR(prune_linear_activation_linear(*first, {half()}, *ChannelStep::of(*prelu), *second), "PReLU", "4", "3");
 

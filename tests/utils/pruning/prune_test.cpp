@@ -108,6 +108,7 @@ TEST(PruneTest, RemoveMakesPruningPermanentAndLeavesNoTrace) {
   torch::nn::Linear layer(4, 3);
   prune::l1_unstructured(*layer, "weight", 0.5);
   const auto pruned = layer->weight.detach().clone();
+  EXPECT_ERROR(layer->clone(), "buffers");  // LibTorch's check; docs/pruning.md says so
   prune::remove(*layer, "weight");
   EXPECT_FALSE(prune::is_pruned(*layer));
   EXPECT_TRUE(layer->named_buffers().is_empty());
