@@ -1,8 +1,8 @@
 """Goldens of pruning: what torch.ao.pruning's structured pruner and torch.nn.utils.prune do.
 
-linear, conv2d, activations and lstm.safetensors, a case: `weights.<name>` of the model, `input`, `masks.<tensor>` after one step, `masked_output`, and where the
-reference is right `pruned.<name>` and `pruned_output`. Arguments: `layers` (of a Sequential, see `LAYERS`) or `lstm`, `config`, `pruner`,
-`level`, `fault` (the fault of docs/pruning.md for which a case holds no pruned results).
+linear, conv2d, activations and lstm.safetensors, a case: `weights.<name>` of the model, `input`, `masks.<tensor>` after one step,
+`masked_output`, and where the reference is right `pruned.<name>` and `pruned_output`. Arguments: `layers` (of a Sequential, see `LAYERS`)
+or `lstm`, `config`, `pruner`, `level`, `fault` (the fault of docs/pruning.md for which a case holds no pruned results).
 unstructured.safetensors, a case: `weight` (or `weight.{i}`), `scores`, and `mask.{i}` after the i-th of `calls`.
 """
 

@@ -34,14 +34,23 @@ enum class OptimizerState {
   kNarrow  // keeps the part that belongs to what was kept
 };
 
+/// For optimizers of one's own: a parameter's state that also derives from this can be narrowed and masked.
+class NarrowableState {
+ public:
+  virtual ~NarrowableState() = default;
+  /// Its tensors that have the parameter's shape; undefined ones are left alone.
+  virtual std::vector<at::Tensor*> parameter_shaped() = 0;
+};
+
 /// Makes an optimizer fit parameters after a pruning. Added parameters join the group of the weight they lie beside.
-/// kNarrow works for SGD, Adam, AdamW, RMSprop and Adagrad of LibTorch and throws for others, before it changes
-/// anything. LBFGS remembers the size of all parameters together and is refused: build it anew.
+/// kNarrow works for SGD, Adam, AdamW, RMSprop and Adagrad of LibTorch and for states that are a `NarrowableState`, and
+/// throws for others, before it changes anything. LBFGS remembers the size of all parameters together and is refused:
+/// build it anew.
 void update_optimizer(torch::optim::Optimizer& optimizer, const PrunedParameters& pruned, OptimizerState state);
 
 /// Zeroes what an optimizer remembers of entries that a `ParameterMask` hides, so that they stay zero in every step of
-/// SGD with momentum, Adam, AdamW, RMSprop and Adagrad. To be called once after masks were set; throws for other
-/// optimizers, LBFGS excepted, which forgets everything.
+/// the optimizers that kNarrow works for. To be called once after masks were set; throws for others, LBFGS excepted,
+/// which forgets everything.
 void clear_hidden_state(torch::optim::Optimizer& optimizer);
 
 }  // namespace transformers

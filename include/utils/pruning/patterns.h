@@ -26,9 +26,9 @@ using ChainStep = std::variant<std::string, ElementwiseFunction, ChainOutput>;
 using Chain = std::vector<ChainStep>;
 
 /// The chains that `torch::nn::Sequential` modules of a model are, a `StackSequential` inside as part of the outer. A
-/// class that derives from Sequential may do anything with its modules: it is none. Only a model that
-/// is a Sequential itself ends in its output; what reads other ends is not known. What else the model does with
-/// modules inside is not known either: a model that calls single members of a Sequential must not use these.
+/// class that derives from Sequential may do anything with its modules: it is none. Only a model that is a Sequential
+/// itself ends in its output; what reads other ends is not known. What else the model does with modules inside is not
+/// known either: a model that calls single members of a Sequential must not use these.
 std::vector<Chain> sequential_chains(const torch::nn::Module& model);
 
 /// A layer, what its output goes through, and the layer that reads it.

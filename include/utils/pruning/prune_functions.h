@@ -39,9 +39,10 @@ class ChannelStep {
  public:
   explicit ChannelStep(ElementwiseFunction activation);
 
-  /// The reference's activations that LibTorch has as modules, `Identity`, `Dropout`, `Dropout2d` (which counts as
+  /// The reference's activations that LibTorch has as modules, `Identity`, `Dropout`, `Dropout2d` (which count as
   /// identity), and `AvgPool2d`, `MaxPool2d`, `AdaptiveAvgPool2d`, `AdaptiveMaxPool2d`; none for any other module. A
-  /// `PReLU` with a weight for each channel is narrowed with them. The module must outlive the step.
+  /// `PReLU` with a weight for each channel, those along dimension 1, is narrowed with them. The module must outlive
+  /// the step.
   static std::optional<ChannelStep> of(torch::nn::Module& module);
 
   /// [1, channels] → [1, channels] for channels that are constant everywhere; none when they do not come out constant.

@@ -33,6 +33,9 @@ std::vector<at::Tensor*> tensors_of(optim::OptimizerParamState& state) {
   if (auto* adagrad = dynamic_cast<optim::AdagradParamState*>(&state)) {
     return {&adagrad->sum()};
   }
+  if (auto* own = dynamic_cast<NarrowableState*>(&state)) {
+    return own->parameter_shaped();
+  }
   TORCH_CHECK(false, "only the state of SGD, Adam, AdamW, RMSprop and Adagrad can be narrowed or masked; drop it");
 }
 

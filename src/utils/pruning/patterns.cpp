@@ -38,8 +38,9 @@ void flatten_into(const nn::Module& sequential, const std::string& prefix, Chain
   }
 }
 
-void collect_chains(const nn::Module& module, const std::string& prefix, std::vector<Chain>& chains) {
-  if (is_sequential(module)) {
+/// Chains of a module and of all inside it; a Sequential that lies in another is part of that one's chain already.
+void collect_chains(const nn::Module& module, const std::string& prefix, bool is_part, std::vector<Chain>& chains) {
+  if (is_sequential(module) && !is_part) {
     Chain chain;
     flatten_into(module, prefix, chain);
     if (prefix.empty()) {
@@ -48,16 +49,7 @@ void collect_chains(const nn::Module& module, const std::string& prefix, std::ve
     chains.push_back(std::move(chain));
   }
   for (const auto& child : module.named_children()) {
-    // A Sequential inside a Sequential is part of its chain already; modules that merely lie in one are looked into.
-    if (is_sequential(module) && is_sequential(*child.value())) {
-      for (const auto& grandchild : child.value()->named_children()) {
-        if (!is_sequential(*grandchild.value())) {
-          collect_chains(*grandchild.value(), joined(joined(prefix, child.key()), grandchild.key()), chains);
-        }
-      }
-    } else {
-      collect_chains(*child.value(), joined(prefix, child.key()), chains);
-    }
+    collect_chains(*child.value(), joined(prefix, child.key()), is_sequential(module), chains);
   }
 }
 
@@ -207,7 +199,7 @@ void check_names(const Modules& modules, const std::vector<Chain>& chains) {
 
 std::vector<Chain> sequential_chains(const nn::Module& model) {
   std::vector<Chain> chains;
-  collect_chains(model, "", chains);
+  collect_chains(model, "", /*is_part=*/false, chains);
   return chains;
 }
 

@@ -125,6 +125,31 @@ TEST(OptimizerStateTest, AnAddedParameterIsTrainedWithTheWeightItLiesBeside) {
   }
 }
 
+/// An optimizer of somebody else, with and without a state that can be narrowed.
+struct ClosedState : optim::OptimizerCloneableParamState<ClosedState> {};
+struct OpenState : optim::OptimizerCloneableParamState<OpenState>, NarrowableState {
+  at::Tensor average = at::ones({4});
+  std::vector<at::Tensor*> parameter_shaped() override { return {&average}; }
+};
+
+TEST(OptimizerStateTest, NarrowsAndMasksAStateOfOnesOwnAndRefusesAClosedOne) {
+  const auto parameter = at::ones({4}).requires_grad_();
+  optim::SGD optimizer({parameter}, optim::SGDOptions(0.1));
+  auto& state = optimizer.state()[parameter.unsafeGetTensorImpl()];
+  const PrunedParameters pruned{.narrowed = {{parameter, {4}, select_kept()}}};
+  ParameterMask masked(parameter, mask());
+
+  state = std::make_unique<ClosedState>();
+  EXPECT_ERROR(update_optimizer(optimizer, pruned, OptimizerState::kNarrow), "drop it");
+  EXPECT_ERROR(clear_hidden_state(optimizer), "drop it");
+  state = std::make_unique<OpenState>();
+  auto& average = static_cast<OpenState&>(*state).average;
+  clear_hidden_state(optimizer);
+  EXPECT_TENSORS_EQUAL(average, mask().to(at::kFloat));
+  update_optimizer(optimizer, pruned, OptimizerState::kNarrow);
+  EXPECT_TENSORS_EQUAL(average, at::ones({2}));
+}
+
 TEST(OptimizerStateTest, LBFGSIsToBeBuiltAnew) {
   const auto parameter = at::ones({2}).requires_grad_();
   optim::LBFGS optimizer({parameter});

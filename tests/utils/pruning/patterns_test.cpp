@@ -46,7 +46,7 @@ TEST(SequentialChainsTest, LeaveTheEndOfAnInnerSequentialOpen) {
   const auto chains = sequential_chains(*Branched());
   ASSERT_EQ(chains.size(), 1U);
   EXPECT_EQ(texts(chains[0]), (std::vector<std::string>{"features.0", "features.1", "features.2"}));
-  nn::Sequential outer{Branched()};
+  nn::Sequential outer{StackSequential(StackSequential(Branched()))};
   EXPECT_EQ(sequential_chains(*outer).size(), 2U);
 }
 
