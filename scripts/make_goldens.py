@@ -33,6 +33,7 @@ SUBJECTS = {
     "functions": "functions",
     "generation": "generation",
     "legacy": "legacy",
+    "pruning": "pruning",
 }
 
 LEGACY_FOLDER = ROOT / "build" / "transformers-4.37.2"
