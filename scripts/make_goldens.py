@@ -34,6 +34,7 @@ SUBJECTS = {
     "generation": "generation",
     "legacy": "legacy",
     "training": "training",
+    "pruning": "pruning",
 }
 
 LEGACY_FOLDER = ROOT / "build" / "transformers-4.37.2"

@@ -1,4 +1,5 @@
 #include <c10/util/Exception.h>
+#include <malloc.h>
 #include <transformers/version.h>
 
 #include <algorithm>
@@ -14,6 +15,13 @@ class WarningPrinter : public c10::WarningHandler {
  public:
   void process(const c10::Warning& warning) override { inform("warning: " + warning.msg()); }
 };
+
+/// Activations come and go in pieces of megabytes. Kept out of the heap they go back to the system at once and lie on
+/// huge pages; glibc would raise its bound with each such piece freed and let them fragment the heap.
+void keep_large_blocks_out_of_the_heap() {
+  constexpr int kBytes = 1 << 20;
+  mallopt(M_MMAP_THRESHOLD, kBytes);
+}
 
 /// The one line on stderr that every failure ends with.
 int fail(std::string message) {
@@ -53,6 +61,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace transformers::cli;
+  keep_large_blocks_out_of_the_heap();
   WarningPrinter printer;
   const c10::WarningUtils::WarningHandlerGuard guard(&printer);
   try {

@@ -45,6 +45,14 @@ std::map<std::string, at::Tensor> Golden::all(const std::string& prefix) const {
   return found;
 }
 
+Golden Golden::to(at::Device device) const {
+  auto moved = *this;
+  for (auto& [name, tensor] : moved.tensors_) {
+    tensor = tensor.to(device);
+  }
+  return moved;
+}
+
 void Golden::write_folder(const std::string& folder) const {
   write_file((std::filesystem::path(folder) / "config.json").string(), config());
   torch::OrderedDict<std::string, at::Tensor> weights;

@@ -29,6 +29,9 @@ class Golden {
   /// Names and tensors under `prefix`, without it: all("grads.").
   std::map<std::string, at::Tensor> all(const std::string& prefix) const;
 
+  /// The same with every tensor on a device.
+  Golden to(at::Device device) const;
+
   /// Writes config.json and model.safetensors as a Hugging Face folder.
   void write_folder(const std::string& folder) const;
 

@@ -127,12 +127,13 @@ void expect_gradients(const Golden& golden, const PreTrainedModel& model) {
 
 }  // namespace
 
-void expect_model_matches(const Golden& golden) {
+void expect_model_matches(const Golden& on_cpu, at::Device device) {
   const TemporaryFolder folder;
-  golden.write_folder(folder.path().string());
-  LoadOptions options;
+  on_cpu.write_folder(folder.path().string());
+  LoadOptions options{.device = device};
   options.attn_implementation = attn_implementation_from_name(golden.attn_implementation());
   const auto model = AutoModelByArchitecture::from_pretrained(folder.path().string(), options);
+  const auto golden = on_cpu.to(device);
   const auto cache = given_cache(golden);
   const auto use_cache = golden.bool_option("use_cache").value_or(true) ? cache : nullptr;
   if (golden.steps() == 0) {

@@ -47,13 +47,13 @@ class ActivationFunctionImpl : public Module {
   explicit ActivationFunctionImpl(Activation activation);
 
   /// Elementwise; keeps shape and dtype. Composed step by step where HF composes, so that half precision rounds alike.
-  torch::Tensor forward(const torch::Tensor& input);
+  torch::Tensor forward(const torch::Tensor& x);
 
   /// Sets the learned tensors to HF's initial values.
   void reset_parameters();
 
  private:
-  torch::Tensor xielu(const torch::Tensor& input) const;
+  torch::Tensor xielu(const torch::Tensor& x) const;
 
   Activation activation_;
   torch::Tensor weight_;                          // prelu: [1]

@@ -80,6 +80,7 @@ std::string activation_name(Activation activation) { return name_of_value(kNames
 
 std::vector<std::string> activation_names() {
   std::vector<std::string> names;
+  names.reserve(kNames.size());
   for (const auto& [known, activation] : kNames) {
     names.emplace_back(known);
   }

@@ -248,6 +248,7 @@ void SinkCache::reorder_cache(const at::Tensor& beam_idx) { layers_ = transforme
 
 std::vector<KeyValue> reorder_cache(const std::vector<KeyValue>& past_key_values, const at::Tensor& beam_idx) {
   std::vector<KeyValue> reordered;
+  reordered.reserve(past_key_values.size());
   for (const auto& [keys, values] : past_key_values) {
     reordered.emplace_back(keys.index_select(0, beam_idx.to(keys.device())),
                            values.index_select(0, beam_idx.to(values.device())));

@@ -1,0 +1,118 @@
+#pragma once
+
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/modules/normalization.h>
+#include <torch/nn/modules/rnn.h>
+#include <transformers/utils/pruning/optimizer_state.h>
+
+#include <functional>
+#include <optional>
+#include <vector>
+
+namespace transformers {
+
+// Mirrors torch/ao/pruning/_experimental/pruner/prune_functions.py, torch 2.11.0: each function takes away the output
+// channels that a mask hides, and the inputs of the next layer that read them. Layers change in place and stay the same
+// objects with the same parameters; what an optimizer must follow is returned. Masks that lie on the parameters
+// (fake_structured_sparsity.h) are used up.
+//
+// A channel that is taken away carried a constant: its bias, or zero with `prune_bias`, after what lies between the
+// layers. The constant is moved into the next layer's bias, which is added when there was none, so that outputs stay
+// those of the masked layers. Where that cannot be exact nothing is narrowed: the layer keeps its shape, hidden rows
+// stay zero. That is so for a second convolution with padding, unless the first has no bias and the constants are
+// zero, and for constants other than zero that go through an average pooling which counts its padding.
+
+/// Which output channels of a layer stay.
+struct ChannelMask {
+  /// bool [channels]
+  at::Tensor keep{};
+  /// Whether a hidden channel's bias counts as zero; otherwise it keeps its value until the channel goes.
+  bool prune_bias = true;
+};
+
+/// A function of each element on its own.
+using ElementwiseFunction = std::function<at::Tensor(const at::Tensor&)>;
+
+/// What lies between two layers and leaves channels apart: an activation, a pooling, a dropout.
+class ChannelStep {
+ public:
+  explicit ChannelStep(ElementwiseFunction activation);
+
+  /// The reference's activations that LibTorch has as modules, `Identity`, `Dropout`, `Dropout2d` (which count as
+  /// identity), and `AvgPool2d`, `MaxPool2d`, `AdaptiveAvgPool2d`, `AdaptiveMaxPool2d`; none for any other module. A
+  /// `PReLU` with a weight for each channel, those along dimension 1, is narrowed with them. The module must outlive
+  /// the step.
+  static std::optional<ChannelStep> of(torch::nn::Module& module);
+
+  /// [1, channels] → [1, channels] for channels that are constant everywhere; none when they do not come out constant.
+  std::optional<at::Tensor> constants(const at::Tensor& before) const;
+  /// The parameter with one value for each channel; undefined for all but such a PReLU.
+  const at::Tensor& channel_weight() const { return channel_weight_; }
+  bool is_pooling() const { return is_pooling_; }
+  void narrow(const at::Tensor& keep, PrunedParameters& done) const;
+
+ private:
+  ChannelStep(ElementwiseFunction activation, bool is_pooling, bool keeps_constants);
+
+  ElementwiseFunction activation_;
+  bool is_pooling_ = false;
+  bool keeps_constants_ = true;
+  at::Tensor channel_weight_{};
+  std::function<void(int64_t)> set_channels_{};
+};
+
+/// The last layer: its outputs become fewer.
+PrunedParameters prune_linear(torch::nn::LinearImpl& linear, const ChannelMask& mask,
+                              const std::vector<ChannelStep>& steps = {});
+PrunedParameters prune_conv2d(torch::nn::Conv2dImpl& conv2d, const ChannelMask& mask,
+                              const std::vector<ChannelStep>& steps = {});
+
+/// The general forms, with any number of steps between the layers. In front of a Linear a convolution's channels are
+/// flattened: channel c becomes the features c·s … c·s + s − 1, s = in_features / channels.
+PrunedParameters prune_linear(torch::nn::LinearImpl& linear1, const ChannelMask& mask,
+                              const std::vector<ChannelStep>& steps, torch::nn::LinearImpl& linear2);
+PrunedParameters prune_conv2d(torch::nn::Conv2dImpl& conv2d_1, const ChannelMask& mask,
+                              const std::vector<ChannelStep>& steps, torch::nn::Conv2dImpl& conv2d_2);
+PrunedParameters prune_conv2d(torch::nn::Conv2dImpl& conv2d, const ChannelMask& mask,
+                              const std::vector<ChannelStep>& steps, torch::nn::LinearImpl& linear);
+
+/// The forms with the reference's names.
+PrunedParameters prune_linear_linear(torch::nn::LinearImpl& linear1, const ChannelMask& mask,
+                                     torch::nn::LinearImpl& linear2);
+PrunedParameters prune_linear_activation_linear(torch::nn::LinearImpl& linear1, const ChannelMask& mask,
+                                                const ChannelStep& activation, torch::nn::LinearImpl& linear2);
+PrunedParameters prune_conv2d_conv2d(torch::nn::Conv2dImpl& conv2d_1, const ChannelMask& mask,
+                                     torch::nn::Conv2dImpl& conv2d_2);
+PrunedParameters prune_conv2d_activation_conv2d(torch::nn::Conv2dImpl& conv2d_1, const ChannelMask& mask,
+                                                const ChannelStep& activation, torch::nn::Conv2dImpl& conv2d_2);
+PrunedParameters prune_conv2d_activation_pool_conv2d(torch::nn::Conv2dImpl& conv2d_1, const ChannelMask& mask,
+                                                     const ChannelStep& activation, const ChannelStep& pool,
+                                                     torch::nn::Conv2dImpl& conv2d_2);
+PrunedParameters prune_conv2d_pool_activation_conv2d(torch::nn::Conv2dImpl& conv2d_1, const ChannelMask& mask,
+                                                     const ChannelStep& pool, const ChannelStep& activation,
+                                                     torch::nn::Conv2dImpl& conv2d_2);
+PrunedParameters prune_conv2d_pool_flatten_linear(torch::nn::Conv2dImpl& conv2d, const ChannelMask& mask,
+                                                  const ChannelStep& pool, torch::nn::LinearImpl& linear);
+
+/// Nothing is narrowed: hidden rows become zero for good, and their bias with `prune_bias`.
+void prune_conv2d_padded(torch::nn::Conv2dImpl& conv2d, const ChannelMask& mask);
+
+/// Which rows of one layer of an LSTM stay: bool [4 · hidden_size] each, in the order of the gates i, f, g, o. Every
+/// gate of every layer must keep the same number of rows.
+struct LSTMLayerMask {
+  at::Tensor weight_ih{};
+  at::Tensor weight_hh{};
+};
+
+/// All layers of an LSTM and the Linear that reads its output. A hidden unit's place is what its output gate's row in
+/// weight_hh keeps. Outputs are those of the masked LSTM when all gates of a layer hide the same units in both weights
+/// and their biases are masked too; otherwise units are joined from rows of different units, as in the reference.
+/// Bidirectional LSTMs and projections are refused.
+PrunedParameters prune_lstm_output_linear(torch::nn::LSTMImpl& lstm, const std::vector<LSTMLayerMask>& masks,
+                                          torch::nn::LinearImpl& linear);
+/// With a LayerNorm in between, which sees fewer features: outputs change.
+PrunedParameters prune_lstm_output_layernorm_linear(torch::nn::LSTMImpl& lstm, const std::vector<LSTMLayerMask>& masks,
+                                                    torch::nn::LayerNormImpl& layernorm, torch::nn::LinearImpl& linear);
+
+}  // namespace transformers

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <torch/nn/modules/container/sequential.h>
+
+namespace transformers {
+
+/// A `torch::nn::Sequential` of tensors that can lie inside another one; LibTorch's own cannot, since its forward is a
+/// template. Pruning looks through it, where it cannot trust a class of somebody else to run its modules in order.
+class StackSequentialImpl final : public torch::nn::SequentialImpl {
+ public:
+  using torch::nn::SequentialImpl::SequentialImpl;
+
+  torch::Tensor forward(const torch::Tensor& input) { return torch::nn::SequentialImpl::forward(input); }
+
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override {
+    auto copy = std::make_shared<StackSequentialImpl>();
+    for (const auto& module : *this) {
+      copy->push_back(module.clone(device));
+    }
+    return copy;
+  }
+};
+TORCH_MODULE(StackSequential);
+
+}  // namespace transformers

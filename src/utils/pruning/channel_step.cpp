@@ -1,0 +1,107 @@
+#include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
+#include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/dropout.h>
+#include <torch/nn/modules/pooling.h>
+#include <transformers/utils/pruning/prune_functions.h>
+
+#include <algorithm>
+
+#include "utils/pruning/narrowing.h"
+
+namespace transformers {
+namespace {
+
+namespace nn = torch::nn;
+
+template <typename... Modules>
+bool is_one_of(const nn::Module& module) {
+  return ((dynamic_cast<const Modules*>(&module) != nullptr) || ...);
+}
+
+/// The forward of the first of `Modules` that the module is, on a copy since some work in place; none when it is none.
+template <typename... Modules>
+ElementwiseFunction forward_of_one(nn::Module& module) {
+  ElementwiseFunction forward;
+  const auto take = [&]<typename Type>(Type* found) {
+    if (found != nullptr && !forward) {
+      forward = [found](const at::Tensor& input) { return found->forward(input.clone()); };
+    }
+  };
+  (take(dynamic_cast<Modules*>(&module)), ...);
+  return forward;
+}
+
+ElementwiseFunction activation_of(nn::Module& module) {
+  return forward_of_one<nn::CELUImpl, nn::ELUImpl, nn::GELUImpl, nn::HardshrinkImpl, nn::HardtanhImpl,
+                        nn::LeakyReLUImpl, nn::LogSigmoidImpl, nn::MishImpl, nn::PReLUImpl, nn::ReLU6Impl, nn::ReLUImpl,
+                        nn::RReLUImpl, nn::SELUImpl, nn::SiLUImpl, nn::SigmoidImpl, nn::SoftplusImpl, nn::SoftsignImpl,
+                        nn::TanhImpl, nn::TanhshrinkImpl>(module);
+}
+
+/// A step is what the module does in evaluation: there the random slopes of RReLU are their mean.
+ElementwiseFunction in_evaluation(nn::Module& module, ElementwiseFunction forward) {
+  return [&module, forward = std::move(forward)](const at::Tensor& input) {
+    const bool is_training = module.is_training();
+    module.eval();
+    auto output = forward(input);
+    module.train(is_training);
+    return output;
+  };
+}
+
+/// An average that counts padding, or divides by a number of its own, is not the constant it averages.
+bool averages_exactly(const nn::AvgPool2dImpl& pool) {
+  const auto& padding = *pool.options.padding();
+  const bool is_padded = std::any_of(padding.begin(), padding.end(), [](int64_t size) { return size > 0; });
+  return !pool.options.divisor_override() && !(is_padded && pool.options.count_include_pad());
+}
+
+at::Tensor unchanged(const at::Tensor& input) { return input; }
+
+}  // namespace
+
+ChannelStep::ChannelStep(ElementwiseFunction activation) : ChannelStep(std::move(activation), false, true) {}
+
+ChannelStep::ChannelStep(ElementwiseFunction activation, bool is_pooling, bool keeps_constants)
+    : activation_(std::move(activation)), is_pooling_(is_pooling), keeps_constants_(keeps_constants) {
+  TORCH_CHECK(activation_ != nullptr, "an activation between two layers must be a function, got none");
+}
+
+std::optional<ChannelStep> ChannelStep::of(nn::Module& module) {
+  if (auto forward = activation_of(module)) {
+    ChannelStep step(in_evaluation(module, std::move(forward)));
+    if (auto* prelu = dynamic_cast<nn::PReLUImpl*>(&module); prelu != nullptr && prelu->weight.numel() > 1) {
+      step.channel_weight_ = prelu->weight;
+      step.set_channels_ = [prelu](int64_t channels) { prelu->options.num_parameters(channels); };
+    }
+    return step;
+  }
+  if (is_one_of<nn::IdentityImpl, nn::DropoutImpl, nn::Dropout2dImpl>(module)) {
+    return ChannelStep(unchanged);
+  }
+  if (const auto* average = dynamic_cast<const nn::AvgPool2dImpl*>(&module)) {
+    return ChannelStep(unchanged, true, averages_exactly(*average));
+  }
+  if (is_one_of<nn::MaxPool2dImpl, nn::AdaptiveAvgPool2dImpl, nn::AdaptiveMaxPool2dImpl>(module)) {
+    return ChannelStep(unchanged, true, true);
+  }
+  return std::nullopt;
+}
+
+std::optional<at::Tensor> ChannelStep::constants(const at::Tensor& before) const {
+  const at::NoGradGuard no_grad;
+  if (!keeps_constants_ && before.ne(0).any().item<bool>()) {
+    return std::nullopt;
+  }
+  return activation_(before);
+}
+
+void ChannelStep::narrow(const at::Tensor& keep, PrunedParameters& done) const {
+  if (channel_weight_.defined()) {
+    narrow_and_note(channel_weight_, kept_along(0, keep), done);
+    set_channels_(channel_weight_.size(0));
+  }
+}
+
+}  // namespace transformers

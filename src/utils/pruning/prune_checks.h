@@ -1,0 +1,19 @@
+#pragma once
+
+#include <transformers/utils/pruning/prune_functions.h>
+
+#include <string>
+
+namespace transformers {
+
+// What must hold before a layer is pruned. The errors begin with `whose`, the layer's name.
+
+/// first: a Linear or Conv2d; next: one that reads it, or null.
+void check_channels(const std::string& whose, const torch::nn::Module& first, const ChannelMask& mask,
+                    const std::vector<ChannelStep>& steps, const torch::nn::Module* next);
+
+/// layernorm may be null.
+void check_lstm(const std::string& whose, const torch::nn::LSTMImpl& lstm, const std::vector<LSTMLayerMask>& masks,
+                const torch::nn::LayerNormImpl* layernorm, const torch::nn::LinearImpl& linear);
+
+}  // namespace transformers
