@@ -32,6 +32,7 @@ SUBJECTS = {
     "gptj": "models",
     "functions": "functions",
     "generation": "generation",
+    "pruning": "pruning",
     "legacy": "legacy",
 }
 
