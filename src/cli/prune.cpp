@@ -218,6 +218,11 @@ void save_tokenizer(const PruneOptions& options, const PruningPlan& plan) {
   for (const auto& [name, text] : pruned.files) {
     save.write(name, text);
   }
+  for (const char* name : kTokenizerFiles) {
+    if (!pruned.files.contains(name)) {
+      save.remove(name);  // of an earlier save, it would not fit
+    }
+  }
   save.commit();
 }
 

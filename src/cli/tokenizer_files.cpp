@@ -2,7 +2,6 @@
 
 #include <transformers/utils/io/save_transaction.h>
 
-#include <array>
 #include <filesystem>
 
 #include "utils/json/regular_file.h"
@@ -10,9 +9,6 @@
 namespace transformers::cli {
 namespace {
 
-constexpr std::array kTokenizerFiles{
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json",     "merges.txt",      "chat_template.jinja"};
 constexpr size_t kMostBytes = size_t{256} << 20;
 
 }  // namespace

@@ -212,6 +212,8 @@ class PruneTest(ProgramTest):
     def test_a_tokenizer_that_cannot_be_pruned_leaves_the_map(self):
         model, keep = self.talking_model(), self.folder / "keep.txt"
         keep.write_text("\n".join(map(str, range(30))))
+        (self.folder / "pruned").mkdir()
+        self.add_tokenizer(self.folder / "pruned")  # of an earlier save
         result = self.start("prune", "--model", model, "--output", self.folder / "pruned", "--vocab", keep)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn(b"no tokenizer is written", result.stderr)

@@ -117,12 +117,12 @@ void renumber_post_processor(Json& processor, const NewIds& ids) {
   }
   const auto type = processor.value("type", "");
   if (type == "Sequence") {
-    for (auto& part : processor["processors"]) {
+    for (auto& part : processor.at("processors")) {
       renumber_post_processor(part, ids);
     }
   } else if (type == "TemplateProcessing") {
-    for (auto& token : processor["special_tokens"]) {
-      for (auto& id : token["ids"]) {
+    for (auto& token : processor.at("special_tokens")) {
+      for (auto& id : token.at("ids")) {
         id = new_id(id, ids);
         if (id == -1) {
           throw Refusal{"a special token that is put around every text is gone"};

@@ -7,7 +7,6 @@
 #include <transformers/utils/pytorch_utils.h>
 
 #include <algorithm>
-#include <numeric>
 #include <set>
 
 namespace transformers {
@@ -50,6 +49,16 @@ void check_listed(int64_t layer, Heads heads) {
   std::sort(heads.begin(), heads.end());
   const auto twice = std::adjacent_find(heads.begin(), heads.end());
   TORCH_CHECK(twice == heads.end(), "prune_heads: layer ", layer, ": head ", *twice, " is listed twice");
+}
+
+/// The layer must be what the config says of it, or what is left would be something else.
+void check_present(int64_t number, const LayerStructure& layer, const PretrainedConfig& config) {
+  const auto head_dim = config.sizes().head_dim;
+  const auto queries = config.num_heads_left(number) * head_dim,
+             keys = config.num_key_value_heads_left(number) * head_dim;
+  TORCH_CHECK(layer.query->weight.size(0) == queries && layer.key->weight.size(0) == keys, "prune_heads: layer ",
+              number, " has ", layer.query->weight.size(0), " query and ", layer.key->weight.size(0),
+              " key features, the config says ", queries, " and ", keys);
 }
 
 Heads united(const Heads& first, const Heads& second) {
@@ -104,6 +113,9 @@ void PreTrainedModel::prune_heads(const HeadsByLayer& heads_to_prune) {
   after->validate();
   check_plain_products(*this);
   const auto layers = structure().layers;
+  for (const auto& [layer, heads] : heads_to_prune) {
+    check_present(layer, layers[static_cast<size_t>(layer)], config());
+  }
   for (const auto& [layer, heads] : heads_to_prune) {
     auto& pruned = config().pruned_heads[layer];
     narrow_heads(layers[static_cast<size_t>(layer)], pruned, after->pruned_heads[layer], config().sizes());

@@ -169,6 +169,13 @@ TEST_F(PruneHeadsTest, RefusesAnAdaptedProduct) {
   EXPECT_ERROR(model->prune_heads({{0, {0, 1}}}), "model.layers.1.mlp.down_proj", "adapted or quantised");
 }
 
+TEST_F(PruneHeadsTest, RefusesALayerThatIsNotWhatTheConfigSays) {
+  const auto model = tiny_model(six_heads());
+  keep_features(model->structure().layers[1].query, at::arange(24), 0);
+  EXPECT_ERROR(model->prune_heads({{0, {0, 1}}, {1, {0, 1}}}), "layer 1 has 24 query and 18 key features", "36 and 18");
+  EXPECT_TRUE(model->config().pruned_heads.empty());
+}
+
 TEST_F(PruneHeadsTest, LayersAreKeptByNumber) {
   auto config = tiny_llama();
   config.num_hidden_layers = 4;
