@@ -34,6 +34,7 @@ SUBJECTS = {
     "generation": "generation",
     "legacy": "legacy",
     "pruning": "pruning",
+    "model_pruning": "model_pruning",
 }
 
 LEGACY_FOLDER = ROOT / "build" / "transformers-4.37.2"
