@@ -35,6 +35,7 @@ SUBJECTS = {
     "legacy": "legacy",
     "training": "training",
     "pruning": "pruning",
+    "model_pruning": "model_pruning",
 }
 
 LEGACY_FOLDER = ROOT / "build" / "transformers-4.37.2"
