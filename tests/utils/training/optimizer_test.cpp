@@ -230,7 +230,7 @@ TEST(OptimizerTest, MaskedEntriesStayZeroAndStatesAreNarrowed) {
   step();
   ParameterMask mask(parameter, at::tensor({1, 0, 1}, at::kLong).unsqueeze(1));
   clear_hidden_state(optimizer);
-  parameter.mutable_grad() = at::tensor({{1.0F, 1.0F}, {0.0F, 0.0F}, {1.0F, 1.0F}});
+  parameter.mutable_grad() = at::tensor({1.0F, 1.0F, 0.0F, 0.0F, 1.0F, 1.0F}).view({3, 2});
   optimizer.step();
   EXPECT_TENSORS_EQUAL(parameter[1], at::zeros({2}));
   EXPECT_TENSORS_EQUAL(optimizer.state_dict()["0.exp_avg"][1], at::zeros({2}));
