@@ -1,0 +1,48 @@
+// The one file that sees gloo_declarations/, see gloo/algorithm.h there.
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupWrapper.hpp>
+
+#include <sstream>
+
+#include "utils/distributed/backends.h"
+#include "utils/distributed/environment.h"
+
+namespace transformers {
+namespace {
+
+using Gloo = c10d::ProcessGroupGloo;
+
+/// As torch.distributed reads the variable: one device for each interface, separated by commas.
+std::vector<std::shared_ptr<gloo::transport::Device>> devices() {
+  const auto interfaces = environment_variable("GLOO_SOCKET_IFNAME");
+  if (!interfaces) {
+    return {Gloo::createDefaultDevice()};
+  }
+  std::vector<std::shared_ptr<gloo::transport::Device>> found;
+  std::istringstream names(*interfaces);
+  for (std::string name; std::getline(names, name, ',');) {
+    found.push_back(Gloo::createDeviceForInterface(name));
+  }
+  return found;
+}
+
+c10::intrusive_ptr<c10d::Backend> connect(const BackendPlan& plan, const std::string& prefix) {
+  auto options = Gloo::Options::create(plan.timeout);
+  options->devices = devices();
+  options->threads = static_cast<int>(2 * options->devices.size());
+  return c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>(prefix, plan.store),
+                                   static_cast<int>(plan.rank), static_cast<int>(plan.size), std::move(options));
+}
+
+}  // namespace
+
+c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendPlan& plan, bool check_collectives) {
+  auto backend = connect(plan, "gloo");
+  if (!check_collectives) {
+    return backend;
+  }
+  return c10::make_intrusive<c10d::ProcessGroupWrapper>(backend, connect(plan, "gloo_checks"));
+}
+
+}  // namespace transformers

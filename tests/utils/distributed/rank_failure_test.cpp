@@ -1,0 +1,143 @@
+#include <torch/torch.h>
+#include <transformers/utils/distributed/process_group.h>
+
+#include <thread>
+
+#include "support/tensor_assertions.h"
+#include "utils/distributed/rank_launcher.h"
+
+// A rank that dies, comes late or disagrees: the others end with an error that names them and the reason, in time.
+
+namespace transformers {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::Rank;
+using testing::run_on_ranks;
+
+constexpr int kDied = 9;
+
+using Operation = std::function<void(const ProcessGroup&)>;
+
+/// Rank 1 dies; the others run `operation`, which must throw, naming rank and operation.
+void expect_error_when_a_rank_dies(int64_t ranks, const std::string& name, const Operation& operation) {
+  run_on_ranks(
+      ranks,
+      [&](const Rank& rank) {
+        const auto group = rank.join(3s);
+        if (rank.rank == 1) {
+          std::_Exit(kDied);
+        }
+        const auto start = std::chrono::steady_clock::now();
+        EXPECT_ERROR(operation(group), "rank " + std::to_string(rank.rank) + " of " + std::to_string(ranks), name);
+        EXPECT_LT(std::chrono::steady_clock::now() - start, 10s);
+      },
+      {.expected_status = {{1, kDied}}});
+}
+
+TEST(RankFailureTest, AllReduceEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "all_reduce", [](const ProcessGroup& group) {
+    group.all_reduce(torch::ones({100})).wait();
+  });
+}
+
+TEST(RankFailureTest, AllReduceOfFourEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(4, "all_reduce", [](const ProcessGroup& group) {
+    group.all_reduce(torch::ones({100})).wait();
+  });
+}
+
+TEST(RankFailureTest, AllGatherEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "all_gather_into_tensor", [](const ProcessGroup& group) {
+    group.all_gather_into_tensor(torch::empty({2, 5}), torch::ones({5})).wait();
+  });
+}
+
+TEST(RankFailureTest, ReduceScatterEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "reduce_scatter_tensor", [](const ProcessGroup& group) {
+    group.reduce_scatter_tensor(torch::empty({5}), torch::ones({10})).wait();
+  });
+}
+
+TEST(RankFailureTest, AllToAllEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "all_to_all_single", [](const ProcessGroup& group) {
+    group.all_to_all_single(torch::empty({4}), torch::ones({4})).wait();
+  });
+}
+
+TEST(RankFailureTest, BroadcastEndsWhenItsSourceDies) {
+  expect_error_when_a_rank_dies(2, "broadcast", [](const ProcessGroup& group) {
+    group.broadcast(torch::ones({4}), 1).wait();
+  });
+}
+
+TEST(RankFailureTest, CoalescedBroadcastEndsWhenItsSourceDies) {
+  expect_error_when_a_rank_dies(2, "broadcast_coalesced", [](const ProcessGroup& group) {
+    group.broadcast_coalesced({torch::ones({4}), torch::ones({2}, at::kLong)}, 1024, 1);
+  });
+}
+
+TEST(RankFailureTest, RecvEndsWhenTheSenderDies) {
+  expect_error_when_a_rank_dies(2, "recv from rank 1", [](const ProcessGroup& group) {
+    group.recv(torch::ones({4}), 1).wait();
+  });
+}
+
+TEST(RankFailureTest, BarrierEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "barrier", [](const ProcessGroup& group) { group.barrier(); });
+}
+
+TEST(RankFailureTest, NewGroupEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "all_gather_into_tensor", [](const ProcessGroup&) { new_group({0, 1}); });
+}
+
+TEST(RankFailureTest, MonitoredBarrierNamesTheRankThatIsMissing) {
+  run_on_ranks(4, [](const Rank& rank) {
+    const auto group = rank.join(5s);
+    if (rank.rank == 2) {
+      std::this_thread::sleep_for(2s);
+      return;
+    }
+    if (rank.rank == 0) {
+      EXPECT_ERROR(group.monitored_barrier(500ms), "rank 0 of 4", "monitored_barrier", "2");
+    } else {
+      EXPECT_ERROR(group.monitored_barrier(500ms), "monitored_barrier");
+    }
+  });
+}
+
+TEST(RankFailureTest, ARankThatNeverComesIsWaitedForNoLongerThanTheTimeout) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join(500ms);
+    if (rank.rank == 1) {
+      std::this_thread::sleep_for(3s);
+      return;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_ERROR(group.all_reduce(torch::ones({4})).wait(), "rank 0 of 2", "all_reduce", "500");
+    EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
+  });
+}
+
+TEST(RankFailureTest, RanksThatDisagreeOnTheShapeEndWithAnError) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join(2s);
+    EXPECT_ERROR(group.all_reduce(torch::ones({1 + 1000 * rank.rank})).wait(), "all_reduce");
+  });
+}
+
+TEST(RankFailureTest, CheckedCollectivesNameBothSidesOfADisagreement) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = init_process_group(
+        {.store = rank.store(), .rank = rank.rank, .world_size = 2, .timeout = 3s, .check_collectives = true});
+    auto tensor = torch::ones({4});
+    group.all_reduce(tensor).wait();
+    EXPECT_ERROR(group.all_reduce(torch::ones({4 + rank.rank})).wait(), "all_reduce", "mismatch");
+    const auto disagree = [&] { rank.rank == 0 ? group.all_reduce(tensor).wait() : group.broadcast(tensor, 0).wait(); };
+    EXPECT_ERROR(disagree(), "mismatch", "ALLREDUCE", "BROADCAST");
+    destroy_process_group();
+  });
+}
+
+}  // namespace
+}  // namespace transformers
