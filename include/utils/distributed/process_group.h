@@ -86,7 +86,8 @@ class ProcessGroup {
   /// Where tensors have to lie: the CPU for gloo, this rank's device for nccl.
   c10::Device device() const;
 
-  // In place, on contiguous tensors of one shape and dtype on all ranks. Ranks are those within the group.
+  // In place, on contiguous tensors of one shape and dtype on all ranks. Ranks are those within the group. Collectives
+  // start when all ranks have come; send and recv at once, to meet a partner of the same size and tag in [0, 65536).
   Work broadcast(const at::Tensor& tensor, int64_t src) const;
   Work all_reduce(const at::Tensor& tensor, ReduceOp op = ReduceOp::kSum) const;
   /// Only `dst` gets the result; the tensors of the others are undefined afterwards.
@@ -123,9 +124,9 @@ struct ProcessGroupOptions {
   std::optional<int64_t> rank{};             // unset: the environment's RANK
   std::optional<int64_t> world_size{};       // unset: the environment's WORLD_SIZE
   std::chrono::milliseconds timeout = std::chrono::minutes(30);  // for the ranks to meet, and for each operation
-  /// Compare operation, shape and dtype over the ranks before each operation: slow, and names who disagrees. Also on
-  /// when TORCH_DISTRIBUTED_DEBUG is DETAIL. gloo only.
-  bool check_collectives = false;
+  /// Compare operation, shape and dtype over the ranks before each collective, with one small message: ranks that
+  /// disagree get an error that names them. Off, gloo ends such a process.
+  bool check_collectives = true;
 };
 
 /// Makes this process one rank of a job; under torchrun, `init_process_group()` is enough. Returns when all ranks have

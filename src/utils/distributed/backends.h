@@ -13,8 +13,7 @@ struct BackendPlan {
   std::chrono::milliseconds timeout;
 };
 
-/// Interfaces are those GLOO_SOCKET_IFNAME lists, else the one of this machine's name. `check_collectives`: see
-/// ProcessGroupOptions.
-c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendPlan& plan, bool check_collectives);
+/// Interfaces are those GLOO_SOCKET_IFNAME lists, else the one of this machine's name.
+c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendPlan& plan);
 
 }  // namespace transformers

@@ -1,7 +1,5 @@
 // The one file that sees gloo_declarations/, see gloo/algorithm.h there.
-#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <torch/csrc/distributed/c10d/ProcessGroupWrapper.hpp>
 
 #include <sstream>
 
@@ -27,22 +25,14 @@ std::vector<std::shared_ptr<gloo::transport::Device>> devices() {
   return found;
 }
 
-c10::intrusive_ptr<c10d::Backend> connect(const BackendPlan& plan, const std::string& prefix) {
+}  // namespace
+
+c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendPlan& plan) {
   auto options = Gloo::Options::create(plan.timeout);
   options->devices = devices();
   options->threads = static_cast<int>(2 * options->devices.size());
-  return c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>(prefix, plan.store),
-                                   static_cast<int>(plan.rank), static_cast<int>(plan.size), std::move(options));
-}
-
-}  // namespace
-
-c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendPlan& plan, bool check_collectives) {
-  auto backend = connect(plan, "gloo");
-  if (!check_collectives) {
-    return backend;
-  }
-  return c10::make_intrusive<c10d::ProcessGroupWrapper>(backend, connect(plan, "gloo_checks"));
+  return c10::make_intrusive<Gloo>(plan.store, static_cast<int>(plan.rank), static_cast<int>(plan.size),
+                                   std::move(options));
 }
 
 }  // namespace transformers

@@ -54,7 +54,7 @@ c10::intrusive_ptr<c10d::ProcessGroup> connect(const Membership& member) {
   const auto size = static_cast<int64_t>(member.global_ranks.size());
   auto group = c10::make_intrusive<c10d::ProcessGroup>(store, static_cast<int>(member.rank), static_cast<int>(size));
   set_backend(*group, c10d::ProcessGroup::BackendType::GLOO,
-              make_gloo_backend({store, member.rank, size, member.timeout}, member.check_collectives));
+              make_gloo_backend({store, member.rank, size, member.timeout}));
   group->setGroupName(member.name);
   return group;
 }
@@ -131,10 +131,8 @@ ProcessGroup init_process_group(const ProcessGroupOptions& options) {
   const auto own_store = store.with_prefix("job" + std::to_string(all.init_count++));
   meet(own_store.with_prefix("meet"), rank, world_size, std::to_string(world_size) + " ranks over " + options.backend,
        options.timeout);
-  const bool check_collectives =
-      options.check_collectives || environment_variable("TORCH_DISTRIBUTED_DEBUG") == "DETAIL";
   all.alive.push_back(make_group(
-      {own_store, "default", options.backend, all_ranks(world_size), rank, options.timeout, check_collectives}));
+      {own_store, "default", options.backend, all_ranks(world_size), rank, options.timeout, options.check_collectives}));
   all.sub_group_count = 0;
   return all.alive.front();
 }

@@ -5,6 +5,7 @@
 
 #include "utils/distributed/c10d_handles.h"
 #include "utils/distributed/c10d_versions.h"
+#include "utils/distributed/collective_check.h"
 #include "utils/distributed/collective_error.h"
 
 namespace transformers {
@@ -32,6 +33,19 @@ template <typename Start>
 Work started(const ProcessGroup& group, const std::string& operation, std::vector<at::Tensor> tensors, Start&& start) {
   auto work = naming_rank(group.rank(), group.size(), operation, [&]() -> StartedWork { return start(tensors); });
   return Work(std::make_shared<Work::Handle>(Work::Handle{group, operation, std::move(tensors), std::move(work)}));
+}
+
+/// `details` and the shape of the last tensor have to be the same on all ranks.
+template <typename Start>
+Work started_by_all(const ProcessGroup& group, const std::string& operation, const std::string& details,
+                    std::vector<at::Tensor> tensors, Start&& start) {
+  check_same_operation(group, operation + details + " of " + shape_text(tensors.back()));
+  return started(group, operation, std::move(tensors), std::forward<Start>(start));
+}
+
+std::string name_of(ReduceOp op) {
+  static constexpr const char* kNames[] = {" sum", " average", " product", " min", " max"};
+  return kNames[static_cast<size_t>(op)];
 }
 
 void check_tensor(const char* operation, const at::Tensor& tensor) {
@@ -86,7 +100,7 @@ c10::Device ProcessGroup::device() const { return handle_->device; }
 Work ProcessGroup::broadcast(const at::Tensor& tensor, int64_t src) const {
   check_tensor("broadcast", tensor);
   check_rank(*this, "broadcast", "src", src);
-  return started(*this, "broadcast", {tensor}, [&](auto& tensors) {
+  return started_by_all(*this, "broadcast", " from rank " + std::to_string(src), {tensor}, [&](auto& tensors) {
     c10d::BroadcastOptions options;
     options.rootRank = src;
     return handle().group->broadcast(tensors, options);
@@ -95,7 +109,7 @@ Work ProcessGroup::broadcast(const at::Tensor& tensor, int64_t src) const {
 
 Work ProcessGroup::all_reduce(const at::Tensor& tensor, ReduceOp op) const {
   check_tensor("all_reduce", tensor);
-  return started(*this, "all_reduce", {tensor}, [&](auto& tensors) {
+  return started_by_all(*this, "all_reduce", name_of(op), {tensor}, [&](auto& tensors) {
     c10d::AllreduceOptions options;
     options.reduceOp = to_c10d(op);
     return handle().group->allreduce(tensors, options);
@@ -105,7 +119,7 @@ Work ProcessGroup::all_reduce(const at::Tensor& tensor, ReduceOp op) const {
 Work ProcessGroup::reduce(const at::Tensor& tensor, int64_t dst, ReduceOp op) const {
   check_tensor("reduce", tensor);
   check_rank(*this, "reduce", "dst", dst);
-  return started(*this, "reduce", {tensor}, [&](auto& tensors) {
+  return started_by_all(*this, "reduce", name_of(op) + " to rank " + std::to_string(dst), {tensor}, [&](auto& tensors) {
     c10d::ReduceOptions options;
     options.reduceOp = to_c10d(op);
     options.rootRank = dst;
@@ -115,14 +129,16 @@ Work ProcessGroup::reduce(const at::Tensor& tensor, int64_t dst, ReduceOp op) co
 
 Work ProcessGroup::all_gather_into_tensor(const at::Tensor& output, const at::Tensor& input) const {
   check_parts(*this, "all_gather_into_tensor", output, input);
-  return started(*this, "all_gather_into_tensor", {output, input},
-                 [&](auto&) { return all_gather_single(*handle().group, output, input); });
+  return started_by_all(*this, "all_gather_into_tensor", "", {output, input}, [&](auto&) {
+    return all_gather_single(*handle().group, output.view({-1}), input.view({-1}));
+  });
 }
 
 Work ProcessGroup::reduce_scatter_tensor(const at::Tensor& output, const at::Tensor& input, ReduceOp op) const {
   check_parts(*this, "reduce_scatter_tensor", input, output);
-  return started(*this, "reduce_scatter_tensor", {output, input},
-                 [&](auto&) { return reduce_scatter_single(*handle().group, output, input, to_c10d(op)); });
+  return started_by_all(*this, "reduce_scatter_tensor", name_of(op), {output, input}, [&](auto&) {
+    return reduce_scatter_single(*handle().group, output.view({-1}), input.view({-1}), to_c10d(op));
+  });
 }
 
 Work ProcessGroup::all_to_all_single(const at::Tensor& output, const at::Tensor& input) const {
@@ -131,36 +147,45 @@ Work ProcessGroup::all_to_all_single(const at::Tensor& output, const at::Tensor&
   TORCH_CHECK(output.scalar_type() == input.scalar_type() && output.numel() == input.numel(),
               "all_to_all_single: output and input must have one dtype and number of elements, got ",
               output.scalar_type(), " ", output.sizes(), " and ", input.scalar_type(), " ", input.sizes());
-  TORCH_CHECK(input.dim() > 0 && input.size(0) % size() == 0, "all_to_all_single: ", size(),
-              " ranks must divide the first dimension, got ", input.sizes());
-  return started(*this, "all_to_all_single", {output, input},
-                 [&](auto&) { return all_to_all_equal_parts(*handle().group, output, input); });
+  TORCH_CHECK(input.numel() % size() == 0, "all_to_all_single: ", size(), " ranks must divide the elements of ",
+              input.sizes());
+  return started_by_all(*this, "all_to_all_single", "", {output, input}, [&](auto&) {
+    return all_to_all_equal_parts(*handle().group, output.view({-1}), input.view({-1}));
+  });
 }
 
 Work ProcessGroup::send(const at::Tensor& tensor, int64_t dst, int tag) const {
   check_tensor("send", tensor);
   check_peer(*this, "send", "dst", dst);
   return started(*this, "send to rank " + std::to_string(dst), {tensor},
-                 [&](auto& tensors) { return handle().group->send(tensors, static_cast<int>(dst), tag); });
+                 [&](auto& tensors) { return handle().group->send(tensors, static_cast<int>(dst), tag_with_size(tensor, tag)); });
 }
 
 Work ProcessGroup::recv(const at::Tensor& tensor, int64_t src, int tag) const {
   check_tensor("recv", tensor);
   check_peer(*this, "recv", "src", src);
   return started(*this, "recv from rank " + std::to_string(src), {tensor},
-                 [&](auto& tensors) { return handle().group->recv(tensors, static_cast<int>(src), tag); });
+                 [&](auto& tensors) { return handle().group->recv(tensors, static_cast<int>(src), tag_with_size(tensor, tag)); });
 }
 
 void ProcessGroup::broadcast_coalesced(const std::vector<at::Tensor>& tensors, int64_t bucket_size,
                                        int64_t src) const {
   TORCH_CHECK(bucket_size > 0, "broadcast_coalesced: bucket_size must be above 0, got ", bucket_size);
   check_rank(*this, "broadcast_coalesced", "src", src);
+  std::string shapes = "broadcast_coalesced from rank " + std::to_string(src) + " in " + std::to_string(bucket_size) +
+                       " bytes of " + std::to_string(tensors.size()) + " tensors";
+  for (const auto& tensor : tensors) {
+    TORCH_CHECK(tensor.defined(), "broadcast_coalesced: a tensor is undefined");
+    shapes += ", " + shape_text(tensor);
+  }
+  check_same_operation(*this, shapes);
   naming_rank(rank(), size(), "broadcast_coalesced", [&] {
     c10d::broadcast_coalesced(handle().group, tensors, static_cast<size_t>(bucket_size), static_cast<int>(src));
   });
 }
 
 void ProcessGroup::barrier() const {
+  check_same_operation(*this, "barrier");
   started(*this, "barrier", {}, [&](auto&) {
     c10d::BarrierOptions options;
     options.device = device();
