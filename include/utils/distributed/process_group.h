@@ -131,7 +131,8 @@ struct ProcessGroupOptions {
 
 /// Makes this process one rank of a job; under torchrun, `init_process_group()` is enough. Returns when all ranks have
 /// met. Throws when this process has a group already, two processes claim one rank, ranks disagree on size or backend,
-/// or some do not come in time; the error names them. Mirrors `torch.distributed.init_process_group`.
+/// or some do not come in time; the error names them. From then on the process ignores SIGPIPE, unless it handles it, as
+/// Python does: writing to a rank that died is to be an error. Mirrors `torch.distributed.init_process_group`.
 ProcessGroup init_process_group(const ProcessGroupOptions& options = {});
 bool is_initialized();
 /// The group of all ranks. Throws before init_process_group.

@@ -8,6 +8,7 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 #include <unordered_set>
 
+#include "utils/distributed/backward_end.h"
 #include "utils/distributed/c10d_handles.h"
 #include "utils/distributed/c10d_versions.h"
 #include "utils/distributed/collective_check.h"
@@ -28,7 +29,7 @@ using autograd_context = torch::autograd::AutogradContext;
 /// Hands its inputs through. In backward, outputs the loss does not use get an undefined gradient instead of none at
 /// all, so that each parameter of the forward reports.
 struct Sink : torch::autograd::Function<Sink> {
-  static torch::autograd::variable_list forward(autograd_context* context, const std::vector<at::Tensor>& tensors) {
+  static torch::autograd::variable_list forward(autograd_context* context, at::TensorList tensors) {
     context->set_materialize_grads(false);
     torch::autograd::variable_list outputs;
     for (const auto& tensor : tensors) {
@@ -146,7 +147,8 @@ struct DataParallelSteps::State {
   DataParallelOptions options;
   c10::Device device = c10::kCPU;
   std::vector<at::Tensor> buffers{};
-  std::shared_ptr<LowPrecisionParameters> low_precision{};  // null without param_dtype
+  std::unique_ptr<LowPrecisionParameters> low_precision{};  // null without param_dtype
+  std::shared_ptr<BackwardEnd> backward_end{};
   std::shared_ptr<c10d::Reducer> reducer{};
   bool require_backward_sync = true;
   bool require_forward_sync = true;
@@ -155,6 +157,7 @@ struct DataParallelSteps::State {
   void start();
   void synchronise(const NamedTensors& trained) const;
   void build_reducer(const NamedTensors& trained);
+  void end_backward(const std::vector<at::Tensor>& trained);
   /// Runs c10d's part of a step; its errors name this rank.
   template <typename Run>
   auto step(Run&& run) const {
@@ -178,8 +181,10 @@ void DataParallelSteps::State::start() {
   }
   if (const auto dtype = options.mixed_precision.param_dtype) {
     const auto all = parameters_of(*module, options.parameters_to_ignore, /*trained_only=*/false);
-    low_precision = LowPrecisionParameters::make(floating(all.tensors), *dtype);
+    low_precision = std::make_unique<LowPrecisionParameters>(floating(all.tensors), *dtype);
   }
+  // Built while parameters have the dtype of the backward.
+  backward_end = BackwardEnd::watch(trained.tensors, [this, parameters = trained.tensors] { end_backward(parameters); });
   build_reducer(trained);
   if (low_precision) {
     low_precision->use_full();
@@ -197,6 +202,20 @@ void DataParallelSteps::State::build_reducer(const NamedTensors& trained) {
   reducer = make_reducer(reducer_plan(trained, group, options));
   reducer->register_comm_hook(std::make_unique<AverageGradients>(
       group, precision.reduce_dtype ? precision.reduce_dtype : precision.param_dtype));
+}
+
+void DataParallelSteps::State::end_backward(const std::vector<at::Tensor>& trained) {
+  if (options.gradient_as_bucket_view) {
+    // The same memory, but no view to autograd: LibTorch's zero_grad detaches gradients in place, which views refuse.
+    for (const auto& parameter : trained) {
+      if (auto& gradient = parameter.mutable_grad(); gradient.defined()) {
+        gradient = gradient.variable_data();
+      }
+    }
+  }
+  if (low_precision) {
+    low_precision->use_full();
+  }
 }
 
 DataParallelSteps::DataParallelSteps(std::shared_ptr<torch::nn::Module> module, ProcessGroup group,
@@ -221,6 +240,7 @@ void DataParallelSteps::before_forward() {
     // The backward's messages are not compared: what they will be is settled here.
     check_same_operation(state.group, "DistributedDataParallel forward " + std::to_string(state.steps++));
   }
+  state.backward_end->reset();
   state.step([&] {
     if (state.low_precision) {
       state.low_precision->use_low();
@@ -267,7 +287,7 @@ Value DataParallelSteps::through_sink(const Value& output) const {
   if (tensors.empty()) {
     return output;
   }
-  const auto passed = Sink::apply(tensors);
+  const auto passed = Sink::apply(at::TensorList(tensors));
   size_t next = 0;
   return apply_to_tensors([&](const at::Tensor& tensor) { return tensor.grad_fn() ? passed[next++] : tensor; }, output);
 }

@@ -17,7 +17,7 @@ c10::intrusive_ptr<c10::ivalue::Future> AverageGradients::runHook(c10d::GradBuck
   const auto work = naming_rank(rank, size, operation, [&] { return group_.handle().group->allreduce(tensors); });
   return work->getFuture()->then(
       [=](c10::ivalue::Future& done) -> c10::IValue {
-        naming_rank(rank, size, operation, [&] { done.wait(); });
+        naming_rank(rank, size, operation, [&] { done.value(); });  // rethrows
         if (!message.is_same(gradients)) {
           gradients.copy_(message);
         }

@@ -1,4 +1,5 @@
 #include <c10/util/Exception.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -77,6 +78,15 @@ void destroy(const ProcessGroup& group) {
   handle.group.reset();
 }
 
+/// gloo writes to connections that a dead rank has closed. As in Python, that is to be an error and not the end.
+void ignore_broken_connections() {
+  struct sigaction action {};
+  if (sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) {
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &action, nullptr);
+  }
+}
+
 void check_options(const ProcessGroupOptions& options, int64_t rank, int64_t world_size) {
   TORCH_CHECK(options.backend == "gloo", "backend must be gloo, got '", options.backend, "'");
   TORCH_CHECK(world_size >= 1 && world_size <= std::numeric_limits<int>::max(), "world_size must be at least 1, got ",
@@ -128,11 +138,11 @@ ProcessGroup init_process_group(const ProcessGroupOptions& options) {
   check_options(options, rank, world_size);
 
   const auto store = options.store ? *options.store : Store::from_environment(rank, options.timeout);
-  const auto own_store = store.with_prefix("job" + std::to_string(all.init_count++));
-  meet(own_store.with_prefix("meet"), rank, world_size, std::to_string(world_size) + " ranks over " + options.backend,
-       options.timeout);
+  ignore_broken_connections();
+  const auto place = meet(store.with_prefix("job" + std::to_string(all.init_count++)), rank, world_size,
+                          std::to_string(world_size) + " ranks over " + options.backend, options.timeout);
   all.alive.push_back(make_group(
-      {own_store, "default", options.backend, all_ranks(world_size), rank, options.timeout, options.check_collectives}));
+      {place, "default", options.backend, all_ranks(world_size), rank, options.timeout, options.check_collectives}));
   all.sub_group_count = 0;
   return all.alive.front();
 }

@@ -11,16 +11,17 @@ namespace transformers {
 
 /// Parameters that are themselves between steps and copies in a smaller dtype during forward and backward. The tensors
 /// stay the same objects; their data is exchanged.
-class LowPrecisionParameters : public std::enable_shared_from_this<LowPrecisionParameters> {
+class LowPrecisionParameters {
  public:
   /// Leaves the small copies in place, so that a Reducer that is built now deals in them.
-  static std::shared_ptr<LowPrecisionParameters> make(const std::vector<at::Tensor>& parameters,
-                                                      c10::ScalarType dtype);
-  ~LowPrecisionParameters();
+  LowPrecisionParameters(const std::vector<at::Tensor>& parameters, c10::ScalarType dtype);
+  LowPrecisionParameters(const LowPrecisionParameters&) = delete;
+  LowPrecisionParameters& operator=(const LowPrecisionParameters&) = delete;
+  ~LowPrecisionParameters() { use_full(); }
 
   /// Before a forward: fresh copies. Gradients that wait for more are cast down, to be added to.
   void use_low();
-  /// After a backward, which calls it by itself, or a forward without one. Gradients are cast up.
+  /// After a backward, or a forward without one. Gradients are cast up.
   void use_full();
 
  private:
@@ -29,13 +30,8 @@ class LowPrecisionParameters : public std::enable_shared_from_this<LowPrecisionP
     std::shared_ptr<torch::autograd::Node> accumulator;  // made for the small dtype; null when it needs no gradient
   };
 
-  LowPrecisionParameters() = default;
-  void add(const at::Tensor& parameter, c10::ScalarType dtype);
-  void on_gradient();
-
   std::vector<Entry> entries_;
-  bool low_in_use_ = false;
-  bool end_of_backward_queued_ = false;
+  bool low_in_use_ = true;
 };
 
 }  // namespace transformers

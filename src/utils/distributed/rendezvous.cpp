@@ -46,19 +46,23 @@ bool comes_before(const Store& store, int64_t rank, Clock::time_point deadline) 
 
 }  // namespace
 
-void meet(const Store& store, int64_t rank, int64_t size, const std::string& terms,
-          std::chrono::milliseconds timeout) {
+Store meet(const Store& store, int64_t rank, int64_t size, const std::string& terms,
+           std::chrono::milliseconds timeout) {
   const auto deadline = Clock::now() + timeout;
-  TORCH_CHECK(store.add("claims/" + std::to_string(rank), 1) == 1, "rank ", rank, " of ", size,
-              " has joined already: two processes are this rank, or the store is left from an earlier job");
-  store.set(terms_key(rank), terms);
+  // A store may have seen meetings before: those of processes that torchrun has replaced by this one and its peers.
+  const auto meeting = (store.add("arrivals", 1) - 1) / size;
+  const auto place = store.with_prefix("meeting" + std::to_string(meeting));
+  TORCH_CHECK(place.add("claims/" + std::to_string(rank), 1) == 1, "rank ", rank, " of ", size,
+              " has joined already: two processes are this rank, or the store is left from a job that failed");
+  place.set(terms_key(rank), terms);
   for (int64_t other = 0; other < size; ++other) {
-    TORCH_CHECK(comes_before(store, other, deadline), "rank ", rank, " of ", size, ": ", missing_ranks(store, size),
+    TORCH_CHECK(comes_before(place, other, deadline), "rank ", rank, " of ", size, ": ", missing_ranks(place, size),
                 " not joined within ", timeout.count(), " ms");
-    const auto found = store.get(terms_key(other));
+    const auto found = place.get(terms_key(other));
     TORCH_CHECK(found == terms, "rank ", rank, " of ", size, ": rank ", other, " has joined as one of ", found,
                 ", this rank as one of ", terms);
   }
+  return place;
 }
 
 }  // namespace transformers

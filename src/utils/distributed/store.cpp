@@ -55,12 +55,16 @@ Store Store::file(const std::string& path, int64_t world_size, std::chrono::mill
 
 Store Store::from_environment(int64_t rank, std::chrono::milliseconds timeout) {
   const bool agent_serves = environment_variable("TORCHELASTIC_USE_AGENT_STORE") == "True";
-  return tcp({.host = required_variable("MASTER_ADDR"),
-              .port = static_cast<uint16_t>(required_integer("MASTER_PORT", 1, std::numeric_limits<uint16_t>::max())),
-              .is_server = !agent_serves && rank == 0,
-              .timeout = timeout,
-              .use_libuv = environment_variable("USE_LIBUV").value_or("1") == "1",
-              .multi_tenant = !agent_serves});
+  const auto store =
+      tcp({.host = required_variable("MASTER_ADDR"),
+           .port = static_cast<uint16_t>(required_integer("MASTER_PORT", 1, std::numeric_limits<uint16_t>::max())),
+           .is_server = !agent_serves && rank == 0,
+           .timeout = timeout,
+           .use_libuv = environment_variable("USE_LIBUV").value_or("1") == "1",
+           .multi_tenant = !agent_serves});
+  // torchrun's store outlives the workers that it restarts, and what they left there.
+  return store.with_prefix("attempt" + environment_variable("TORCHELASTIC_RESTART_COUNT").value_or("0") + "/of" +
+                           environment_variable("WORLD_SIZE").value_or("0"));
 }
 
 Store Store::with_prefix(const std::string& prefix) const {

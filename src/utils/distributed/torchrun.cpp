@@ -17,12 +17,12 @@ namespace {
 
 constexpr auto kMostRanks = std::numeric_limits<int32_t>::max();
 
-void write_error_file(const std::string& path, const std::string& message, const std::string& details) {
+void write_error_file(const std::string& path, const std::string& message) {
   // As torch's ErrorHandler writes it; torchrun reads message and timestamp.
   const nlohmann::json content = {
       {"message",
        {{"message", message},
-        {"extraInfo", {{"py_callstack", details}, {"timestamp", std::to_string(std::time(nullptr))}}}}}};
+        {"extraInfo", {{"py_callstack", message}, {"timestamp", std::to_string(std::time(nullptr))}}}}}};
   std::ofstream file(path);
   file << content.dump(-1, ' ', /*ensure_ascii=*/false, nlohmann::json::error_handler_t::replace);
   if (!file.flush()) {
@@ -36,7 +36,7 @@ int record_exception(const std::exception& exception) {
   const auto rank = environment_variable("RANK");
   std::cerr << ("error: " + (rank ? "rank " + *rank + ": " : std::string()) + message + '\n') << std::flush;
   if (const auto path = environment_variable("TORCHELASTIC_ERROR_FILE")) {
-    write_error_file(*path, c10::demangle(typeid(exception).name()) + ": " + message, exception.what());
+    write_error_file(*path, c10::demangle(typeid(exception).name()) + ": " + message);
   }
   return 1;
 }

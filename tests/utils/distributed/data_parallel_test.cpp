@@ -103,6 +103,8 @@ TEST(DistributedDataParallelTest, GradientsInsideTheBucketsGiveTheSame) {
   expect_equal_on_ranks(2, tiny_llama(), {.bucket_cap_mb = 0.002, .gradient_as_bucket_view = true});
 }
 
+TEST(DistributedDataParallelTest, OneRankAloneEqualsOneProcess) { expect_equal_on_ranks(1, tiny_llama()); }
+
 TEST(DistributedDataParallelTest, LookingForUnusedParametersGivesTheSame) {
   expect_equal_on_ranks(2, tiny_gptj(), {.find_unused_parameters = true});
 }
@@ -249,7 +251,7 @@ TEST(DistributedDataParallelTest, FrozenParametersAreNotReduced) {
     const auto layer = std::make_shared<torch::nn::LinearImpl>(2, 1);
     layer->bias.set_requires_grad(false);
     DistributedDataParallel model(layer);
-    model(torch::full({1, 2}, rank.rank)).sum().backward();
+    model(torch::full({1, 2}, 1.0 * rank.rank)).sum().backward();
     EXPECT_FALSE(layer->bias.grad().defined());
     EXPECT_TENSORS_EQUAL(layer->weight.grad(), torch::full({1, 2}, 0.5));
     destroy_process_group();
@@ -275,7 +277,7 @@ TEST(DistributedDataParallelTest, RunsInASubGroup) {
     const auto odd = new_group({1, 3});
     const auto layer = std::make_shared<torch::nn::LinearImpl>(2, 1);
     DistributedDataParallel model(layer, even ? *even : *odd);
-    model(torch::full({1, 2}, rank.rank)).sum().backward();
+    model(torch::full({1, 2}, 1.0 * rank.rank)).sum().backward();
     EXPECT_TENSORS_EQUAL(layer->weight.grad(), torch::full({1, 2}, even ? 1.0 : 2.0));
     destroy_process_group();
   });
@@ -412,7 +414,7 @@ TEST(MixedPrecisionTest, ComputesInTheLowDtypeAndKeepsParametersInTheirOwn) {
       EXPECT_EQ(output.logits.scalar_type(), at::kBFloat16);
       output.loss.backward();
       for (const auto& parameter : low->named_parameters()) {
-        const auto& own = replica->named_parameters()[parameter.key()];
+        const auto own = replica->named_parameters()[parameter.key()];
         EXPECT_TENSORS_EQUAL(own.detach(), before[parameter.key()]);
         EXPECT_TENSORS_EQUAL(own.grad(), averaged(group, parameter->grad()).to(at::kFloat)) << parameter.key();
       }

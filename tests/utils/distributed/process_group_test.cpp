@@ -195,6 +195,25 @@ TEST(InitProcessGroupTest, RunsAgainAfterItsEnd) {
   });
 }
 
+TEST(InitProcessGroupTest, MeetsInAStoreThatHasSeenOthersMeet) {
+  run_on_ranks(4, [](const Rank& rank) {
+    // Ranks 0 and 1 are two jobs of two, one after the other, on one store: as workers and those that replace them.
+    const auto store = Store::file(rank / "shared", 4);
+    const auto job = rank.rank / 2;
+    if (job == 1) {
+      store.wait({"first job is done"}, 10s);
+    }
+    const auto group = init_process_group({.store = store, .rank = rank.rank % 2, .world_size = 2, .timeout = 10s});
+    auto tensor = filled({1}, rank.rank);
+    group.all_reduce(tensor).wait();
+    EXPECT_EQ(tensor.item<float>(), job == 0 ? 1 : 5);
+    destroy_process_group();
+    if (rank.rank == 0) {
+      store.set("first job is done", "");
+    }
+  });
+}
+
 TEST(InitProcessGroupTest, MeetsOverATcpStoreOnAFreePort) {
   for (const bool use_libuv : {true, false}) {
     const auto server = Store::tcp({.port = 0, .is_server = true, .use_libuv = use_libuv});
