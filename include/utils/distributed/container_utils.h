@@ -46,15 +46,29 @@ struct AnyFieldVisitor {
 ///
 /// Fields are whatever a `Value` can be made of. What the function leaves out travels along unchanged.
 template <typename T>
-concept VisitableStruct = !std::same_as<T, Value> && requires(T& object) {
+concept VisitableStruct = !std::same_as<T, Value> && requires(T & object) {
   visit_fields(object, detail::AnyFieldVisitor{});
-} && std::copyable<T>;
+}
+&&std::copyable<T>;
 
 /// An argument on its way to a model: what Python's helpers find in `args` and `kwargs`. Immutable; a copy shares its
 /// contents. Depth is bounded by memory only: nothing here, destruction included, recurses.
 class Value {
  public:
-  enum class Kind { kNone, kBool, kInt, kDouble, kString, kTensor, kPackedSequence, kList, kTuple, kSet, kMap, kStruct };
+  enum class Kind {
+    kNone,
+    kBool,
+    kInt,
+    kDouble,
+    kString,
+    kTensor,
+    kPackedSequence,
+    kList,
+    kTuple,
+    kSet,
+    kMap,
+    kStruct
+  };
   using Item = std::pair<Value, Value>;
 
   Value() = default;         // None

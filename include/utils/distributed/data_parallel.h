@@ -100,8 +100,8 @@ class DataParallelSteps {
 ///     const auto output = model.run([&](auto& llama) { return llama.forward({.input_ids = ids}, {.labels = ids}); });
 ///     output.loss.backward();
 ///
-/// Construction is a collective: it verifies that replicas agree and gives them rank 0's values. Dropped connections and
-/// late ranks surface in forward or backward as an error that names this rank.
+/// Construction is a collective: it verifies that replicas agree and gives them rank 0's values. Dropped connections
+/// and late ranks surface in forward or backward as an error that names this rank.
 template <typename Contained>
 class DistributedDataParallel {
  public:
@@ -136,7 +136,8 @@ class DistributedDataParallel {
     return output;
   }
 
-  /// While it lives, forward and backward accumulate gradients on this rank alone; the first ones after it send the sum.
+  /// While it lives, forward and backward accumulate gradients on this rank alone; the first ones after it send the
+  /// sum.
   class [[nodiscard]] NoSync {
    public:
     explicit NoSync(detail::DataParallelSteps& steps) : steps_(&steps), before_(steps.requires_sync()) {

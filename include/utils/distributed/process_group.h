@@ -12,8 +12,9 @@
 
 namespace transformers {
 
-// Process groups over LibTorch's c10d, with the names of torch.distributed. Every error is a c10::Error that begins with
-// "rank R of N". A group is used by one thread at a time, and all its ranks call the same operations in the same order.
+// Process groups over LibTorch's c10d, with the names of torch.distributed. Every error is a c10::Error; those that the
+// other ranks have a part in begin with "rank R of N". A group is used by one thread at a time, and all its ranks call
+// the same operations in the same order.
 
 /// The key-value store over which the ranks of a job find each other. A handle: copies are the same store. Functions
 /// that wait throw after the store's timeout.
@@ -32,7 +33,8 @@ class Store {
   static Store file(const std::string& path, int64_t world_size,
                     std::chrono::milliseconds timeout = std::chrono::minutes(5));
   /// The store torchrun describes by MASTER_ADDR, MASTER_PORT, TORCHELASTIC_USE_AGENT_STORE and USE_LIBUV: its own, of
-  /// which every rank is a client, or else one that rank 0 serves. Mirrors the `env://` rendezvous.
+  /// which every rank is a client, or else one that rank 0 serves. Keys stand behind a prefix of the restart and the
+  /// number of ranks, as torchrun's store outlives the workers it restarts. Mirrors the `env://` rendezvous.
   static Store from_environment(int64_t rank, std::chrono::milliseconds timeout = std::chrono::minutes(5));
 
   /// The same store with every key behind `prefix`.
@@ -119,10 +121,11 @@ class ProcessGroup {
 };
 
 struct ProcessGroupOptions {
-  std::string backend = "gloo";              // gloo: CPU; nccl: CUDA, one device a rank
-  std::optional<Store> store{};              // unset: Store::from_environment
-  std::optional<int64_t> rank{};             // unset: the environment's RANK
-  std::optional<int64_t> world_size{};       // unset: the environment's WORLD_SIZE
+  std::string backend = "gloo";         // gloo: CPU; nccl: CUDA, one device a rank
+  std::optional<Store> store{};         // unset: Store::from_environment
+  std::optional<int64_t> rank{};        // unset: the environment's RANK
+  std::optional<int64_t> world_size{};  // unset: the environment's WORLD_SIZE
+  std::optional<c10::Device> device{};  // of this rank's tensors. nccl, unset: cuda:LOCAL_RANK; gloo: the CPU
   std::chrono::milliseconds timeout = std::chrono::minutes(30);  // for the ranks to meet, and for each operation
   /// Compare operation, shape and dtype over the ranks before each collective, with one small message: ranks that
   /// disagree get an error that names them. Off, gloo ends such a process.
@@ -131,8 +134,8 @@ struct ProcessGroupOptions {
 
 /// Makes this process one rank of a job; under torchrun, `init_process_group()` is enough. Returns when all ranks have
 /// met. Throws when this process has a group already, two processes claim one rank, ranks disagree on size or backend,
-/// or some do not come in time; the error names them. From then on the process ignores SIGPIPE, unless it handles it, as
-/// Python does: writing to a rank that died is to be an error. Mirrors `torch.distributed.init_process_group`.
+/// or some do not come in time; the error names them. From then on the process ignores SIGPIPE, unless it handles it,
+/// as Python does: writing to a rank that died is to be an error. Mirrors `torch.distributed.init_process_group`.
 ProcessGroup init_process_group(const ProcessGroupOptions& options = {});
 bool is_initialized();
 /// The group of all ranks. Throws before init_process_group.

@@ -18,7 +18,8 @@ struct TorchrunWorker {
   std::string run_id{};
 };
 
-/// Reads the environment; none when torchrun did not start this process. Throws when a variable is missing or no number.
+/// Reads the environment; none when torchrun did not start this process. Throws when a variable is missing or no
+/// number.
 std::optional<TorchrunWorker> torchrun_worker();
 
 /// Runs a worker's main function. An exception ends it with one line on stderr and status 1, and is written to

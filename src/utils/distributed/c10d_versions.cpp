@@ -92,8 +92,7 @@ c10::intrusive_ptr<c10d::Work> reduce_scatter_single(c10d::ProcessGroup& group, 
   return scatter(group, output, input, options);
 }
 
-c10::intrusive_ptr<c10d::Work> all_to_all_equal_parts(c10d::ProcessGroup& group, at::Tensor output,
-                                                      at::Tensor input) {
+c10::intrusive_ptr<c10d::Work> all_to_all_equal_parts(c10d::ProcessGroup& group, at::Tensor output, at::Tensor input) {
   return exchange(group, output, input);
 }
 

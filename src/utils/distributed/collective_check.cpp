@@ -48,8 +48,8 @@ void check_same_operation(const ProcessGroup& group, const std::string& operatio
   const auto text = cut(operation);
   const auto own = at::zeros({static_cast<int64_t>(kTextBytes)}, at::kByte);
   std::memcpy(own.mutable_data_ptr(), text.data(), text.size());
-  const auto all = naming_rank(group.rank(), group.size(), operation,
-                               [&] { return gathered(group, own.to(group.device())); });
+  const auto all =
+      naming_rank(group.rank(), group.size(), operation, [&] { return gathered(group, own.to(group.device())); });
   for (int64_t other = 0; other < group.size(); ++other) {
     const auto* bytes = reinterpret_cast<const char*>(all.const_data_ptr<uint8_t>()) + other * kTextBytes;
     TORCH_CHECK(text == bytes, "rank ", group.rank(), " of ", group.size(), ": ranks disagree: this one runs ", text,

@@ -114,9 +114,7 @@ Arguments cast_forward_inputs(std::optional<c10::ScalarType> dtype, Args args, K
   if (!dtype) {
     return {std::move(args), std::move(kwargs)};
   }
-  const auto cast = [&](const at::Tensor& tensor) {
-    return tensor.is_floating_point() ? tensor.to(*dtype) : tensor;
-  };
+  const auto cast = [&](const at::Tensor& tensor) { return tensor.is_floating_point() ? tensor.to(*dtype) : tensor; };
   return {to_args(apply_to_tensors(cast, Value::tuple(std::move(args)))),
           to_named(apply_to_tensors(cast, to_value(kwargs)))};
 }

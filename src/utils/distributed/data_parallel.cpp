@@ -8,6 +8,7 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 #include <unordered_set>
 
+#include "utils/distributed/agreement.h"
 #include "utils/distributed/backward_end.h"
 #include "utils/distributed/c10d_handles.h"
 #include "utils/distributed/c10d_versions.h"
@@ -106,8 +107,7 @@ void check_options(const DataParallelOptions& options) {
 }
 
 void check_parameters(const NamedTensors& trained) {
-  TORCH_CHECK(!trained.tensors.empty(), "DistributedDataParallel needs a module with a parameter that requires a "
-              "gradient");
+  TORCH_CHECK(!trained.tensors.empty(), "DistributedDataParallel needs a parameter that requires a gradient");
   const auto device = trained.tensors[0].device();
   for (size_t i = 0; i < trained.tensors.size(); ++i) {
     TORCH_CHECK(!trained.tensors[i].is_meta(), "DistributedDataParallel needs parameters with memory, '",
@@ -155,6 +155,7 @@ struct DataParallelSteps::State {
   int64_t steps = 0;
 
   void start();
+  void check(const NamedTensors& trained) const;
   void synchronise(const NamedTensors& trained) const;
   void build_reducer(const NamedTensors& trained);
   void end_backward(const std::vector<at::Tensor>& trained);
@@ -166,9 +167,8 @@ struct DataParallelSteps::State {
 };
 
 void DataParallelSteps::State::start() {
-  check_options(options);
   const auto trained = parameters_of(*module, options.parameters_to_ignore, /*trained_only=*/true);
-  check_parameters(trained);
+  check(trained);
   device = trained.tensors[0].device();
   buffers = buffers_of(*module, options.parameters_to_ignore);
   if (options.init_sync) {
@@ -184,10 +184,28 @@ void DataParallelSteps::State::start() {
     low_precision = std::make_unique<LowPrecisionParameters>(floating(all.tensors), *dtype);
   }
   // Built while parameters have the dtype of the backward.
-  backward_end = BackwardEnd::watch(trained.tensors, [this, parameters = trained.tensors] { end_backward(parameters); });
+  backward_end =
+      BackwardEnd::watch(trained.tensors, [this, parameters = trained.tensors] { end_backward(parameters); });
   build_reducer(trained);
   if (low_precision) {
     low_precision->use_full();
+  }
+}
+
+/// What is wrong on one rank is an error on all: none is left waiting for it.
+void DataParallelSteps::State::check(const NamedTensors& trained) const {
+  std::string complaint;
+  try {
+    check_options(options);
+    check_parameters(trained);
+  } catch (const c10::Error& error) {
+    if (!options.init_sync) {
+      throw;
+    }
+    complaint = error.what_without_backtrace();
+  }
+  if (options.init_sync) {
+    agree(group, complaint);
   }
 }
 

@@ -1,7 +1,6 @@
 // The one file that sees gloo_declarations/, see gloo/algorithm.h there.
-#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-
 #include <sstream>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "utils/distributed/backends.h"
 #include "utils/distributed/environment.h"

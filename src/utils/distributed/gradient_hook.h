@@ -1,8 +1,7 @@
 #pragma once
 
-#include <transformers/utils/distributed/process_group.h>
-
 #include <c10/core/ScalarType.h>
+#include <transformers/utils/distributed/process_group.h>
 
 #include <optional>
 #include <torch/csrc/distributed/c10d/comm.hpp>

@@ -38,24 +38,24 @@ struct Membership {
   std::string name, backend;
   std::vector<int64_t> global_ranks;
   int64_t rank;
+  c10::Device device;
   std::chrono::milliseconds timeout;
   bool check_collectives;
 };
 
-/// Devices of both types go to the one backend, as in torch.distributed.
-void set_backend(c10d::ProcessGroup& group, c10d::ProcessGroup::BackendType type,
-                 const c10::intrusive_ptr<c10d::Backend>& backend) {
-  group.setDefaultBackend(type);
-  group.setBackend(c10::kCPU, type, backend);
-  group.setBackend(c10::kCUDA, type, backend);
-}
-
 c10::intrusive_ptr<c10d::ProcessGroup> connect(const Membership& member) {
+  using Type = c10d::ProcessGroup::BackendType;
   const auto& store = member.store.handle().store;
   const auto size = static_cast<int64_t>(member.global_ranks.size());
+  const BackendPlan plan{store, member.rank, size, member.timeout};
   auto group = c10::make_intrusive<c10d::ProcessGroup>(store, static_cast<int>(member.rank), static_cast<int>(size));
-  set_backend(*group, c10d::ProcessGroup::BackendType::GLOO,
-              make_gloo_backend({store, member.rank, size, member.timeout}));
+  if (member.backend == "nccl") {
+    group->setDefaultBackend(Type::NCCL);
+    group->setBackend(c10::kCUDA, Type::NCCL, make_nccl_backend(plan, member.device));
+  } else {
+    group->setDefaultBackend(Type::GLOO);
+    group->setBackend(c10::kCPU, Type::GLOO, make_gloo_backend(plan));
+  }
   group->setGroupName(member.name);
   return group;
 }
@@ -66,7 +66,7 @@ ProcessGroup make_group(const Membership& member) {
   c10d::register_process_group(member.name, connected);
   ProcessGroup group(std::make_shared<ProcessGroup::Handle>(
       ProcessGroup::Handle{std::move(connected), member.store, member.name, member.backend, member.global_ranks,
-                           member.rank, c10::Device(c10::kCPU), member.timeout, member.check_collectives}));
+                           member.rank, member.device, member.timeout, member.check_collectives}));
   // A rank that goes on may end and take the store along: first all of them are connected.
   group.barrier();
   return group;
@@ -88,7 +88,10 @@ void ignore_broken_connections() {
 }
 
 void check_options(const ProcessGroupOptions& options, int64_t rank, int64_t world_size) {
-  TORCH_CHECK(options.backend == "gloo", "backend must be gloo, got '", options.backend, "'");
+  TORCH_CHECK(options.backend == "gloo" || options.backend == "nccl", "backend must be gloo or nccl, got '",
+              options.backend, "'");
+  TORCH_CHECK(options.backend == "nccl" || !options.device || options.device->is_cpu(),
+              "the backend gloo needs tensors on the CPU, got the device ", *options.device);
   TORCH_CHECK(world_size >= 1 && world_size <= std::numeric_limits<int>::max(), "world_size must be at least 1, got ",
               world_size);
   TORCH_CHECK(rank >= 0 && rank < world_size, "rank must be in [0, ", world_size, "), got ", rank);
@@ -137,12 +140,14 @@ ProcessGroup init_process_group(const ProcessGroupOptions& options) {
   const auto world_size = options.world_size ? *options.world_size : required_integer("WORLD_SIZE", 1, kMost);
   check_options(options, rank, world_size);
 
+  const auto device = options.backend == "nccl" ? nccl_device(rank, options.device) : c10::Device(c10::kCPU);
+
   const auto store = options.store ? *options.store : Store::from_environment(rank, options.timeout);
   ignore_broken_connections();
   const auto place = meet(store.with_prefix("job" + std::to_string(all.init_count++)), rank, world_size,
                           std::to_string(world_size) + " ranks over " + options.backend, options.timeout);
-  all.alive.push_back(make_group(
-      {place, "default", options.backend, all_ranks(world_size), rank, options.timeout, options.check_collectives}));
+  all.alive.push_back(make_group({place, "default", options.backend, all_ranks(world_size), rank, device,
+                                  options.timeout, options.check_collectives}));
   all.sub_group_count = 0;
   return all.alive.front();
 }
@@ -175,7 +180,7 @@ std::optional<ProcessGroup> new_group(const std::vector<int64_t>& ranks,
   }
   const auto& parent = world.handle();
   all.alive.push_back(make_group({parent.store.with_prefix(name), name, parent.backend, sorted, place - sorted.begin(),
-                                  timeout.value_or(parent.timeout), parent.check_collectives}));
+                                  parent.device, timeout.value_or(parent.timeout), parent.check_collectives}));
   return all.alive.back();
 }
 

@@ -129,9 +129,8 @@ Work ProcessGroup::reduce(const at::Tensor& tensor, int64_t dst, ReduceOp op) co
 
 Work ProcessGroup::all_gather_into_tensor(const at::Tensor& output, const at::Tensor& input) const {
   check_parts(*this, "all_gather_into_tensor", output, input);
-  return started_by_all(*this, "all_gather_into_tensor", "", {output, input}, [&](auto&) {
-    return all_gather_single(*handle().group, output.view({-1}), input.view({-1}));
-  });
+  return started_by_all(*this, "all_gather_into_tensor", "", {output, input},
+                        [&](auto&) { return all_gather_single(*handle().group, output.view({-1}), input.view({-1})); });
 }
 
 Work ProcessGroup::reduce_scatter_tensor(const at::Tensor& output, const at::Tensor& input, ReduceOp op) const {
@@ -157,19 +156,20 @@ Work ProcessGroup::all_to_all_single(const at::Tensor& output, const at::Tensor&
 Work ProcessGroup::send(const at::Tensor& tensor, int64_t dst, int tag) const {
   check_tensor("send", tensor);
   check_peer(*this, "send", "dst", dst);
-  return started(*this, "send to rank " + std::to_string(dst), {tensor},
-                 [&](auto& tensors) { return handle().group->send(tensors, static_cast<int>(dst), tag_with_size(tensor, tag)); });
+  return started(*this, "send to rank " + std::to_string(dst), {tensor}, [&](auto& tensors) {
+    return handle().group->send(tensors, static_cast<int>(dst), tag_with_size(tensor, tag));
+  });
 }
 
 Work ProcessGroup::recv(const at::Tensor& tensor, int64_t src, int tag) const {
   check_tensor("recv", tensor);
   check_peer(*this, "recv", "src", src);
-  return started(*this, "recv from rank " + std::to_string(src), {tensor},
-                 [&](auto& tensors) { return handle().group->recv(tensors, static_cast<int>(src), tag_with_size(tensor, tag)); });
+  return started(*this, "recv from rank " + std::to_string(src), {tensor}, [&](auto& tensors) {
+    return handle().group->recv(tensors, static_cast<int>(src), tag_with_size(tensor, tag));
+  });
 }
 
-void ProcessGroup::broadcast_coalesced(const std::vector<at::Tensor>& tensors, int64_t bucket_size,
-                                       int64_t src) const {
+void ProcessGroup::broadcast_coalesced(const std::vector<at::Tensor>& tensors, int64_t bucket_size, int64_t src) const {
   TORCH_CHECK(bucket_size > 0, "broadcast_coalesced: bucket_size must be above 0, got ", bucket_size);
   check_rank(*this, "broadcast_coalesced", "src", src);
   std::string shapes = "broadcast_coalesced from rank " + std::to_string(src) + " in " + std::to_string(bucket_size) +

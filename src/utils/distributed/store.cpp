@@ -44,8 +44,8 @@ Store Store::tcp(const TcpOptions& options) {
 }
 
 Store Store::file(const std::string& path, int64_t world_size, std::chrono::milliseconds timeout) {
-  TORCH_CHECK(world_size >= 1 && world_size <= std::numeric_limits<int>::max(),
-              "world_size must be at least 1, got ", world_size);
+  TORCH_CHECK(world_size >= 1 && world_size <= std::numeric_limits<int>::max(), "world_size must be at least 1, got ",
+              world_size);
   return naming_store("the store in the file " + path + " cannot be used", [&] {
     auto store = c10::make_intrusive<c10d::FileStore>(path, static_cast<int>(world_size));
     store->setTimeout(timeout);
@@ -68,8 +68,8 @@ Store Store::from_environment(int64_t rank, std::chrono::milliseconds timeout) {
 }
 
 Store Store::with_prefix(const std::string& prefix) const {
-  return Store(std::make_shared<Handle>(Handle{c10::make_intrusive<c10d::PrefixStore>(prefix, handle_->store),
-                                               handle_->port}));
+  return Store(
+      std::make_shared<Handle>(Handle{c10::make_intrusive<c10d::PrefixStore>(prefix, handle_->store), handle_->port}));
 }
 
 void Store::set(const std::string& key, const std::string& value) const {

@@ -27,7 +27,8 @@ Value::Container::~Container() {
   while (!pending.empty()) {
     const Value value = std::move(pending.back());
     pending.pop_back();
-    if (const auto* shared = std::get_if<std::shared_ptr<Container>>(&value.data_); shared && shared->use_count() == 1) {
+    if (const auto* shared = std::get_if<std::shared_ptr<Container>>(&value.data_);
+        shared && shared->use_count() == 1) {
       auto& members = (*shared)->items;
       pending.insert(pending.end(), std::make_move_iterator(members.begin()), std::make_move_iterator(members.end()));
       members.clear();
@@ -164,12 +165,8 @@ void Value::refuse(std::string_view expected) const {
   TORCH_CHECK(false, "a value was asked for as ", expected, ", it is a ", name_of(kind()));
 }
 
-bool Value::to_bool() const {
-  return kind() == Kind::kBool ? std::get<bool>(data_) : (refuse("bool"), false);
-}
-int64_t Value::to_int() const {
-  return kind() == Kind::kInt ? std::get<int64_t>(data_) : (refuse("int"), 0);
-}
+bool Value::to_bool() const { return kind() == Kind::kBool ? std::get<bool>(data_) : (refuse("bool"), false); }
+int64_t Value::to_int() const { return kind() == Kind::kInt ? std::get<int64_t>(data_) : (refuse("int"), 0); }
 double Value::to_double() const {
   if (kind() == Kind::kInt) {
     return static_cast<double>(std::get<int64_t>(data_));

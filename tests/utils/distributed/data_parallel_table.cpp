@@ -3,8 +3,8 @@
 //     torchrun --no-python --nproc-per-node 2 build/release/tests/data_parallel_table
 //
 // A LLaMA takes steps on one batch that the ranks share. Printed: peak memory of a rank above what it held before the
-// model, bytes a rank sent in a step as the kernel counted them, and how far gradients and weights are from those of one
-// process with the whole batch.
+// model, bytes a rank sent in a step as the kernel counted them, and how far gradients and weights are from those of
+// one process with the whole batch.
 #include <dirent.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>

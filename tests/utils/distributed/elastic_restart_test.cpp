@@ -61,9 +61,8 @@ std::shared_ptr<CausalLM> train(const ProcessGroup& group, const std::string& fo
     before_step(step);
     optimizer.zero_grad();
     const auto ids = batches[step].chunk(group.size())[group.rank()];
-    const auto output = model.run([&](auto& causal_lm) {
-      return causal_lm.forward({.input_ids = ids, .use_cache = false}, {.labels = ids});
-    });
+    const auto output = model.run(
+        [&](auto& causal_lm) { return causal_lm.forward({.input_ids = ids, .use_cache = false}, {.labels = ids}); });
     output.loss.backward();
     optimizer.step();
     if (group.rank() == 0) {
@@ -74,8 +73,8 @@ std::shared_ptr<CausalLM> train(const ProcessGroup& group, const std::string& fo
   return progress.model;
 }
 
-// Rank 1 dies once in step 3. torchrun restarts both ranks, which go on from the checkpoint of step 3; the outcome is bit
-// by bit that of a training that nothing disturbed.
+// Rank 1 dies once in step 3. torchrun restarts both ranks, which go on from the checkpoint of step 3; the outcome is
+// bit by bit that of a training that nothing disturbed.
 TEST(ElasticRestartTest, TrainingGoesOnFromTheLastCheckpointAfterARankDied) {
   testing::run_under_torchrun(
       2,

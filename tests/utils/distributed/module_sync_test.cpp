@@ -40,7 +40,8 @@ void expect_refused(const std::function<std::vector<at::Tensor>(int64_t rank)>& 
     const auto group = rank.join();
     const auto own = "rank " + std::to_string(rank.rank) + " of 4";
     EXPECT_ERROR(verify_param_shape_across_processes(group, tensors(rank.rank)), own);
-    EXPECT_TRUE(testing::throws_error([&] { verify_param_shape_across_processes(group, tensors(rank.rank)); }, fragments));
+    EXPECT_TRUE(
+        testing::throws_error([&] { verify_param_shape_across_processes(group, tensors(rank.rank)); }, fragments));
     group.barrier();
     destroy_process_group();
   });
@@ -56,8 +57,11 @@ TEST(VerifyParamShapeTest, PassesWhenAllAgree) {
 }
 
 TEST(VerifyParamShapeTest, RefusesAShapeOnEveryRank) {
-  expect_refused([](int64_t rank) { return std::vector{torch::ones({2}), torch::ones({rank == 2 ? 4 : 3})}; },
-                 {"tensor 1 is Float [4]", "on rank 2", "Float [3]", "on rank 0"});
+  expect_refused(
+      [](int64_t rank) {
+        return std::vector{torch::ones({2}), torch::ones({rank == 2 ? 4 : 3})};
+      },
+      {"tensor 1 is Float [4]", "on rank 2", "Float [3]", "on rank 0"});
 }
 
 TEST(VerifyParamShapeTest, RefusesADifferenceOfTheFirstRank) {
@@ -76,8 +80,11 @@ TEST(VerifyParamShapeTest, RefusesADtype) {
 }
 
 TEST(VerifyParamShapeTest, RefusesStrides) {
-  expect_refused([](int64_t rank) { return std::vector{rank == 1 ? torch::ones({2, 2}).t() : torch::ones({2, 2})}; },
-                 {"strides [1, 2]", "rank 1", "strides [2, 1]"});
+  expect_refused(
+      [](int64_t rank) {
+        return std::vector{rank == 1 ? torch::ones({2, 2}).t() : torch::ones({2, 2})};
+      },
+      {"strides [1, 2]", "rank 1", "strides [2, 1]"});
 }
 
 TEST(VerifyParamShapeTest, RefusesAnEmptyListOnOneRank) {
@@ -108,16 +115,15 @@ TEST(VerifyParamShapeTest, NamesTheTensor) {
 }
 
 TEST(VerifyParamShapeTest, EndsWhenARankDies) {
-  run_on_ranks(
-      2,
-      [](const Rank& rank) {
-        const auto group = rank.join(3s);
-        if (rank.rank == 1) {
-          std::_Exit(9);
-        }
-        EXPECT_ERROR(verify_param_shape_across_processes(group, {torch::ones({2})}), "rank 0 of 2");
-      },
-      {.expected_status = {{1, 9}}});
+  run_on_ranks(2,
+               [](const Rank& rank) {
+                 const auto group = rank.join(3s);
+                 if (rank.rank == 1) {
+                   std::_Exit(9);
+                 }
+                 EXPECT_ERROR(verify_param_shape_across_processes(group, {torch::ones({2})}), "rank 0 of 2");
+               },
+               {.expected_status = {{1, 9}}});
 }
 
 TEST(SyncModuleStatesTest, TakesEverythingFromTheSource) {
@@ -163,16 +169,15 @@ TEST(SyncParamsAndBuffersTest, DoesNothingForAnEmptyList) {
 }
 
 TEST(SyncParamsAndBuffersTest, EndsWhenTheSourceDies) {
-  run_on_ranks(
-      2,
-      [](const Rank& rank) {
-        const auto group = rank.join(3s);
-        if (rank.rank == 0) {
-          std::_Exit(9);
-        }
-        EXPECT_ERROR(sync_params_and_buffers(group, {torch::ones({2})}, kBucket, 0), "rank 1 of 2");
-      },
-      {.expected_status = {{0, 9}}});
+  run_on_ranks(2,
+               [](const Rank& rank) {
+                 const auto group = rank.join(3s);
+                 if (rank.rank == 0) {
+                   std::_Exit(9);
+                 }
+                 EXPECT_ERROR(sync_params_and_buffers(group, {torch::ones({2})}, kBucket, 0), "rank 1 of 2");
+               },
+               {.expected_status = {{0, 9}}});
 }
 
 StateDict named(std::initializer_list<std::pair<const char*, int>> entries) {

@@ -107,9 +107,9 @@ TEST(ProcessGroupTest, BroadcastsManyTensorsInFewMessages) {
     const auto group = rank.join();
     for (const int64_t bucket : {1, 64, 1 << 20}) {
       const auto own = static_cast<double>(rank.rank) + 1;
-      const std::vector<at::Tensor> tensors = {filled({5}, own),         filled({2, 3}, own, at::kBFloat16),
-                                               filled({1}, own, at::kLong), filled({0}, own),
-                                               filled({4, 2}, own).t(),     filled({3}, own, at::kBool)};
+      const std::vector<at::Tensor> tensors = {
+          filled({5}, own),        filled({2, 3}, own, at::kBFloat16), filled({1}, own, at::kLong), filled({0}, own),
+          filled({4, 2}, own).t(), filled({3}, own, at::kBool)};
       group.broadcast_coalesced(tensors, bucket, 1);
       EXPECT_TENSORS_EQUAL(tensors[0], filled({5}, 2));
       EXPECT_TENSORS_EQUAL(tensors[1], filled({2, 3}, 2, at::kBFloat16));
@@ -286,6 +286,34 @@ TEST(InitProcessGroupTest, EndsWhenTheServerOfTheStoreIsNotThere) {
   EXPECT_ERROR(Store::tcp({.port = 1, .timeout = 500ms}), "localhost:1", "cannot be reached");
   EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
   EXPECT_ERROR(Store::tcp({.port = 0}), "port");
+}
+
+TEST(InitProcessGroupTest, NcclNeedsACudaDevice) {
+  if (torch::cuda::is_available()) {
+    GTEST_SKIP() << "there is a CUDA device";
+  }
+  const auto store = Store::file("/dev/null", 1);
+  EXPECT_ERROR(init_process_group({.backend = "nccl", .store = store, .rank = 0, .world_size = 1}), "cuda");
+  EXPECT_ERROR(init_process_group(
+                   {.backend = "nccl", .store = store, .rank = 0, .world_size = 1, .device = c10::Device(c10::kCPU)}),
+               "nccl", "cpu");
+  EXPECT_ERROR(init_process_group({.store = store, .rank = 0, .world_size = 1, .device = c10::Device("cuda:0")}),
+               "gloo", "cuda:0");
+}
+
+TEST(InitProcessGroupTest, NcclRunsOnOneDeviceARank) {
+  if (!torch::cuda::is_available()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  run_on_ranks(torch::cuda::device_count(), [](const Rank& rank) {
+    const auto group = init_process_group(
+        {.backend = "nccl", .store = rank.store(), .rank = rank.rank, .world_size = rank.size, .timeout = 60s});
+    const auto tensor = torch::ones({3}, group.device());
+    group.all_reduce(tensor).wait();
+    EXPECT_TENSORS_EQUAL(tensor.cpu(), filled({3}, static_cast<double>(rank.size)));
+    group.barrier();
+    destroy_process_group();
+  });
 }
 
 TEST(StoreTest, SharesKeysAndCounters) {

@@ -21,30 +21,28 @@ using Operation = std::function<void(const ProcessGroup&)>;
 
 /// Rank 1 dies; the others run `operation`, which must throw, naming rank and operation.
 void expect_error_when_a_rank_dies(int64_t ranks, const std::string& name, const Operation& operation) {
-  run_on_ranks(
-      ranks,
-      [&](const Rank& rank) {
-        const auto group = rank.join(3s);
-        if (rank.rank == 1) {
-          std::_Exit(kDied);
-        }
-        const auto start = std::chrono::steady_clock::now();
-        EXPECT_ERROR(operation(group), "rank " + std::to_string(rank.rank) + " of " + std::to_string(ranks), name);
-        EXPECT_LT(std::chrono::steady_clock::now() - start, 10s);
-      },
-      {.expected_status = {{1, kDied}}});
+  run_on_ranks(ranks,
+               [&](const Rank& rank) {
+                 const auto group = rank.join(3s);
+                 if (rank.rank == 1) {
+                   std::_Exit(kDied);
+                 }
+                 const auto start = std::chrono::steady_clock::now();
+                 EXPECT_ERROR(operation(group), "rank " + std::to_string(rank.rank) + " of " + std::to_string(ranks),
+                              name);
+                 EXPECT_LT(std::chrono::steady_clock::now() - start, 10s);
+               },
+               {.expected_status = {{1, kDied}}});
 }
 
 TEST(RankFailureTest, AllReduceEndsWhenARankDies) {
-  expect_error_when_a_rank_dies(2, "all_reduce", [](const ProcessGroup& group) {
-    group.all_reduce(torch::ones({100})).wait();
-  });
+  expect_error_when_a_rank_dies(2, "all_reduce",
+                                [](const ProcessGroup& group) { group.all_reduce(torch::ones({100})).wait(); });
 }
 
 TEST(RankFailureTest, AllReduceOfFourEndsWhenARankDies) {
-  expect_error_when_a_rank_dies(4, "all_reduce", [](const ProcessGroup& group) {
-    group.all_reduce(torch::ones({100})).wait();
-  });
+  expect_error_when_a_rank_dies(4, "all_reduce",
+                                [](const ProcessGroup& group) { group.all_reduce(torch::ones({100})).wait(); });
 }
 
 TEST(RankFailureTest, AllGatherEndsWhenARankDies) {
@@ -66,9 +64,8 @@ TEST(RankFailureTest, AllToAllEndsWhenARankDies) {
 }
 
 TEST(RankFailureTest, BroadcastEndsWhenItsSourceDies) {
-  expect_error_when_a_rank_dies(2, "broadcast", [](const ProcessGroup& group) {
-    group.broadcast(torch::ones({4}), 1).wait();
-  });
+  expect_error_when_a_rank_dies(2, "broadcast",
+                                [](const ProcessGroup& group) { group.broadcast(torch::ones({4}), 1).wait(); });
 }
 
 TEST(RankFailureTest, CoalescedBroadcastEndsWhenItsSourceDies) {
@@ -78,9 +75,8 @@ TEST(RankFailureTest, CoalescedBroadcastEndsWhenItsSourceDies) {
 }
 
 TEST(RankFailureTest, RecvEndsWhenTheSenderDies) {
-  expect_error_when_a_rank_dies(2, "recv from rank 1", [](const ProcessGroup& group) {
-    group.recv(torch::ones({4}), 1).wait();
-  });
+  expect_error_when_a_rank_dies(2, "recv from rank 1",
+                                [](const ProcessGroup& group) { group.recv(torch::ones({4}), 1).wait(); });
 }
 
 TEST(RankFailureTest, BarrierEndsWhenARankDies) {

@@ -41,8 +41,8 @@ class Process {
     const auto arguments = pointers(command);
     const auto variables = merged(environment);
     const auto variable_pointers = pointers(variables);
-    const int error = posix_spawn(&id_, command[0].c_str(), &actions, &attributes, arguments.data(),
-                                  variable_pointers.data());
+    const int error =
+        posix_spawn(&id_, command[0].c_str(), &actions, &attributes, arguments.data(), variable_pointers.data());
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     TORCH_CHECK(error == 0, command[0], " cannot be started: ", strerror(error));

@@ -62,18 +62,17 @@ TEST(TorchrunTest, RanksWithoutAnAgentMeetAtRankZero) {
 }
 
 TEST(TorchrunTest, ReportsTheRankThatFailedFirstAndWhy) {
-  const auto results = run_under_torchrun(
-      2,
-      [](const Rank& rank) {
-        const auto status = record([&] {
-          const auto group = init_process_group({.timeout = 10s});
-          TORCH_CHECK(rank.rank != 1, "rank 1 has run out of luck");
-          group.barrier();
-          return 0;
-        });
-        std::_Exit(status);
-      },
-      {.expected_status = 1});
+  const auto results = run_under_torchrun(2,
+                                          [](const Rank& rank) {
+                                            const auto status = record([&] {
+                                              const auto group = init_process_group({.timeout = 10s});
+                                              TORCH_CHECK(rank.rank != 1, "rank 1 has run out of luck");
+                                              group.barrier();
+                                              return 0;
+                                            });
+                                            std::_Exit(status);
+                                          },
+                                          {.expected_status = 1});
   if (!results.empty()) {
     EXPECT_THAT(results[0].output, ::testing::HasSubstr("error: rank 1: rank 1 has run out of luck"));
     EXPECT_THAT(results[0].output, ::testing::ContainsRegex("rank +: 1"));
@@ -108,7 +107,8 @@ TEST(RecordTest, WritesTheErrorFileAsTorchDoes) {
   const Variable path("TORCHELASTIC_ERROR_FILE", folder / "error.json");
   EXPECT_EQ(record([]() -> int { throw std::runtime_error("not \xff UTF-8 \"quoted\""); }), 1);
   const auto written = nlohmann::json::parse(testing::read_file(folder / "error.json"));
-  EXPECT_THAT(written.at("message").at("message").get<std::string>(), ::testing::StartsWith("std::runtime_error: not "));
+  EXPECT_THAT(written.at("message").at("message").get<std::string>(),
+              ::testing::StartsWith("std::runtime_error: not "));
   EXPECT_GT(std::stoll(written.at("message").at("extraInfo").at("timestamp").get<std::string>()), 1'600'000'000);
 }
 
