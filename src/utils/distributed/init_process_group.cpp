@@ -63,12 +63,12 @@ c10::intrusive_ptr<c10d::ProcessGroup> connect(const Membership& member) {
 ProcessGroup make_group(const Membership& member) {
   const auto size = static_cast<int64_t>(member.global_ranks.size());
   auto connected = naming_rank(member.rank, size, "connecting over " + member.backend, [&] { return connect(member); });
-  c10d::register_process_group(member.name, connected);
-  ProcessGroup group(std::make_shared<ProcessGroup::Handle>(
+  const ProcessGroup group(std::make_shared<ProcessGroup::Handle>(
       ProcessGroup::Handle{std::move(connected), member.store, member.name, member.backend, member.global_ranks,
                            member.rank, member.device, member.timeout, member.check_collectives}));
   // A rank that goes on may end and take the store along: first all of them are connected.
   group.barrier();
+  c10d::register_process_group(member.name, group.handle().group);
   return group;
 }
 

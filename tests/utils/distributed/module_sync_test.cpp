@@ -8,7 +8,6 @@
 namespace transformers {
 namespace {
 
-using namespace std::chrono_literals;
 using testing::Rank;
 using testing::run_on_ranks;
 
@@ -117,7 +116,7 @@ TEST(VerifyParamShapeTest, NamesTheTensor) {
 TEST(VerifyParamShapeTest, EndsWhenARankDies) {
   run_on_ranks(2,
                [](const Rank& rank) {
-                 const auto group = rank.join(3s);
+                 const auto group = rank.join();
                  if (rank.rank == 1) {
                    std::_Exit(9);
                  }
@@ -160,7 +159,7 @@ TEST(SyncModuleStatesTest, LeavesIgnoredNamesAndBuffersAlone) {
 
 TEST(SyncParamsAndBuffersTest, DoesNothingForAnEmptyList) {
   run_on_ranks(2, [](const Rank& rank) {
-    const auto group = rank.join(3s);
+    const auto group = rank.join();
     if (rank.rank == 0) {
       sync_params_and_buffers(group, {}, kBucket, 0);  // no other rank comes
     }
@@ -171,7 +170,7 @@ TEST(SyncParamsAndBuffersTest, DoesNothingForAnEmptyList) {
 TEST(SyncParamsAndBuffersTest, EndsWhenTheSourceDies) {
   run_on_ranks(2,
                [](const Rank& rank) {
-                 const auto group = rank.join(3s);
+                 const auto group = rank.join();
                  if (rank.rank == 0) {
                    std::_Exit(9);
                  }

@@ -23,7 +23,7 @@ using Operation = std::function<void(const ProcessGroup&)>;
 void expect_error_when_a_rank_dies(int64_t ranks, const std::string& name, const Operation& operation) {
   run_on_ranks(ranks,
                [&](const Rank& rank) {
-                 const auto group = rank.join(3s);
+                 const auto group = rank.join();
                  if (rank.rank == 1) {
                    std::_Exit(kDied);
                  }
@@ -87,9 +87,24 @@ TEST(RankFailureTest, NewGroupEndsWhenARankDies) {
   expect_error_when_a_rank_dies(2, "all_gather_into_tensor", [](const ProcessGroup&) { new_group({0, 1}); });
 }
 
+TEST(RankFailureTest, InitCanBeTriedAgainAfterARankDidNotCome) {
+  run_on_ranks(2, [](const Rank& rank) {
+    if (rank.rank == 0) {
+      EXPECT_ERROR(rank.join(300ms), "rank 0 of 2", "rank 1 has not joined");
+      EXPECT_FALSE(is_initialized());
+      rank.store().set("rank 0 has given up", "");
+    } else {
+      rank.store().wait({"rank 0 has given up"}, 10s);
+      EXPECT_ERROR(rank.join(300ms), "rank 1 of 2");
+    }
+    rank.join();
+    destroy_process_group();
+  });
+}
+
 TEST(RankFailureTest, MonitoredBarrierNamesTheRankThatIsMissing) {
   run_on_ranks(4, [](const Rank& rank) {
-    const auto group = rank.join(5s);
+    const auto group = rank.join();
     if (rank.rank == 2) {
       std::this_thread::sleep_for(2s);
       return;
@@ -104,7 +119,8 @@ TEST(RankFailureTest, MonitoredBarrierNamesTheRankThatIsMissing) {
 
 TEST(RankFailureTest, ARankThatNeverComesIsWaitedForNoLongerThanTheTimeout) {
   run_on_ranks(2, [](const Rank& rank) {
-    const auto group = rank.join(500ms);
+    rank.join();
+    const auto group = *new_group({0, 1}, 500ms);
     if (rank.rank == 1) {
       std::this_thread::sleep_for(3s);
       return;
@@ -117,7 +133,7 @@ TEST(RankFailureTest, ARankThatNeverComesIsWaitedForNoLongerThanTheTimeout) {
 
 TEST(RankFailureTest, RanksThatDisagreeAreToldOnWhat) {
   run_on_ranks(2, [](const Rank& rank) {
-    const auto group = rank.join(3s);
+    const auto group = rank.join();
     const auto own = "rank " + std::to_string(rank.rank) + " of 2";
     EXPECT_ERROR((void)group.all_reduce(torch::ones({1 + 1000 * rank.rank})), own, "disagree",
                  "all_reduce sum of Float [1]", "all_reduce sum of Float [1001]");
@@ -138,7 +154,8 @@ TEST(RankFailureTest, RanksThatDisagreeAreToldOnWhat) {
 
 TEST(RankFailureTest, AReceiverOfAnotherSizeWaitsForItsTimeoutOnly) {
   run_on_ranks(2, [](const Rank& rank) {
-    const auto group = rank.join(1s);
+    rank.join();
+    const auto group = *new_group({0, 1}, 1s);
     const auto exchange = [&] {
       if (rank.rank == 0) {
         group.send(torch::ones({100}), 1).wait();
