@@ -93,7 +93,7 @@ TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps
   arguments.max_steps = max_steps;
   arguments.gradient_accumulation_steps = options.gradient_accumulation_steps;
   arguments.max_grad_norm = options.max_grad_norm;
-  arguments.mixed_precision = options.bf16 ? MixedPrecision::kBFloat16 : MixedPrecision::kNone;
+  arguments.autocast = options.bf16 ? Autocast::kBFloat16 : Autocast::kNone;
   arguments.output_dir = options.output;
   arguments.save_steps = options.save_every;
   arguments.save_total_limit = options.save_total_limit;

@@ -21,7 +21,7 @@ struct TrainingTask {
   std::function<at::Tensor(const Batch& batch, double num_items)> loss{};
 };
 
-enum class MixedPrecision { kNone, kBFloat16, kFloat16 };
+enum class Autocast { kNone, kBFloat16, kFloat16 };
 
 /// The fields of HF's `TrainingArguments` that concern the loop, with HF's defaults where it has them.
 struct TrainingArguments {
@@ -31,7 +31,7 @@ struct TrainingArguments {
   /// Largest norm of all gradients together; 0 or less only measures it.
   double max_grad_norm = 1;
   /// HF's bf16 and fp16: autocast around the loss, for fp16 with a scaled loss.
-  MixedPrecision mixed_precision = MixedPrecision::kNone;
+  Autocast autocast = Autocast::kNone;
   /// Where checkpoint-<step> folders go; needed when save_steps is not 0.
   std::string output_dir{};
   /// A checkpoint after every so many steps; 0: none.

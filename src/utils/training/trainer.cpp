@@ -87,7 +87,7 @@ Trainer::Trainer(torch::nn::Module& model, TrainingTask task, Optimizer& optimiz
       arguments_(std::move(arguments)),
       callbacks_(std::move(callbacks)) {
   check(task_, arguments_, callbacks_);
-  if (arguments_.mixed_precision == MixedPrecision::kFloat16) {
+  if (arguments_.autocast == Autocast::kFloat16) {
     scaler_.emplace();
   }
 }
@@ -145,11 +145,11 @@ double Trainer::backward(const std::vector<Batch>& batches, const BatchLoader& d
 
 at::Tensor Trainer::loss_of(const Batch& batch, double num_items) const {
   const auto device = model_.parameters().front().device();
-  const bool mixed = arguments_.mixed_precision != MixedPrecision::kNone;
-  const auto dtype = arguments_.mixed_precision == MixedPrecision::kFloat16 ? at::kHalf : at::kBFloat16;
-  std::optional<AutocastGuard> autocast;
+  const bool mixed = arguments_.autocast != Autocast::kNone;
+  const auto dtype = arguments_.autocast == Autocast::kFloat16 ? at::kHalf : at::kBFloat16;
+  std::optional<AutocastGuard> guard;
   if (mixed) {
-    autocast.emplace(device.type(), dtype);
+    guard.emplace(device.type(), dtype);
   }
   return task_.loss(batch, num_items);
 }
@@ -177,7 +177,7 @@ std::map<std::string, std::string> Trainer::settings(const BatchLoader& data) co
   settings["global_batch_size"] = std::to_string(data.global_batch_size());
   settings["gradient_accumulation_steps"] = std::to_string(arguments_.gradient_accumulation_steps);
   settings["max_grad_norm"] = std::to_string(arguments_.max_grad_norm);
-  settings["mixed_precision"] = std::to_string(static_cast<int>(arguments_.mixed_precision));
+  settings["autocast"] = std::to_string(static_cast<int>(arguments_.autocast));
   return settings;
 }
 
