@@ -33,6 +33,7 @@ SUBJECTS = {
     "functions": "functions",
     "generation": "generation",
     "legacy": "legacy",
+    "training": "training",
     "pruning": "pruning",
     "model_pruning": "model_pruning",
 }

@@ -60,9 +60,11 @@ auto load_model(const ModelOptions& options);
 void add_bench(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_detokenize(CLI::App& app);
+void add_finetune(CLI::App& app);
 void add_forward(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_plot(CLI::App& app);
 void add_prune(CLI::App& app);
 void add_tokenize(CLI::App& app);
 

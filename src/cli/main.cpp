@@ -40,6 +40,8 @@ int run(int argc, char** argv) {
       ->trigger_on_parse();
   add_generate(app);
   add_forward(app);
+  add_finetune(app);
+  add_plot(app);
   add_tokenize(app);
   add_detokenize(app);
   add_inspect(app);

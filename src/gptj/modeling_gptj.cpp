@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <transformers/gptj/modeling_gptj.h>
 #include <transformers/utils/modeling/model_forward.h>
+#include <transformers/utils/nn/activation_checkpoint.h>
 
 #include <cmath>
 
@@ -180,7 +181,7 @@ std::vector<at::Tensor> GPTJModelImpl::head_masks(const ModelInputs& inputs) con
 }
 
 BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
-  auto inputs = given;
+  auto inputs = without_cache_when_checkpointing(given);
   if (inputs.input_ids.defined() && inputs.input_ids.dim() > 2) {
     inputs.input_ids = inputs.input_ids.flatten(0, -2);
   }
@@ -209,10 +210,18 @@ BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
     }
     layer_inputs.head_mask = masks.empty() ? at::Tensor() : masks[i];
     GPTJBlock block(h->ptr<GPTJBlockImpl>(i));
-    auto [block_states, attentions] = block(hidden_states, layer_inputs);
-    hidden_states = std::move(block_states);
+    LayerOutput output;
+    if (checkpoints_block(i) && !plan.output_attentions) {
+      const auto states_alone = [block, layer_inputs](const at::Tensor& states) {
+        return block(states, layer_inputs).hidden_states;
+      };
+      output.hidden_states = checkpoint(states_alone, hidden_states);
+    } else {
+      output = block(hidden_states, layer_inputs);
+    }
+    hidden_states = std::move(output.hidden_states);
     if (plan.output_attentions) {
-      outputs.attentions.push_back(std::move(attentions));
+      outputs.attentions.push_back(std::move(output.attentions));
     }
   }
   outputs.last_hidden_state = ln_f(hidden_states);

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/modeling/model_forward.h>
+#include <transformers/utils/nn/activation_checkpoint.h>
 #include <transformers/utils/nn/linear_slices.h>
 #include <transformers/utils/pytorch_utils.h>
 
@@ -180,7 +181,8 @@ LlamaModelImpl::LlamaModelImpl(const LlamaConfig& config) : config_(config) {
   });
 }
 
-BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& inputs) {
+BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& given) {
+  const auto inputs = without_cache_when_checkpointing(given);
   check_model_inputs(inputs, config_);
   TORCH_CHECK(!inputs.token_type_ids.defined(), "LLaMA takes no token_type_ids");
   TORCH_CHECK(!inputs.head_mask.defined(), "LLaMA takes no head_mask");
@@ -206,10 +208,18 @@ BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& inputs) {
       outputs.hidden_states.push_back(hidden_states);
     }
     LlamaDecoderLayer layer(layers->ptr<LlamaDecoderLayerImpl>(i));
-    auto [layer_states, attentions] = layer(hidden_states, layer_inputs);
-    hidden_states = std::move(layer_states);
+    LayerOutput output;
+    if (checkpoints_block(i) && !plan.output_attentions) {
+      const auto states_alone = [layer, layer_inputs](const at::Tensor& states) {
+        return layer(states, layer_inputs).hidden_states;
+      };
+      output.hidden_states = checkpoint(states_alone, hidden_states);
+    } else {
+      output = layer(hidden_states, layer_inputs);
+    }
+    hidden_states = std::move(output.hidden_states);
     if (plan.output_attentions) {
-      outputs.attentions.push_back(std::move(attentions));
+      outputs.attentions.push_back(std::move(output.attentions));
     }
   }
   outputs.last_hidden_state = norm(hidden_states);

@@ -9,6 +9,8 @@ struct CausalLMOptions {
   at::Tensor labels{};                         // int64 [batch, seq], −100 is ignored; gives a loss
   at::Tensor shift_labels{};                   // instead of labels: already shifted by one
   std::optional<double> num_items_in_batch{};  // divides the summed loss; unset: the mean over counted labels
+  double label_smoothing = 0;                  // share of the target that is spread over the vocabulary
+  int64_t loss_chunk_rows = 0;                 // > 0: the loss so many positions at a time, and no logits are returned
   int64_t logits_to_keep = 0;                  // the last n positions only; 0: all
   at::Tensor positions_to_keep{};              // instead: these positions, int64 [n]
 };

@@ -13,10 +13,14 @@ struct CausalLMLossOptions {
   at::Tensor labels{};                         // int64 [batch, seq]; the token itself, shifted here
   at::Tensor shift_labels{};                   // instead of labels: already shifted
   std::optional<double> num_items_in_batch{};  // divides the sum; unset: the mean over counted labels
+  double label_smoothing = 0;                  // share of the target that is spread over the vocabulary
 };
 
+/// What a position is to predict, int64 [batch, seq]: the shifted labels, or the labels moved up by one.
+at::Tensor next_token_labels(const CausalLMLossOptions& options);
+
 /// Next-token cross-entropy in fp32, []. logits: [batch, seq, vocab]. Mirrors `ForCausalLMLoss` (loss_utils.py,
-/// transformers 5.23.0): NaN when every label is ignored and no count is given.
+/// transformers 5.23.0), smoothed as its `LabelSmoother` does: NaN when every label is ignored and no count is given.
 at::Tensor causal_lm_loss(const at::Tensor& logits, const CausalLMLossOptions& options);
 
 enum class ProblemType { kRegression, kSingleLabelClassification, kMultiLabelClassification };

@@ -89,6 +89,12 @@ class PreTrainedModel : public Module {
   /// biases.
   void init_weights();
 
+  /// Training keeps only the input of every n-th block and runs that block again in backward: less memory for about a
+  /// third more time, the same numbers. No cache is kept meanwhile.
+  void gradient_checkpointing_enable(int64_t every_n = 1);
+  void gradient_checkpointing_disable() { base_model().checkpoint_every_ = 0; }
+  bool is_gradient_checkpointing() { return base_model().checkpoint_every_ > 0; }
+
   /// Tied tensors count once.
   int64_t num_parameters(bool only_trainable = false, bool exclude_embeddings = false) const;
   /// Bytes of parameters and, when asked for, buffers.
@@ -125,12 +131,19 @@ class PreTrainedModel : public Module {
   virtual std::string generation_config_json() const { return {}; }
   virtual void read_generation_config(const std::string&) {}
 
+  /// Whether a forward that is running now is to run block `i` by `checkpoint`.
+  bool checkpoints_block(size_t i) const;
+  /// The call without a cache, with a warning where one was wanted, while blocks are checkpointed.
+  ModelInputs without_cache_when_checkpointing(ModelInputs inputs) const;
+
   /// Exchanges the list of layers; the config is the caller's business.
   virtual void select_layers(const std::vector<int64_t>& layers) { base_model().select_layers(layers); }
 
  private:
   friend LoadReport load_weights(PreTrainedModel&, const Checkpoint&, const std::string&, const LoadOptions&);
   void post_init();
+
+  int64_t checkpoint_every_ = 0;  // of a base model; 0: off
 };
 
 /// A folder's weights, every file opened and checked; throws when they cannot be a model of that many layers.

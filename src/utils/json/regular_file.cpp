@@ -50,22 +50,26 @@ RegularFile::~RegularFile() { ::close(descriptor_); }
 
 size_t RegularFile::size() const { return static_cast<size_t>(status_of(descriptor_, path_).st_size); }
 
+std::string RegularFile::read(size_t offset, size_t size) const {
+  std::string bytes(size, '\0');
+  size_t done = 0;
+  while (done < size) {
+    const auto count = ::pread(descriptor_, bytes.data() + done, size - done, static_cast<off_t>(offset + done));
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    TORCH_CHECK(count >= 0, printable(path_), ": cannot be read: ", std::strerror(errno));
+    TORCH_CHECK(count > 0, printable(path_), ": became shorter while it was read");
+    done += static_cast<size_t>(count);
+  }
+  return bytes;
+}
+
 std::string read_regular_file(const std::string& path, size_t max_bytes) {
   const RegularFile file(path);
   const size_t size = file.size();
   TORCH_CHECK(size <= max_bytes, printable(path), ": expected at most ", max_bytes, " bytes, found ", size);
-  std::string bytes(size, '\0');
-  size_t done = 0;
-  while (done < size) {
-    const auto count = ::read(file.descriptor(), bytes.data() + done, size - done);
-    if (count < 0 && errno == EINTR) {
-      continue;
-    }
-    TORCH_CHECK(count >= 0, printable(path), ": cannot be read: ", std::strerror(errno));
-    TORCH_CHECK(count > 0, printable(path), ": became shorter while it was read");
-    done += static_cast<size_t>(count);
-  }
-  return bytes;
+  return file.read(0, size);
 }
 
 }  // namespace transformers

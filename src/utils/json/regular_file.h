@@ -17,6 +17,8 @@ class RegularFile {
   int descriptor() const { return descriptor_; }
   /// Size in bytes at this moment.
   size_t size() const;
+  /// Throws when the file has become too short for it.
+  std::string read(size_t offset, size_t size) const;
 
  private:
   std::string path_;

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/modeling/causal_lm.h>
+#include <transformers/utils/modeling/linear_cross_entropy.h>
 #include <transformers/utils/modeling/losses.h>
 
 namespace transformers {
@@ -16,14 +17,33 @@ at::Tensor kept_positions(const at::Tensor& hidden_states, const CausalLMOptions
              : hidden_states.narrow(1, seq - options.logits_to_keep, options.logits_to_keep);
 }
 
+/// The loss from the hidden states, a few positions' logits at a time.
+at::Tensor chunked_loss(const at::Tensor& hidden_states, const Linear& lm_head, const CausalLMLossOptions& loss,
+                        int64_t chunk_rows) {
+  TORCH_CHECK(
+      lm_head->method() == nullptr && !lm_head->has_forward_hooks(),
+      "loss_chunk_rows needs a plain lm_head: one that is packed, quantised, adapted or hooked gives its logits");
+  const auto labels = next_token_labels(loss).reshape({-1}).to(hidden_states.device());
+  return linear_cross_entropy(hidden_states.flatten(0, 1), lm_head->weight, lm_head->bias, labels,
+                              {.chunk_rows = chunk_rows,
+                               .num_items_in_batch = loss.num_items_in_batch,
+                               .label_smoothing = loss.label_smoothing});
+}
+
 }  // namespace
 
 CausalLMOutputWithPast causal_lm_output(BaseModelOutputWithPast outputs, Linear& lm_head,
                                         const CausalLMOptions& options) {
-  const auto logits = lm_head(kept_positions(outputs.last_hidden_state, options));
-  at::Tensor loss;
-  if (options.labels.defined() || options.shift_labels.defined()) {
-    loss = causal_lm_loss(logits, {options.labels, options.shift_labels, options.num_items_in_batch});
+  const bool with_loss = options.labels.defined() || options.shift_labels.defined();
+  const CausalLMLossOptions loss_options{options.labels, options.shift_labels, options.num_items_in_batch,
+                                         options.label_smoothing};
+  const auto hidden_states = kept_positions(outputs.last_hidden_state, options);
+  at::Tensor logits, loss;
+  if (with_loss && options.loss_chunk_rows > 0) {
+    loss = chunked_loss(hidden_states, lm_head, loss_options, options.loss_chunk_rows);
+  } else {
+    logits = lm_head(hidden_states);
+    loss = with_loss ? causal_lm_loss(logits, loss_options) : at::Tensor();
   }
   return {loss, logits, std::move(outputs.past_key_values), std::move(outputs.hidden_states),
           std::move(outputs.attentions)};

@@ -6,25 +6,28 @@ namespace transformers {
 namespace {
 
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index,
-                         at::Reduction::Reduction reduction = at::Reduction::Mean) {
-  return at::cross_entropy_loss(logits, labels, {}, reduction, ignore_index);
+                         at::Reduction::Reduction reduction = at::Reduction::Mean, double label_smoothing = 0) {
+  return at::cross_entropy_loss(logits, labels, {}, reduction, ignore_index, label_smoothing);
 }
 
 }  // namespace
 
+at::Tensor next_token_labels(const CausalLMLossOptions& options) {
+  return options.shift_labels.defined() ? options.shift_labels
+                                        : at::constant_pad_nd(options.labels, {0, 1}, kIgnoreIndex).slice(-1, 1);
+}
+
 at::Tensor causal_lm_loss(const at::Tensor& logits, const CausalLMLossOptions& options) {
   const auto scores = logits.to(at::kFloat);
-  const auto labels = options.shift_labels.defined()
-                          ? options.shift_labels
-                          : at::constant_pad_nd(options.labels, {0, 1}, kIgnoreIndex).slice(-1, 1);
-  const auto flat_labels = labels.reshape({-1}).to(scores.device());
+  const auto flat_labels = next_token_labels(options).reshape({-1}).to(scores.device());
   const auto flat_scores = scores.view({-1, scores.size(-1)});
   TORCH_CHECK(flat_scores.size(0) == flat_labels.size(0), "labels must have one entry per logit row, ",
               flat_scores.size(0), ", got ", flat_labels.size(0));
   if (!options.num_items_in_batch) {
-    return cross_entropy(flat_scores, flat_labels, kIgnoreIndex);
+    return cross_entropy(flat_scores, flat_labels, kIgnoreIndex, at::Reduction::Mean, options.label_smoothing);
   }
-  return cross_entropy(flat_scores, flat_labels, kIgnoreIndex, at::Reduction::Sum) / *options.num_items_in_batch;
+  return cross_entropy(flat_scores, flat_labels, kIgnoreIndex, at::Reduction::Sum, options.label_smoothing) /
+         *options.num_items_in_batch;
 }
 
 ProblemType infer_problem_type(int64_t num_labels, at::ScalarType labels_dtype) {

@@ -56,6 +56,25 @@ void PreTrainedModel::post_init() {
   tie_weights();
 }
 
+void PreTrainedModel::gradient_checkpointing_enable(int64_t every_n) {
+  TORCH_CHECK(every_n > 0, "gradient checkpointing of every n-th block needs a positive n, got ", every_n);
+  base_model().checkpoint_every_ = every_n;
+}
+
+bool PreTrainedModel::checkpoints_block(size_t i) const {
+  return checkpoint_every_ > 0 && is_training() && at::GradMode::is_enabled() &&
+         i % static_cast<size_t>(checkpoint_every_) == 0;
+}
+
+ModelInputs PreTrainedModel::without_cache_when_checkpointing(ModelInputs inputs) const {
+  if (checkpoints_block(0) && (inputs.past_key_values || inputs.use_cache.value_or(config().use_cache))) {
+    TORCH_WARN_ONCE("use_cache is off while gradient checkpointing runs blocks twice");
+    inputs.past_key_values = nullptr;
+    inputs.use_cache = false;
+  }
+  return inputs;
+}
+
 void PreTrainedModel::set_output_embeddings(Linear) { TORCH_CHECK(false, architecture(), " has no output embeddings"); }
 
 void PreTrainedModel::tie_weights() {

@@ -172,6 +172,43 @@ TEST_P(ModelPropertyTest, CachesHoldGroupedHeadsOnly) {
   EXPECT_EQ(model_->forward({.input_ids = ids_, .use_cache = false}).past_key_values, nullptr);
 }
 
+TEST_P(ModelPropertyTest, CheckpointedBlocksGiveTheSameLossAndGradientsBitForBit) {
+  const at::AutoGradMode with_grad(true);
+  model_->train();
+  const auto gradients = [this] {
+    at::manual_seed(17);
+    model_->zero_grad();
+    const auto loss = model_->forward({.input_ids = ids_, .use_cache = false}, {.labels = ids_}).loss;
+    loss.backward();
+    std::vector<at::Tensor> found{loss.detach()};
+    for (const auto& parameter : model_->parameters()) {
+      found.push_back(parameter.grad().clone());
+    }
+    return found;
+  };
+  const auto plain = gradients();
+  for (const int64_t every : {1, 2}) {
+    model_->gradient_checkpointing_enable(every);
+    const auto checkpointed = gradients();
+    for (size_t i = 0; i < plain.size(); ++i) {
+      EXPECT_TENSORS_EQUAL(checkpointed[i], plain[i]);
+    }
+  }
+}
+
+TEST_P(ModelPropertyTest, NoCacheIsKeptWhileBlocksAreCheckpointed) {
+  const at::AutoGradMode with_grad(true);
+  model_->train();
+  model_->gradient_checkpointing_enable();
+  EXPECT_EQ(model_->forward({.input_ids = ids_}).past_key_values, nullptr);
+  model_->eval();
+  EXPECT_NE(model_->forward({.input_ids = ids_}).past_key_values, nullptr);
+  model_->train();
+  model_->gradient_checkpointing_disable();
+  EXPECT_NE(model_->forward({.input_ids = ids_}).past_key_values, nullptr);
+  EXPECT_ERROR(model_->gradient_checkpointing_enable(0), "positive", "0");
+}
+
 INSTANTIATE_TEST_SUITE_P(, ModelPropertyTest, ::testing::ValuesIn(config_grid()),
                          [](const auto& info) { return info.param.name; });
 

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace transformers {
+
+struct LinearCrossEntropyOptions {
+  /// Rows whose logits are alive at one time.
+  int64_t chunk_rows = 256;
+  /// Divides the summed loss; unset: the number of counted labels.
+  std::optional<double> num_items_in_batch{};
+  /// Share of the target that is spread over all classes.
+  double label_smoothing = 0;
+};
+
+/// Cross-entropy of `linear(hidden, weight, bias)` in fp32, [], without ever holding all logits: a chunk's gradients
+/// are computed right after its loss, so that backward only scales them. The numbers are those of the two steps done
+/// apart. hidden: [rows, features]; weight: [classes, features]; bias: [classes] or undefined; labels: int64 [rows],
+/// −100 is not counted. Gradients of gradients are not supported.
+at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                                const at::Tensor& labels, const LinearCrossEntropyOptions& options = {});
+
+}  // namespace transformers

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+
+namespace transformers {
+
+/// Runs `block` on `input` and keeps none of its activations: backward runs it again, with the random numbers and the
+/// autocast mode of the first time, so that values and gradients are those of plain calls, dropout included. Gradients
+/// reach the input and every parameter that `block` uses. Without grad mode it is a plain call.
+/// Mirrors `torch.utils.checkpoint.checkpoint` with use_reentrant=True, torch 2.11.0.
+at::Tensor checkpoint(const std::function<at::Tensor(const at::Tensor& input)>& block, const at::Tensor& input);
+
+}  // namespace transformers

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <transformers/utils/tokenization/tokenizer.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace transformers {
+
+class RegularFile;
+
+/// Tensors by the names of HF's forward arguments: a sample without, a batch with the batch dimension.
+using Batch = std::map<std::string, at::Tensor>;
+
+/// Samples by index.
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+  virtual int64_t size() const = 0;
+  /// One sample, 0 <= index < size(). Called from one thread at a time, which is not the one that made the dataset.
+  virtual Batch get(int64_t index) const = 0;
+};
+
+/// Rows of tensors that share their first dimension.
+class TensorDataset : public Dataset {
+ public:
+  /// Throws when the tensors have no row, or not the same number of them.
+  explicit TensorDataset(Batch columns);
+  /// The tensors of a safetensors file: input_ids int64 [samples, seq] and what else forward takes, e.g. labels.
+  /// Without labels the ids are the labels.
+  static std::shared_ptr<TensorDataset> from_file(const std::string& path);
+
+  int64_t size() const override { return size_; }
+  Batch get(int64_t index) const override;
+
+ private:
+  Batch columns_;
+  int64_t size_ = 0;
+};
+
+/// A text cut into blocks of equal length for next-token training; as HF's run_clm, what is left at the end is dropped.
+/// Holds the ids of the whole text, 4 bytes each.
+class TextBlockDataset : public Dataset {
+ public:
+  /// Throws when the file holds no block.
+  TextBlockDataset(const std::string& path, const Tokenizer& tokenizer, int64_t seq_length);
+
+  int64_t size() const override { return ids_.size(0); }
+  /// input_ids and labels: int64 [seq_length].
+  Batch get(int64_t index) const override;
+
+ private:
+  at::Tensor ids_;  // int32 [blocks, seq_length]
+};
+
+struct JsonLinesOptions {
+  /// Longer samples lose their end, as HF's tokenizers truncate.
+  int64_t max_length = 1024;
+  /// Number of classes of {"text", "label"} lines; 0: the lines are texts to learn.
+  int64_t num_labels = 0;
+};
+
+/// One JSON object a line: {"text"}; {"prompt", "completion"}, of which only the completion is learned; or, with
+/// num_labels, {"text", "label"}. Lines are found once and read and tokenised when they are asked for; blank ones are
+/// left out. A learned text ends with the tokenizer's end-of-sequence token, where it has one.
+class JsonLinesDataset : public Dataset {
+ public:
+  JsonLinesDataset(const std::string& path, std::shared_ptr<const Tokenizer> tokenizer, JsonLinesOptions options);
+  ~JsonLinesDataset() override;
+
+  int64_t size() const override { return static_cast<int64_t>(lines_.size()); }
+  /// input_ids int64 [tokens] and labels: int64 [tokens], −100 where nothing is learned, or the class, int64 [].
+  /// Throws, naming file and line, on what is no such object, a label outside the range, or a text without a token.
+  Batch get(int64_t index) const override;
+
+ private:
+  /// Where a line lies in the file, and its number there from 1.
+  struct Line {
+    size_t begin, size, number;
+  };
+  void find_lines();
+
+  std::string path_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  JsonLinesOptions options_;
+  std::unique_ptr<RegularFile> file_;
+  std::vector<Line> lines_;
+};
+
+}  // namespace transformers

@@ -1,0 +1,258 @@
+#include <transformers/utils/io/save_transaction.h>
+#include <transformers/utils/tokenization/tokenizer.h>
+#include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/training/trainer.h>
+#include <transformers/utils/training/training_tasks.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <filesystem>
+
+#include "cli/common.h"
+#include "cli/tokenizer_files.h"
+#include "cli/training_log.h"
+
+namespace transformers::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using torch::optim::AdamWOptions;
+
+struct FinetuneOptions {
+  ModelOptions model;
+  std::string output, train_file, train_ids, eval_file, task = "causal-lm", log_file;
+  std::string lr_schedule = "linear", low_precision = "plain";
+  int64_t seq_length = 512, batch_size = 8, gradient_accumulation_steps = 1, warmup_steps = 0, save_every = 0;
+  int64_t save_total_limit = 0, loss_chunk_rows = 0;
+  std::optional<int64_t> max_steps;
+  double epochs = 3, learning_rate = 5e-5, weight_decay = 0, max_grad_norm = 1, label_smoothing = 0;
+  bool no_shuffle = false, bf16 = false, gradient_checkpointing = false, resume = false;
+};
+
+volatile std::sig_atomic_t interrupted = 0;
+
+/// Ctrl-C ends the run after the step under way, with a checkpoint; a second one ends the program.
+void stop_on_interrupt() {
+  std::signal(SIGINT, [](int) {
+    interrupted = 1;
+    std::signal(SIGINT, SIG_DFL);
+  });
+}
+
+/// The model and how it learns.
+struct Learner {
+  std::shared_ptr<PreTrainedModel> model;
+  TrainingTask task;
+};
+
+Learner load_learner(const FinetuneOptions& options, const ModelOptions& source) {
+  if (options.task == "sequence-classification") {
+    const auto model = load_model<AutoModelForSequenceClassification>(source);
+    return {model, sequence_classification_task(*model)};
+  }
+  const auto model = load_model<AutoModelForCausalLM>(source);
+  return {model, causal_lm_task(*model, {options.label_smoothing, options.loss_chunk_rows})};
+}
+
+std::shared_ptr<const Dataset> open_data(const FinetuneOptions& options, const std::string& file,
+                                         const PreTrainedModel& model) {
+  const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(options.model.model);
+  if (!file.ends_with(".jsonl")) {
+    return std::make_shared<TextBlockDataset>(file, *tokenizer, options.seq_length);
+  }
+  const bool classes = options.task == "sequence-classification";
+  return std::make_shared<JsonLinesDataset>(
+      file, tokenizer, JsonLinesOptions{options.seq_length, classes ? model.config().num_labels() : 0});
+}
+
+std::shared_ptr<const Dataset> training_data(const FinetuneOptions& options, const PreTrainedModel& model) {
+  return options.train_ids.empty() ? open_data(options, options.train_file, model)
+                                   : TensorDataset::from_file(options.train_ids);
+}
+
+int64_t padding_token(const PretrainedConfig& config) {
+  if (config.pad_token_id) {
+    return *config.pad_token_id;
+  }
+  return config.eos_token_id.empty() ? 0 : config.eos_token_id.front();
+}
+
+BatchLoaderOptions loader_options(const FinetuneOptions& options) {
+  return {.batch_size = options.batch_size, .shuffle = !options.no_shuffle, .seed = *options.model.seed};
+}
+
+LowPrecision low_precision(const std::string& name) {
+  return name == "master"       ? LowPrecision::kMasterWeights
+         : name == "stochastic" ? LowPrecision::kStochasticRounding
+                                : LowPrecision::kPlain;
+}
+
+TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps) {
+  TrainingArguments arguments;
+  arguments.max_steps = max_steps;
+  arguments.gradient_accumulation_steps = options.gradient_accumulation_steps;
+  arguments.max_grad_norm = options.max_grad_norm;
+  arguments.autocast = options.bf16 ? Autocast::kBFloat16 : Autocast::kNone;
+  arguments.output_dir = options.output;
+  arguments.save_steps = options.save_every;
+  arguments.save_total_limit = options.save_total_limit;
+  arguments.settings = {{"seed", std::to_string(*options.model.seed)},
+                        {"task", options.task},
+                        {"shuffle", options.no_shuffle ? "off" : "on"},
+                        {"learning_rate", std::to_string(options.learning_rate)},
+                        {"weight_decay", std::to_string(options.weight_decay)},
+                        {"lr_schedule", options.lr_schedule},
+                        {"warmup_steps", std::to_string(options.warmup_steps)},
+                        {"max_steps", std::to_string(max_steps)},
+                        {"low_precision", options.low_precision}};
+  return arguments;
+}
+
+/// The mean loss over the whole file, and its exponential.
+void evaluate(const FinetuneOptions& options, const Learner& learner, TrainingLogFile& log, int64_t step) {
+  const at::NoGradGuard no_grad;
+  learner.model->eval();
+  const auto data = open_data(options, options.eval_file, *learner.model);
+  const auto collate = padding_collator(padding_token(learner.model->config()));
+  double loss = 0, items = 0;
+  for (int64_t first = 0; first < data->size(); first += options.batch_size) {
+    std::vector<Batch> samples;
+    for (auto i = first; i < std::min(first + options.batch_size, data->size()); ++i) {
+      samples.push_back(data->get(i));
+    }
+    const auto batch = collate(samples);
+    loss += learner.task.loss(batch, 1).item<double>();
+    items += static_cast<double>(learner.task.count_items(batch));
+  }
+  log.add_evaluation(step, loss / items);
+}
+
+/// Everything a model folder holds beside config and weights comes along.
+void write_model(PreTrainedModel& model, const FinetuneOptions& options, const std::string& folder) {
+  model.save_pretrained(folder);
+  if (!options.model.model.empty()) {
+    copy_tokenizer(options.model.model, folder);
+  }
+}
+
+/// Where the weights come from: the newest checkpoint of a run that goes on, else what the options name.
+ModelOptions source_of(const FinetuneOptions& options, const std::string& checkpoint) {
+  auto source = options.model;
+  if (!checkpoint.empty()) {
+    source.model = checkpoint;
+    source.config.clear();
+  }
+  return source;
+}
+
+void check_options(const FinetuneOptions& options) {
+  require_usage(options.train_file.empty() != options.train_ids.empty(),
+                "exactly one of --train-file and --train-ids is needed");
+  require_usage(!options.model.model.empty() || (options.train_file.empty() && options.eval_file.empty()),
+                "--train-file and --eval-file need the tokenizer of --model");
+  require_usage(options.loss_chunk_rows == 0 || options.task == "causal-lm", "--loss-chunk-rows is for causal-lm");
+}
+
+void finetune(FinetuneOptions options) {
+  check_options(options);
+  options.model.seed = options.model.seed.value_or(42);
+  apply(options.model);
+  const auto checkpoint = options.resume ? last_checkpoint(options.output) : "";
+  TORCH_CHECK(!options.resume || !checkpoint.empty(), options.output, ": there is no checkpoint to resume from");
+  const auto learner = load_learner(options, source_of(options, checkpoint));
+  auto& model = *learner.model;
+  if (options.gradient_checkpointing) {
+    model.gradient_checkpointing_enable();
+  }
+  BatchLoader data(training_data(options, model), padding_collator(padding_token(model.config())),
+                   loader_options(options));
+  const auto max_steps =
+      options.max_steps.value_or(steps_of_epochs(options.epochs, data, options.gradient_accumulation_steps));
+
+  const auto adamw = AdamWOptions(options.learning_rate).weight_decay(options.weight_decay);
+  AdamW optimizer(decay_groups(model, adamw), adamw, low_precision(options.low_precision));
+  const auto scheduler =
+      get_scheduler(from_options([&] { return scheduler_type_from_name(options.lr_schedule); }), optimizer,
+                    {.num_warmup_steps = options.warmup_steps, .num_training_steps = max_steps});
+  TrainingLogFile log(options.log_file, max_steps);
+  TrainerCallbacks callbacks;
+  callbacks.on_step = [&log](const TrainingLog& step) {
+    log.add(step);
+    return interrupted == 0;
+  };
+  callbacks.write_model = [&](const std::string& folder) { write_model(model, options, folder); };
+  Trainer trainer(model, learner.task, optimizer, *scheduler, arguments_of(options, max_steps), callbacks);
+  fs::create_directory(options.output);
+  seed(options.model);  // dropout begins alike, whatever building and loading drew
+  if (!checkpoint.empty()) {
+    trainer.resume(checkpoint, data);
+  }
+  log.begin_after(trainer.steps_done());
+  stop_on_interrupt();
+  const auto steps = trainer.train(data);
+  if (interrupted != 0 && steps < max_steps) {
+    inform("stopped; " + trainer.save_checkpoint(data) + " is where --resume goes on");
+    return;
+  }
+  if (!options.eval_file.empty()) {
+    evaluate(options, learner, log, steps);
+  }
+  model.eval();
+  write_model(model, options, options.output);
+}
+
+void add_training_options(CLI::App& command, FinetuneOptions& options) {
+  const auto positive = [&](const char* name, auto& field, const char* help) {
+    return command.add_option(name, field, help)->check(CLI::PositiveNumber);
+  };
+  const auto not_negative = [&](const char* name, auto& field, const char* help) {
+    command.add_option(name, field, help)->check(CLI::NonNegativeNumber)->capture_default_str();
+  };
+  positive("--seq-length", options.seq_length, "tokens of a block or the most of a sample")->capture_default_str();
+  positive("--batch-size", options.batch_size, "samples of a micro-batch")->capture_default_str();
+  positive("--gradient-accumulation-steps", options.gradient_accumulation_steps, "micro-batches a step")
+      ->capture_default_str();
+  auto* steps = positive("--max-steps", options.max_steps, "optimizer steps");
+  positive("--epochs", options.epochs, "how often each sample is seen")->capture_default_str()->excludes(steps);
+  not_negative("--learning-rate", options.learning_rate, "highest rate of the schedule");
+  command.add_option("--lr-schedule", options.lr_schedule, "linear, cosine, constant, ... as in transformers")
+      ->capture_default_str();
+  not_negative("--warmup-steps", options.warmup_steps, "steps until the highest rate");
+  not_negative("--weight-decay", options.weight_decay, "AdamW's; biases and norms are spared");
+  not_negative("--max-grad-norm", options.max_grad_norm, "gradients are scaled to this norm; 0: never");
+  not_negative("--label-smoothing", options.label_smoothing, "share of the target spread over the vocabulary");
+  not_negative("--loss-chunk-rows", options.loss_chunk_rows, "positions whose logits are alive at a time; 0: all");
+  not_negative("--save-every", options.save_every, "steps from checkpoint to checkpoint; 0: none");
+  not_negative("--save-total-limit", options.save_total_limit, "checkpoints that stay; 0: all");
+}
+
+}  // namespace
+
+void add_finetune(CLI::App& app) {
+  auto* command = app.add_subcommand("finetune", "Train a model folder further on a text, JSON lines or ids");
+  auto options = std::make_shared<FinetuneOptions>();
+  add_model_options(*command, options->model);
+  command->add_option("--output", options->output, "folder for the trained model and its checkpoints")->required();
+  command->add_option("--train-file", options->train_file,
+                      ".txt: packed blocks; .jsonl: text, prompt + completion, label");
+  command->add_option("--train-ids", options->train_ids, "safetensors: input_ids [samples, seq] and labels");
+  command->add_option("--eval-file", options->eval_file, "as --train-file; loss and perplexity at the end");
+  command->add_option("--task", options->task, "what to learn")
+      ->check(CLI::IsMember({"causal-lm", "sequence-classification"}))
+      ->capture_default_str();
+  add_training_options(*command, *options);
+  command->add_option("--low-precision", options->low_precision, "how bf16 and fp16 weights take small updates")
+      ->check(CLI::IsMember({"plain", "master", "stochastic"}))
+      ->capture_default_str();
+  command->add_flag("--no-shuffle", options->no_shuffle, "samples in file order");
+  command->add_flag("--bf16", options->bf16, "autocast: products in bfloat16, weights as they are");
+  command->add_flag("--gradient-checkpointing", options->gradient_checkpointing, "less memory, about a third slower");
+  command->add_flag("--resume", options->resume, "go on from the newest checkpoint in --output");
+  command->add_option("--log-file", options->log_file, "a JSON object per step goes there");
+  command->footer(
+      "Example: transformers-cpp finetune --model models/SmolLM2-135M --train-file book.txt --output tuned");
+  command->callback([options] { finetune(*options); });
+}
+
+}  // namespace transformers::cli

@@ -1,0 +1,103 @@
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <transformers/utils/modeling/linear_cross_entropy.h>
+#include <transformers/utils/modeling/losses.h>
+
+#include <algorithm>
+
+namespace transformers {
+namespace {
+
+struct Gradients {
+  at::Tensor hidden, weight, bias;  // undefined where not wanted
+};
+
+Gradients zeros_where_wanted(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto zeros = [](const at::Tensor& tensor) {
+    return tensor.defined() && tensor.requires_grad() ? at::zeros_like(tensor) : at::Tensor();
+  };
+  return {zeros(hidden), zeros(weight), zeros(bias)};
+}
+
+/// Summed losses of a chunk; `logits` become the gradient of that sum.
+at::Tensor chunk_loss_(at::Tensor& logits, const at::Tensor& labels, double smoothing) {
+  const auto counted = labels.ne(kIgnoreIndex);
+  const auto targets = labels.where(counted, 0).unsqueeze(1);
+  const auto log_sum = logits.logsumexp(1, /*keepdim=*/true);
+  auto losses = (log_sum - logits.gather(1, targets)) * (1 - smoothing);
+  if (smoothing > 0) {
+    losses += (log_sum - logits.mean(1, /*keepdim=*/true)) * smoothing;
+  }
+  logits.sub_(log_sum).exp_();
+  logits.scatter_add_(1, targets, at::full_like(log_sum, smoothing - 1));
+  if (smoothing > 0) {
+    logits.sub_(smoothing / static_cast<double>(logits.size(1)));
+  }
+  logits.mul_(counted.unsqueeze(1));
+  return losses.squeeze(1).masked_fill(~counted, 0).sum();
+}
+
+void add_chunk(const at::Tensor& grad_logits, const at::Tensor& hidden, const at::Tensor& weight, int64_t row,
+               Gradients& gradients) {
+  if (gradients.hidden.defined()) {
+    auto rows = gradients.hidden.narrow(0, row, hidden.size(0));
+    at::mm_out(rows, grad_logits, weight);
+  }
+  if (gradients.weight.defined()) {
+    gradients.weight.addmm_(grad_logits.t(), hidden);
+  }
+  if (gradients.bias.defined()) {
+    gradients.bias.add_(grad_logits.sum(0));
+  }
+}
+
+struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden,
+                            const at::Tensor& weight, const std::optional<at::Tensor>& maybe_bias,
+                            const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
+    const auto bias = maybe_bias.value_or(at::Tensor());
+    auto gradients = zeros_where_wanted(hidden, weight, bias);
+    const auto count = options.num_items_in_batch ? at::full({}, *options.num_items_in_batch, hidden.options())
+                                                  : labels.ne(kIgnoreIndex).sum();
+    const auto share = count.to(at::kFloat).reciprocal();
+    auto loss = at::zeros({}, hidden.options().dtype(at::kFloat));
+    for (int64_t row = 0; row < hidden.size(0); row += options.chunk_rows) {
+      const auto rows = std::min(options.chunk_rows, hidden.size(0) - row);
+      const auto part = hidden.narrow(0, row, rows);
+      auto logits = at::linear(part, weight, bias).to(at::kFloat);
+      loss += chunk_loss_(logits, labels.narrow(0, row, rows), options.label_smoothing);
+      add_chunk(logits.mul_(share).to(weight.scalar_type()), part, weight, row, gradients);
+    }
+    context->save_for_backward({gradients.hidden, gradients.weight, gradients.bias});
+    return loss * share;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& grads) {
+    auto gradients = context->get_saved_variables();
+    const auto& scale = grads.front();
+    // A loss that is the last step of the graph has scale 1; asking a device for it would make it wait.
+    const bool is_one = scale.is_cpu() && scale.item<double>() == 1;
+    for (auto& gradient : gradients) {
+      if (gradient.defined() && !is_one) {
+        gradient = gradient * scale.to(gradient.scalar_type());
+      }
+    }
+    return {gradients[0], gradients[1], gradients[2], at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                                const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
+  TORCH_CHECK(hidden.dim() == 2 && labels.dim() == 1 && hidden.size(0) == labels.size(0),
+              "linear_cross_entropy: hidden [rows, features] needs labels [rows], found ", hidden.sizes(), " and ",
+              labels.sizes());
+  TORCH_CHECK(options.chunk_rows > 0, "linear_cross_entropy: chunk_rows must be positive, got ", options.chunk_rows);
+  // autograd takes an absent tensor as an empty optional only.
+  const auto maybe_bias = bias.defined() ? std::make_optional(bias) : std::nullopt;
+  return LinearCrossEntropy::apply(hidden, weight, maybe_bias, labels, options);
+}
+
+}  // namespace transformers

@@ -1,0 +1,182 @@
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/grad_mode.h>
+#include <transformers/utils/training/optimizer.h>
+
+#include <charconv>
+
+#include "utils/training/stochastic_rounding.h"
+
+namespace transformers {
+namespace {
+
+bool is_low_precision(const at::Tensor& parameter) {
+  return parameter.scalar_type() == at::kBFloat16 || parameter.scalar_type() == at::kHalf;
+}
+
+/// Every parameter of an optimizer, in the order that state dicts count.
+std::vector<at::Tensor> all_parameters(const torch::optim::Optimizer& optimizer) {
+  std::vector<at::Tensor> parameters;
+  for (const auto& group : optimizer.param_groups()) {
+    parameters.insert(parameters.end(), group.params().begin(), group.params().end());
+  }
+  return parameters;
+}
+
+/// "12.exp_avg" → 12, "exp_avg".
+std::pair<size_t, std::string> split_key(const std::string& key, size_t count) {
+  const auto dot = key.find('.');
+  size_t index = 0;
+  const auto end = key.data() + std::min(dot, key.size());
+  const auto [last, error] = std::from_chars(key.data(), end, index);
+  TORCH_CHECK(dot != std::string::npos && error == std::errc() && last == end && index < count, "optimizer state \"",
+              key, "\" must name one of ", count, " parameters by its index");
+  return {index, key.substr(dot + 1)};
+}
+
+/// States that have one entry for each of the parameter's.
+bool is_parameter_shaped(const std::string& name) {
+  return name == "exp_avg" || name == "exp_avg_sq" || name == "max_exp_avg_sq" || name == "momentum_buffer" ||
+         name == "master";
+}
+
+}  // namespace
+
+std::vector<at::Tensor*> ParamState::parameter_shaped() {
+  std::vector<at::Tensor*> shaped;
+  for (auto& [name, tensor] : tensors) {
+    if (is_parameter_shaped(name)) {
+      shaped.push_back(&tensor);
+    }
+  }
+  return shaped;
+}
+
+Optimizer::Optimizer(const std::vector<torch::optim::OptimizerParamGroup>& groups,
+                     std::unique_ptr<torch::optim::OptimizerOptions> defaults, LowPrecision low_precision)
+    : torch::optim::Optimizer(groups, std::move(defaults)), low_precision_(low_precision) {
+  for (const auto& parameter : all_parameters(*this)) {
+    TORCH_CHECK(low_precision != LowPrecision::kStochasticRounding || parameter.scalar_type() != at::kHalf,
+                "stochastic rounding is for bfloat16 parameters, found float16 of shape ", parameter.sizes());
+  }
+}
+
+at::Tensor Optimizer::step(LossClosure closure) {
+  at::Tensor loss;
+  if (closure) {
+    const at::AutoGradMode with_grad(true);
+    loss = closure();
+  }
+  const at::NoGradGuard no_grad;
+  for (const auto& group : param_groups_) {
+    step_group(group, group.params());
+  }
+  return loss;
+}
+
+void Optimizer::step_parameter(const at::Tensor& parameter) {
+  const at::NoGradGuard no_grad;
+  for (const auto& group : param_groups_) {
+    for (const auto& own : group.params()) {
+      if (own.is_same(parameter)) {
+        return step_group(group, {own});
+      }
+    }
+  }
+  TORCH_CHECK(false, "step_parameter: the optimizer has no such parameter, its shape is ", parameter.sizes());
+}
+
+void Optimizer::step_group(const torch::optim::OptimizerParamGroup& group, const std::vector<at::Tensor>& parameters) {
+  std::vector<at::Tensor> with_grad;
+  for (const auto& parameter : parameters) {
+    if (parameter.grad().defined()) {
+      with_grad.push_back(parameter);
+    }
+  }
+  if (!with_grad.empty()) {
+    auto batch = gather(group, with_grad);
+    update(batch);
+    write_back(with_grad, batch);
+  }
+}
+
+Optimizer::Batch Optimizer::gather(const torch::optim::OptimizerParamGroup& group,
+                                   const std::vector<at::Tensor>& parameters) {
+  Batch batch{group.has_options() ? group.options() : *defaults_};
+  for (const auto& parameter : parameters) {
+    auto& state = state_of(parameter);
+    batch.values.push_back(value_of(parameter, state));
+    batch.grads.push_back(parameter.grad().to(batch.values.back().scalar_type()));
+    batch.states.push_back(&state);
+  }
+  return batch;
+}
+
+ParamState& Optimizer::state_of(const at::Tensor& parameter) {
+  auto& state = state_[parameter.unsafeGetTensorImpl()];
+  if (!state) {
+    state = std::make_unique<ParamState>();
+  }
+  return static_cast<ParamState&>(*state);
+}
+
+at::Tensor Optimizer::value_of(const at::Tensor& parameter, ParamState& state) const {
+  if (!is_low_precision(parameter) || low_precision_ == LowPrecision::kPlain) {
+    return parameter;
+  }
+  if (low_precision_ == LowPrecision::kStochasticRounding) {
+    return parameter.to(at::kFloat);
+  }
+  auto& master = state.tensors["master"];
+  if (!master.defined()) {
+    master = parameter.detach().to(at::kFloat);
+  }
+  return master;
+}
+
+void Optimizer::write_back(const std::vector<at::Tensor>& parameters, const Batch& batch) const {
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    auto parameter = parameters[i];
+    if (parameter.is_same(batch.values[i])) {
+      continue;
+    }
+    if (low_precision_ == LowPrecision::kStochasticRounding) {
+      round_stochastically_(parameter, batch.values[i]);
+    } else {
+      parameter.copy_(batch.values[i]);
+    }
+  }
+}
+
+StateDict Optimizer::state_dict() const {
+  StateDict result;
+  const auto parameters = all_parameters(*this);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const auto found = state_.find(parameters[i].unsafeGetTensorImpl());
+    if (found != state_.end()) {
+      for (const auto& [name, tensor] : static_cast<const ParamState&>(*found->second).tensors) {
+        result.insert(std::to_string(i) + "." + name, tensor);
+      }
+    }
+  }
+  return result;
+}
+
+void Optimizer::load_state_dict(const StateDict& state) {
+  const auto parameters = all_parameters(*this);
+  std::vector<ParamState> loaded(parameters.size());
+  for (const auto& item : state) {
+    const auto [index, name] = split_key(item.key(), parameters.size());
+    const auto& parameter = parameters[index];
+    TORCH_CHECK(!is_parameter_shaped(name) || item.value().sizes() == parameter.sizes(), "optimizer state \"",
+                item.key(), "\" must have the parameter's shape ", parameter.sizes(), ", found ", item.value().sizes());
+    loaded[index].tensors[name] = item.value().to(parameter.device()).clone();
+  }
+  state_.clear();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    if (!loaded[i].tensors.empty()) {
+      state_of(parameters[i]) = std::move(loaded[i]);
+    }
+  }
+}
+
+}  // namespace transformers

@@ -1,0 +1,101 @@
+#include "utils/training/training_state.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <transformers/utils/io/safetensors.h>
+
+#include <filesystem>
+#include <mutex>
+
+#include "utils/training/numbers.h"
+
+namespace transformers {
+namespace {
+
+constexpr const char* kSetting = "setting.";
+
+std::string state_path(const std::string& folder) {
+  return (std::filesystem::path(folder) / kTrainingStateFile).string();
+}
+
+/// Devices whose default generators a run on this process may draw from, by the name in the file.
+std::map<std::string, c10::Device> generator_devices() {
+  std::map<std::string, c10::Device> devices{{"cpu", c10::Device(c10::kCPU)}};
+  const auto count =
+      c10::impl::hasDeviceGuardImpl(c10::kCUDA) ? c10::impl::getDeviceGuardImpl(c10::kCUDA)->deviceCount() : 0;
+  for (int i = 0; i < static_cast<int>(count); ++i) {
+    devices.emplace("cuda." + std::to_string(i), c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(i)));
+  }
+  return devices;
+}
+
+StateDict random_numbers() {
+  StateDict states;
+  for (const auto& [name, device] : generator_devices()) {
+    auto generator = at::globalContext().defaultGenerator(device);
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    states.insert(name, generator.get_state());
+  }
+  return states;
+}
+
+void check_settings(const std::map<std::string, std::string>& metadata,
+                    const std::map<std::string, std::string>& settings, const std::string& path) {
+  for (const auto& [name, given] : settings) {
+    const auto saved = metadata.find(kSetting + name);
+    TORCH_CHECK(saved != metadata.end() && saved->second == given, path, ": the run was saved with ", name, " ",
+                saved == metadata.end() ? "unset" : saved->second, " and cannot go on with ", given);
+  }
+}
+
+}  // namespace
+
+void save_training_state(const std::string& folder, const TrainingState& state) {
+  torch::OrderedDict<std::string, at::Tensor> tensors;
+  tensors.insert("progress.step", to_tensor({static_cast<double>(state.step)}));
+  tensors.insert("progress.position", to_tensor({static_cast<double>(state.position)}));
+  auto parts = state.tensors;
+  parts.emplace("random", random_numbers());
+  for (const auto& [part, dict] : parts) {
+    for (const auto& item : dict) {
+      tensors.insert(part + "." + item.key(), item.value());
+    }
+  }
+  std::map<std::string, std::string> metadata{{"format", "pt"}};
+  for (const auto& [name, value] : state.settings) {
+    metadata[kSetting + name] = value;
+  }
+  save_safetensors(state_path(folder), tensors, metadata);
+}
+
+TrainingState load_training_state(const std::string& folder, const std::map<std::string, std::string>& settings) {
+  const SafetensorsFile file(state_path(folder));
+  check_settings(file.metadata(), settings, file.path());
+  TrainingState state{.settings = settings};
+  for (const auto* part : {"optimizer", "scheduler", "scaler", "random", "progress"}) {
+    state.tensors.try_emplace(part);
+  }
+  for (const auto& info : file.tensors()) {
+    const auto dot = info.name.find('.');
+    const auto part = state.tensors.find(info.name.substr(0, dot));
+    TORCH_CHECK(dot != std::string::npos && part != state.tensors.end(), file.path(), ": tensor \"", info.name,
+                "\" is no part of a training state");
+    part->second.insert(info.name.substr(dot + 1), file.tensor(info.name));
+  }
+  state.step = static_cast<int64_t>(number_of(state.tensors.at("progress"), "step"));
+  state.position = static_cast<int64_t>(number_of(state.tensors.at("progress"), "position"));
+  return state;
+}
+
+void restore_random_numbers(const TrainingState& state) {
+  const auto devices = generator_devices();
+  for (const auto& item : state.tensors.at("random")) {
+    if (const auto device = devices.find(item.key()); device != devices.end()) {
+      auto generator = at::globalContext().defaultGenerator(device->second);
+      const std::lock_guard<std::mutex> lock(generator.mutex());
+      generator.set_state(item.value().clone());
+    }
+  }
+}
+
+}  // namespace transformers

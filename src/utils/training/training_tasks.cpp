@@ -1,0 +1,84 @@
+#include <ATen/ATen.h>
+#include <transformers/utils/modeling/losses.h>
+#include <transformers/utils/training/training_tasks.h>
+
+#include <algorithm>
+
+namespace transformers {
+namespace {
+
+/// The batch as model inputs on the model's device; what is in `labels` is left to the caller, anything else refused.
+ModelInputs inputs_of(const Batch& batch, const PreTrainedModel& model, const std::vector<std::string>& labels) {
+  ModelInputs inputs{.use_cache = false};
+  const std::map<std::string, at::Tensor*> fields{{"input_ids", &inputs.input_ids},
+                                                  {"attention_mask", &inputs.attention_mask},
+                                                  {"position_ids", &inputs.position_ids},
+                                                  {"token_type_ids", &inputs.token_type_ids}};
+  for (const auto& [name, tensor] : batch) {
+    if (const auto field = fields.find(name); field != fields.end()) {
+      *field->second = tensor.to(model.device());
+    } else {
+      TORCH_CHECK(std::find(labels.begin(), labels.end(), name) != labels.end(),
+                  "training batch: the model takes no \"", name, "\"");
+    }
+  }
+  return inputs;
+}
+
+at::Tensor labels_of(const Batch& batch, const std::string& name, const PreTrainedModel& model) {
+  const auto found = batch.find(name);
+  TORCH_CHECK(found != batch.end(), "training batch: the task needs \"", name, "\"");
+  return found->second.to(model.device());
+}
+
+int64_t rows_of(const Batch& batch) { return batch.at("input_ids").size(0); }
+
+/// A mean over `items` as a share of a mean over `num_items`.
+at::Tensor as_share(const at::Tensor& mean, int64_t items, double num_items) {
+  return mean * (static_cast<double>(items) / num_items);
+}
+
+int64_t counted_labels(const Batch& batch) {
+  const auto labels = batch.find("labels");
+  TORCH_CHECK(labels != batch.end(), "training batch: the task needs \"labels\"");
+  return labels->second.ne(kIgnoreIndex).sum().item<int64_t>();
+}
+
+}  // namespace
+
+TrainingTask causal_lm_task(CausalLM& model, CausalLMTaskOptions options) {
+  return {.count_items = count_items, .loss = [&model, options](const Batch& batch, double num_items) {
+            return model
+                .forward(inputs_of(batch, model, {"labels"}), {.labels = labels_of(batch, "labels", model),
+                                                               .num_items_in_batch = num_items,
+                                                               .label_smoothing = options.label_smoothing,
+                                                               .loss_chunk_rows = options.loss_chunk_rows})
+                .loss;
+          }};
+}
+
+TrainingTask sequence_classification_task(GenericForSequenceClassification& model) {
+  return {.count_items = rows_of, .loss = [&model](const Batch& batch, double num_items) {
+            const auto output = model.forward(inputs_of(batch, model, {"labels"}), labels_of(batch, "labels", model));
+            return as_share(output.loss, rows_of(batch), num_items);
+          }};
+}
+
+TrainingTask token_classification_task(GenericForTokenClassification& model) {
+  return {.count_items = counted_labels, .loss = [&model](const Batch& batch, double num_items) {
+            const auto output = model.forward(inputs_of(batch, model, {"labels"}), labels_of(batch, "labels", model));
+            const auto counted = counted_labels(batch);
+            return counted == 0 ? output.logits.sum() * 0 : as_share(output.loss, counted, num_items);
+          }};
+}
+
+TrainingTask question_answering_task(GenericForQuestionAnswering& model) {
+  return {.count_items = rows_of, .loss = [&model](const Batch& batch, double num_items) {
+            const auto output =
+                model.forward(inputs_of(batch, model, {"start_positions", "end_positions"}),
+                              labels_of(batch, "start_positions", model), labels_of(batch, "end_positions", model));
+            return as_share(output.loss, rows_of(batch), num_items);
+          }};
+}
+
+}  // namespace transformers

@@ -1,0 +1,165 @@
+"""The program's `finetune`: Python's curves and weights, resuming, interrupting, bad input."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+import xml.etree.ElementTree
+
+import torch
+import transformers
+from program import PROGRAM, ProgramTest, read_golden, under
+from safetensors.torch import load_file
+
+
+def log_of(path) -> list:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class FinetuneTest(ProgramTest):
+    def start_of(self, family: str):
+        """The model folder and the samples of the golden runs, and all its cases."""
+        metadata, tensors = read_golden(f"training/runs_{family}")
+        cases = json.loads(metadata["cases"])
+        model = self.write_model(cases["start"]["config"], under(tensors, "start.weights."), family)
+        data = {name: tensors[f"start.{name}"] for name in ("input_ids", "labels")}
+        return model, self.tensors(f"{family}.safetensors", **data), cases, tensors
+
+    def finetune(self, model, data, *options, output="tuned") -> list:
+        log = self.folder / "log.jsonl"
+        arguments = ("--batch-size", 2, "--learning-rate", "5e-3", "--attn", "eager", "--log-file", log, "--quiet")
+        self.run_program(
+            "finetune", "--model", model, "--train-ids", data, "--output", self.folder / output, *arguments, *options
+        )
+        return log_of(log)
+
+    def test_curves_and_weights_are_those_of_python(self):
+        flags = {
+            "full": ("--weight-decay", 0.1, "--lr-schedule", "constant"),
+            "accumulation": ("--gradient-accumulation-steps", 3, "--lr-schedule", "constant"),
+            "clipping": ("--max-grad-norm", 0.3, "--lr-schedule", "constant"),
+            "checkpointing": ("--gradient-checkpointing", "--lr-schedule", "constant"),
+            "label_smoothing": ("--label-smoothing", 0.1, "--lr-schedule", "constant"),
+            "linear": ("--warmup-steps", 3),
+            "cosine": ("--warmup-steps", 3, "--lr-schedule", "cosine"),
+        }
+        for family in ("llama", "gptj"):
+            model, data, cases, tensors = self.start_of(family)
+            for name, options in flags.items():
+                with self.subTest(family=family, run=name):
+                    output = f"{family}_{name}"
+                    log = self.finetune(model, data, "--no-shuffle", "--max-steps", 20, *options, output=output)
+                    self.assertEqual([entry["step"] for entry in log], list(range(1, 21)))
+                    for column in ("loss", "grad_norm", "learning_rate"):
+                        found = torch.tensor([entry[column] for entry in log], dtype=torch.float64)
+                        torch.testing.assert_close(found, tensors[f"{name}.{column}"], rtol=1e-5, atol=1e-12)
+                    weights = load_file(self.folder / output / "model.safetensors")
+                    for key, expected in under(tensors, f"{name}.final.").items():
+                        largest = expected.abs().max().item()
+                        torch.testing.assert_close(weights[key], expected, rtol=0, atol=1e-5 * largest)
+
+    def test_python_loads_the_folder_with_equal_logits(self):
+        model, data, *_ = self.start_of("llama")
+        self.finetune(model, data, "--max-steps", 2)
+        output = self.folder / "logits.safetensors"
+        inputs = self.tensors(input_ids=torch.tensor([[1, 2, 3]]))
+        self.run_program("forward", "--model", self.folder / "tuned", "--inputs", inputs, "--output", output)
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(self.folder / "tuned")
+        expected = theirs(input_ids=torch.tensor([[1, 2, 3]])).logits.detach()
+        torch.testing.assert_close(load_file(output)["logits"], expected)
+
+    def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(self):
+        model, data, *_ = self.start_of("gptj")
+        options = ("--max-steps", 9, "--gradient-accumulation-steps", 2, "--save-every", 4)
+        whole = self.finetune(model, data, *options, output="whole")
+        self.finetune(model, data, *options, output="resumed")
+        (self.folder / "resumed" / "model.safetensors").unlink()
+        shutil.rmtree(self.folder / "resumed" / "checkpoint-8")
+        resumed = self.finetune(model, data, *options, "--resume", output="resumed")
+        drop = lambda log: [{k: v for k, v in entry.items() if k != "tokens_per_second"} for entry in log]
+        self.assertEqual(drop(resumed), drop(whole))
+        files = [(self.folder / name / "model.safetensors").read_bytes() for name in ("whole", "resumed")]
+        self.assertEqual(files[0], files[1])
+
+    def test_ctrl_c_leaves_a_checkpoint_to_resume_from(self):
+        model, data, *_ = self.start_of("llama")
+        log, output = self.folder / "log.jsonl", self.folder / "tuned"
+        command = ("finetune", "--model", model, "--train-ids", data, "--output", output, "--max-steps", 1_000_000)
+        process = subprocess.Popen(
+            [str(PROGRAM), *map(str, (*command, "--log-file", log))], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self.addCleanup(process.kill)
+        while not (log.exists() and log.read_text().count("\n") >= 3):
+            self.assertIsNone(process.poll())
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, stdout), (0, b""), stderr)
+        steps = len(log_of(log))
+        self.assertIn(f"checkpoint-{steps}", stderr.decode())
+        self.assertFalse((output / "model.safetensors").exists())
+        self.assert_fails(*command[:-1], 999_999, "--resume", says=("max_steps", "1000000", "999999"))
+
+    def test_json_lines_teach_completions_and_classes(self):
+        model = self.talking_model()
+        lines = self.folder / "lines.jsonl"
+        lines.write_text(
+            '{"prompt": "The library", "completion": " opens a folder."}\n{"text": "It writes a folder back."}\n'
+        )
+        log = self.folder / "log.jsonl"
+        arguments = ("--seq-length", 32, "--batch-size", 2, "--learning-rate", "1e-2", "--quiet", "--log-file", log)
+        common = ("finetune", "--model", model, "--train-file", lines, *arguments)
+        self.run_program(*common, "--output", self.folder / "texts", "--max-steps", 12, "--eval-file", lines)
+        entries = log_of(log)
+        self.assertLess(entries[11]["loss"], entries[0]["loss"])
+        self.assertLess(entries[12]["eval_loss"], entries[0]["loss"])
+        self.assertTrue((self.folder / "texts" / "tokenizer.json").exists())
+        lines.write_text('{"text": "good", "label": 1}\n{"text": "bad", "label": 0}\n')
+        self.run_program(
+            *common, "--output", self.folder / "classes", "--max-steps", 12, "--task", "sequence-classification"
+        )
+        entries = log_of(log)
+        self.assertLess(entries[11]["loss"], entries[0]["loss"])
+        config = json.loads((self.folder / "classes" / "config.json").read_text())
+        self.assertEqual(config["architectures"], ["LlamaForSequenceClassification"])
+
+    def test_bad_input_is_named(self):
+        model, data, *_ = self.start_of("llama")
+        output = ("--output", self.folder / "tuned", "--max-steps", 1)
+        base = ("finetune", "--model", model, *output)
+        talking = self.talking_model()
+        lines = self.folder / "lines.jsonl"
+        text = ("finetune", "--model", talking, *output, "--train-file", lines)
+        lines.write_text("")
+        self.assert_fails(*text, says=("lines.jsonl", "no sample"))
+        lines.write_text('{"text": "a", "label": 7}')
+        self.assert_fails(*text, "--task", "sequence-classification", says=("lines.jsonl line 1", "label", "7"))
+        lines.write_text('{"txt": 1}')
+        self.assert_fails(*text, says=("lines.jsonl line 1", "text"))
+        bad_ids = self.tensors("bad.safetensors", input_ids=torch.tensor([[1, 99]]))
+        self.assert_fails(*base, "--train-ids", bad_ids, says=("99", "24"))
+        self.assert_fails(*base, "--train-ids", data, "--resume", says=("checkpoint",))
+        self.assert_fails(*base, status=2)
+        self.assert_fails(*base, "--train-ids", data, "--lr-schedule", "steep", status=2)
+        self.assertFalse((self.folder / "tuned" / "model.safetensors").exists())
+
+    def test_curves_are_drawn(self):
+        log, drawing = self.folder / "log.jsonl", self.folder / "log.svg"
+        log.write_text("".join(f'{{"step": {step}, "loss": {4.0 - step}}}\n' for step in range(1, 4)))
+        self.assertEqual(self.run_program("plot", log, "-o", drawing), "")
+        points = xml.etree.ElementTree.parse(drawing).getroot()[-1].attrib["points"].split()
+        heights = [float(point.split(",")[1]) for point in points]
+        self.assertEqual(len(heights), 3)
+        self.assertEqual(heights, sorted(heights))
+        terminal = self.run_program("plot", log)
+        self.assertIn("loss: 1 to 3, steps 1 to 3", terminal)
+        self.assertEqual(terminal.count("*"), 3)
+        self.assert_fails("plot", log, "--columns", "speed", says=("log.jsonl", "speed"))
+        log.write_text("[]")
+        self.assert_fails("plot", log, says=("log.jsonl line 1", "step"))
+
+
+if __name__ == "__main__":
+    unittest.main()

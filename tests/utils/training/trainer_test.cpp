@@ -1,0 +1,263 @@
+#include <ATen/ATen.h>
+#include <transformers/auto/modeling_auto.h>
+#include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/training/trainer.h>
+#include <transformers/utils/training/training_tasks.h>
+
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "support/golden_collection.h"
+#include "support/temporary_folder.h"
+#include "support/tensor_assertions.h"
+#include "support/tiny_models.h"
+
+namespace transformers::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using torch::optim::AdamWOptions;
+
+constexpr int64_t kSteps = 20;
+
+std::shared_ptr<CausalLM> model_of(const GoldenCase& start) {
+  const auto text = start.arguments.at("config").dump();
+  const auto model = start.arguments.at("config").at("model_type") == "llama" ? tiny_model(LlamaConfig::from_json(text))
+                                                                              : tiny_model(GPTJConfig::from_json(text));
+  StateDict state;
+  for (const auto& [name, tensor] : start.tensors) {
+    if (name.starts_with("weights.")) {
+      state.insert(name.substr(8), tensor);
+    }
+  }
+  load_state_dict(*model, state);
+  return model;
+}
+
+SchedulerOptions scheduler_options(const nlohmann::json& run) {
+  SchedulerOptions options{.num_warmup_steps = run.value("warmup_steps", 0), .num_training_steps = kSteps};
+  const auto given = run.value("scheduler_options", nlohmann::json::object());
+  if (given.contains("min_lr_rate")) {
+    options.min_lr_rate = given["min_lr_rate"].get<double>();
+  }
+  if (given.contains("num_decay_steps")) {
+    options.num_decay_steps = given["num_decay_steps"].get<int64_t>();
+  }
+  return options;
+}
+
+/// A curve of the golden, and what our loop made of the same settings.
+void expect_run(const GoldenCase& start, const GoldenCase& golden) {
+  const auto& run = golden.arguments.at("options");
+  const auto model = model_of(start);
+  const auto options = AdamWOptions(5e-3).weight_decay(run.value("weight_decay", 0.0));
+  AdamW optimizer(decay_groups(*model, options), options);
+  const auto scheduler = get_scheduler(scheduler_type_from_name(run.value("lr_scheduler_type", "constant")), optimizer,
+                                       scheduler_options(run));
+  BatchLoader data(std::make_shared<TensorDataset>(
+                       Batch{{"input_ids", start.tensor("input_ids")}, {"labels", start.tensor("labels")}}),
+                   padding_collator(0), {.batch_size = 2, .shuffle = false});
+  std::vector<double> losses, norms, rates;
+  const auto record = [&](const TrainingLog& log) {
+    losses.push_back(log.loss);
+    norms.push_back(log.grad_norm);
+    rates.push_back(log.learning_rate);
+    return true;
+  };
+  if (run.value("gradient_checkpointing", false)) {
+    model->gradient_checkpointing_enable();
+  }
+  Trainer trainer(*model, causal_lm_task(*model, {.label_smoothing = run.value("label_smoothing", 0.0)}), optimizer,
+                  *scheduler,
+                  {.max_steps = kSteps,
+                   .gradient_accumulation_steps = run.value("gradient_accumulation_steps", 1),
+                   .max_grad_norm = run.value("max_grad_norm", 1.0)},
+                  {.on_step = record});
+  EXPECT_EQ(trainer.train(data), kSteps);
+
+  const auto in_double = [](const std::vector<double>& values) { return at::tensor(values, at::kDouble); };
+  EXPECT_TENSORS_CLOSE(in_double(losses), golden.tensor("loss"), {.relative = 1e-5, .absolute = 0});
+  EXPECT_TENSORS_CLOSE(in_double(norms), golden.tensor("grad_norm"), {.relative = 1e-5, .absolute = 0});
+  EXPECT_TENSORS_CLOSE(in_double(rates), golden.tensor("learning_rate"), {.relative = 1e-12, .absolute = 0});
+  for (const auto& [name, expected] : golden.tensors) {
+    if (name.starts_with("final.")) {
+      SCOPED_TRACE(name);
+      EXPECT_TRUE(tensors_close_to_largest(state_dict(*model)[name.substr(6)], expected, 1e-5));
+    }
+  }
+}
+
+TEST(TrainerTest, TwentyStepsGivePythonsCurvesAndWeights) {
+  for (const auto* family : {"llama", "gptj"}) {
+    const auto cases = golden_cases("training", std::string("runs_") + family);
+    ASSERT_EQ(cases.size(), 15U);
+    const auto start = std::find_if(cases.begin(), cases.end(), [](const auto& c) { return c.name == "start"; });
+    for (const auto& c : cases) {
+      if (c.name != "start") {
+        SCOPED_TRACE(std::string(family) + " " + c.name);
+        expect_run(*start, c);
+      }
+    }
+  }
+}
+
+std::shared_ptr<TensorDataset> random_samples(int64_t count = 10) {
+  at::manual_seed(11);
+  const auto ids = at::randint(1, 40, {count, 6}, at::kLong);
+  return std::make_shared<TensorDataset>(Batch{{"input_ids", ids}, {"labels", ids}});
+}
+
+/// A run over shuffled data with dropout and accumulation, which may stop, be saved and go on.
+struct TrainingRun {
+  std::shared_ptr<CausalLM> model;
+  AdamW optimizer;
+  std::unique_ptr<LRScheduler> scheduler;
+  BatchLoader data;
+  Trainer trainer;
+
+  TrainingRun(std::shared_ptr<CausalLM> of, const std::string& output_dir, TrainingArguments arguments,
+              TrainerCallbacks callbacks = {})
+      : model(std::move(of)),
+        optimizer(decay_groups(*model, AdamWOptions(1e-2))),
+        scheduler(get_scheduler(SchedulerType::kLinear, optimizer, {.num_warmup_steps = 2, .num_training_steps = 9})),
+        data(random_samples(), padding_collator(0), {.batch_size = 3}),
+        trainer(*model, causal_lm_task(*model), optimizer, *scheduler, with_folder(std::move(arguments), output_dir),
+                with_writer(std::move(callbacks), model)) {}
+
+  static TrainingArguments with_folder(TrainingArguments arguments, const std::string& output_dir) {
+    arguments.max_steps = 9;
+    arguments.gradient_accumulation_steps = 2;
+    arguments.output_dir = output_dir;
+    return arguments;
+  }
+  static TrainerCallbacks with_writer(TrainerCallbacks callbacks, const std::shared_ptr<CausalLM>& model) {
+    callbacks.write_model = [model](const std::string& folder) { model->save_pretrained(folder); };
+    return callbacks;
+  }
+};
+
+std::shared_ptr<CausalLM> model_with_dropout() {
+  auto config = tiny_gptj();
+  config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.2;
+  return tiny_model(config);
+}
+
+void expect_same_weights(const CausalLM& model, const CausalLM& expected) {
+  const auto weights = state_dict(expected);
+  for (const auto& item : state_dict(model)) {
+    SCOPED_TRACE(item.key());
+    EXPECT_TENSORS_EQUAL(item.value(), weights[item.key()]);
+  }
+}
+
+TEST(TrainerTest, AResumedRunIsBitForBitTheUninterruptedOne) {
+  for (const auto precision : {Autocast::kNone, Autocast::kBFloat16}) {
+    const TemporaryFolder folder;
+    const auto path = folder.path().string();
+    at::manual_seed(21);
+    TrainingRun whole(model_with_dropout(), path, {.autocast = precision});
+    whole.trainer.train(whole.data);
+
+    at::manual_seed(21);
+    TrainingRun stopped(model_with_dropout(), path, {.autocast = precision, .save_steps = 4},
+                        {.on_step = [](const TrainingLog& log) { return log.step < 6; }});
+    EXPECT_EQ(stopped.trainer.train(stopped.data), 6);
+
+    at::manual_seed(99);
+    const auto checkpoint = last_checkpoint(path);
+    EXPECT_EQ(fs::path(checkpoint).filename(), "checkpoint-4");
+    TrainingRun resumed(AutoModelForCausalLM::from_pretrained(checkpoint), path, {.autocast = precision});
+    resumed.trainer.resume(checkpoint, resumed.data);
+    EXPECT_EQ(resumed.trainer.train(resumed.data), 9);
+    expect_same_weights(*resumed.model, *whole.model);
+  }
+}
+
+TEST(TrainerTest, TheNewestCheckpointsStayAndIncompleteOnesDoNotCount) {
+  const TemporaryFolder folder;
+  const auto path = folder.path().string();
+  TrainingRun run(model_with_dropout(), path, {.save_steps = 2, .save_total_limit = 2});
+  run.trainer.train(run.data);
+  EXPECT_EQ(last_checkpoint(path), (folder.path() / "checkpoint-8").string());
+  EXPECT_TRUE(fs::exists(folder.path() / "checkpoint-6"));
+  EXPECT_FALSE(fs::exists(folder.path() / "checkpoint-4"));
+  fs::remove(folder.path() / "checkpoint-8" / "training_state.safetensors");
+  EXPECT_EQ(last_checkpoint(path), (folder.path() / "checkpoint-6").string());
+  EXPECT_EQ(last_checkpoint((folder.path() / "nowhere").string()), "");
+}
+
+TEST(TrainerTest, AChangedSettingIsNamedAtResume) {
+  const TemporaryFolder folder;
+  const auto path = folder.path().string();
+  TrainingRun run(model_with_dropout(), path, {.save_steps = 3, .settings = {{"seed", "42"}}});
+  run.trainer.train(run.data);
+  TrainingRun other(model_with_dropout(), path, {.settings = {{"seed", "43"}}});
+  EXPECT_ERROR(other.trainer.resume(last_checkpoint(path), other.data), "seed", "42", "43");
+  EXPECT_EQ(other.trainer.steps_done(), 0);
+  TrainingRun norm(model_with_dropout(), path, {.max_grad_norm = 2, .settings = {{"seed", "42"}}});
+  EXPECT_ERROR(norm.trainer.resume(last_checkpoint(path), norm.data), "max_grad_norm", "1.0", "2.0");
+}
+
+TEST(TrainerTest, ALossThatIsNotFiniteNamesStepAndSamples) {
+  const TemporaryFolder folder;
+  TrainingRun run(tiny_model(tiny_llama()), folder.path().string(), {});
+  auto task = causal_lm_task(*run.model);
+  int calls = 0;
+  const auto loss = task.loss;
+  task.loss = [&](const Batch& batch, double num_items) {
+    return ++calls == 4 ? loss(batch, num_items) * std::numeric_limits<double>::quiet_NaN() : loss(batch, num_items);
+  };
+  Trainer trainer(*run.model, task, run.optimizer, *run.scheduler, {.max_steps = 5, .gradient_accumulation_steps = 2});
+  const auto samples = run.data.sample_indices(3);
+  const auto text = std::to_string(samples[0]) + ", " + std::to_string(samples[1]) + ", " + std::to_string(samples[2]);
+  EXPECT_ERROR(trainer.train(run.data), "step 2", "nan", text);
+  EXPECT_EQ(trainer.steps_done(), 1);
+}
+
+TEST(TrainerTest, HalfPrecisionWithAScaledLossFollowsFp32) {
+  const TemporaryFolder folder;
+  const auto losses = [&](Autocast precision) {
+    std::vector<double> curve;
+    TrainingRun run(tiny_model(tiny_llama()), folder.path().string(), {.autocast = precision},
+                    {.on_step = [&curve](const TrainingLog& log) {
+                      curve.push_back(log.loss);
+                      return true;
+                    }});
+    run.trainer.train(run.data);
+    return at::tensor(curve, at::kDouble);
+  };
+  const auto exact = losses(Autocast::kNone);
+  EXPECT_TENSORS_CLOSE(losses(Autocast::kBFloat16), exact, {.relative = 3e-2, .absolute = 0});
+  EXPECT_TENSORS_CLOSE(losses(Autocast::kFloat16), exact, {.relative = 1e-2, .absolute = 0});
+}
+
+TEST(TrainerTest, WhatCannotBeTrainedIsRefused) {
+  const TemporaryFolder folder;
+  TrainingRun run(tiny_model(tiny_llama()), folder.path().string(), {});
+  const auto make = [&](TrainingArguments arguments) {
+    Trainer(*run.model, causal_lm_task(*run.model), run.optimizer, *run.scheduler, std::move(arguments));
+  };
+  EXPECT_ERROR(make({.max_steps = 0}), "max_steps", "0");
+  EXPECT_ERROR(make({.max_steps = 1, .gradient_accumulation_steps = 0}), "gradient_accumulation_steps");
+  EXPECT_ERROR(make({.max_steps = 1, .save_steps = 1}), "output_dir");
+  BatchLoader strange(std::make_shared<TensorDataset>(Batch{{"input_ids", at::ones({1, 3}, at::kLong)},
+                                                            {"labels", at::ones({1, 3}, at::kLong)},
+                                                            {"colour", at::ones({1})}}),
+                      padding_collator(0), {.batch_size = 1});
+  EXPECT_ERROR(run.trainer.train(strange), "colour");
+  BatchLoader unlearned(std::make_shared<TensorDataset>(Batch{{"input_ids", at::ones({1, 3}, at::kLong)},
+                                                              {"labels", at::full({1, 3}, -100, at::kLong)}}),
+                        padding_collator(0), {.batch_size = 1});
+  EXPECT_ERROR(run.trainer.train(unlearned), "no label");
+}
+
+TEST(TrainerTest, StepsOfEpochsCountWholeSteps) {
+  BatchLoader data(random_samples(10), padding_collator(0), {.batch_size = 3});
+  EXPECT_EQ(steps_of_epochs(1, data, 1), 4);
+  EXPECT_EQ(steps_of_epochs(3, data, 2), 5);
+  EXPECT_ERROR(steps_of_epochs(0, data, 1), "epochs", "0");
+}
+
+}  // namespace
+}  // namespace transformers::testing
