@@ -26,9 +26,8 @@ at::Tensor chunked_loss(const at::Tensor& hidden_states, const Linear& lm_head, 
       "loss_chunk_rows needs a plain lm_head: one that is packed, quantised, adapted or hooked gives its logits");
   const auto labels = next_token_labels(loss).reshape({-1}).to(hidden_states.device());
   const auto rows = hidden_states.flatten(0, 1);
-  const LinearCrossEntropyOptions options{.chunk_rows = chunk_rows,
-                                          .num_items_in_batch = loss.num_items_in_batch,
-                                          .label_smoothing = loss.label_smoothing};
+  const LinearCrossEntropyOptions options{
+      .chunk_rows = chunk_rows, .num_items_in_batch = loss.num_items_in_batch, .label_smoothing = loss.label_smoothing};
   return method ? method->cross_entropy(*lm_head, rows, labels, options)
                 : linear_cross_entropy(rows, lm_head->weight, lm_head->bias, labels, options);
 }
