@@ -33,7 +33,7 @@ struct TensorParallel {
 ///
 /// Afterwards the model is called as before, by all ranks with the same inputs: logits, losses and gradients are those
 /// of one process, caches and attentions those of the rank's heads. Parameters are new ones: an optimizer is built
-/// afterwards; norms over all gradients are to be added up over the ranks. Dropout needs the same seed on all ranks,
+/// afterwards, and gradients are clipped by the function below. Dropout and sampling need the same seed on all ranks;
 /// head masks and masks that differ by head are not supported. Splitting is the last change to a model: it can be
 /// neither resized, pruned nor saved by its own functions any more, see save_pretrained below.
 ///
@@ -41,6 +41,10 @@ struct TensorParallel {
 /// (adapted, quantised, packed, split already), the ranks do not divide query heads or channels, do neither divide nor
 /// are divided by key/value heads, or are more than tokens.
 TensorParallel tensor_parallelize(PreTrainedModel& model, const ProcessGroup& group);
+
+/// Scales the gradients of a split model so that their norm, over all ranks, is at most `max_norm`; returns the norm
+/// before, fp32 []. All ranks call it. Mirrors `torch.nn.utils.clip_grad_norm_`.
+at::Tensor clip_grad_norm_(const PreTrainedModel& model, const TensorParallel& parallel, double max_norm);
 
 /// The whole state dict, on the CPU of rank `dst`; empty on the others. All ranks call it. One parameter at a time is
 /// on its way.

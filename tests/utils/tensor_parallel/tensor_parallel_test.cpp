@@ -202,6 +202,96 @@ TEST(TensorParallelTest, WhatStaysWholeGetsTheValuesOfRankZero) {
   });
 }
 
+void expect_equal_clipping(const LlamaConfig& config) {
+  run_on_ranks(4, [&](const Rank& rank) {
+    const auto alone = tiny_model(config), model = tiny_model(config);
+    const auto parallel = tensor_parallelize(*model, rank.join());
+    const auto ids = tiny_ids(2, 7);
+    for (const auto& each : {alone, model}) {
+      each->forward({.input_ids = ids, .use_cache = false}, {.labels = ids}).loss.backward();
+    }
+    auto parameters = alone->parameters();
+    const auto expected = torch::nn::utils::clip_grad_norm_(parameters, 0.5);
+    ASSERT_GT(expected, 0.5);
+    EXPECT_NEAR(clip_grad_norm_(*model, parallel, 0.5).item<double>(), expected, kOfTheLargest * expected);
+    expect_equal_gradients(*model, *alone, parallel);
+    EXPECT_NEAR(clip_grad_norm_(*model, parallel, 100).item<double>(), 0.5, kOfTheLargest);
+    expect_equal_gradients(*model, *alone, parallel);
+    destroy_process_group();
+  });
+}
+
+TEST(TensorParallelTest, ClipsByTheNormOfOneProcessThoughRanksShareKeys) { expect_equal_clipping(tiny_llama()); }
+
+TEST(TensorParallelTest, AFrozenModelStillGivesItsOutputs) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto alone = tiny_model(tiny_llama()), model = tiny_model(tiny_llama());
+    tensor_parallelize(*model, rank.join());
+    for (auto& parameter : model->parameters()) {
+      parameter.set_requires_grad(false);
+    }
+    const auto ids = tiny_ids(2, 7);
+    const auto output = model->forward({.input_ids = ids}, {.labels = ids, .loss_chunk_rows = 4});
+    EXPECT_FALSE(output.loss.requires_grad());
+    EXPECT_TRUE(tensors_close_to_largest(output.loss, alone->forward({.input_ids = ids}, {.labels = ids}).loss.detach(),
+                                         kOfTheLargest));
+    destroy_process_group();
+  });
+}
+
+TEST(TensorParallelTest, InBfloat16LogitsDifferByRoundingOnly) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto alone = tiny_model(tiny_llama(), at::kBFloat16), model = tiny_model(tiny_llama(), at::kBFloat16);
+    tensor_parallelize(*model, rank.join());
+    const auto ids = tiny_ids(2, 7);
+    constexpr double kFewRoundings = 3e-2;  // the project's for bfloat16
+    EXPECT_TRUE(tensors_close_to_largest(model->forward({.input_ids = ids}).logits.detach(),
+                                         alone->forward({.input_ids = ids}).logits.detach(), kFewRoundings));
+    destroy_process_group();
+  });
+}
+
+TEST(TensorParallelTest, SamplingWithOneSeedGivesAllRanksTheSameText) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto model = tiny_model(tiny_llama());
+    tensor_parallelize(*model, group);
+    GenerationConfig sampling;
+    sampling.max_new_tokens = 9;
+    sampling.do_sample = true;
+    torch::manual_seed(5);
+    const auto sequences = generate(*model, {.input_ids = tiny_ids(2, 5)}, sampling).sequences.contiguous();
+    const auto all = torch::empty({2, sequences.numel()}, torch::kLong);
+    group.all_gather_into_tensor(all, sequences).wait();
+    EXPECT_TENSORS_EQUAL(all[0], all[1]);
+    destroy_process_group();
+  });
+}
+
+TEST(TensorParallelTest, TrainingEndsWhenARankDies) {
+  constexpr int kDied = 9;
+  run_on_ranks(2,
+               [](const Rank& rank) {
+                 const auto model = tiny_model(tiny_llama());
+                 tensor_parallelize(*model, rank.join());
+                 const auto ids = tiny_ids(2, 7);
+                 const auto loss = model->forward({.input_ids = ids, .use_cache = false}, {.labels = ids}).loss;
+                 if (rank.rank == 1) {
+                   std::_Exit(kDied);
+                 }
+                 EXPECT_ERROR(loss.backward(), "rank 0 of 2", "all_reduce");
+               },
+               {.expected_status = {{1, kDied}}});
+}
+
+TEST(TensorParallelTest, RanksWithBatchesOfDifferentShapeAreTold) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto model = tiny_model(tiny_llama());
+    tensor_parallelize(*model, rank.join());
+    EXPECT_ERROR(model->forward({.input_ids = tiny_ids(2, 7 + rank.rank)}), "of 2: ranks disagree", "all_reduce sum");
+  });
+}
+
 void expect_refused(int64_t ranks, const PretrainedConfig& config, const std::string& fragment) {
   run_on_ranks(ranks, [&](const Rank& rank) {
     const auto group = rank.join();
