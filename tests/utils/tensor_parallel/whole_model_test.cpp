@@ -87,6 +87,16 @@ TEST(SaveTensorParallelTest, WritesTheWholeLlama) { expect_saved_as_it_was(tiny_
 TEST(SaveTensorParallelTest, WritesTiedEmbeddingsOnce) { expect_saved_as_it_was(tied_llama(), 2); }
 TEST(SaveTensorParallelTest, WritesTheWholeGPTJ) { expect_saved_as_it_was(gptj_with_four_heads(), 2); }
 
+TEST(SaveTensorParallelTest, ARankCannotSaveItsSlicesAsAModel) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto model = tiny_model(tiny_llama());
+    tensor_parallelize(*model, rank.join());
+    EXPECT_ERROR(model->save_pretrained(rank / "slices"), "slices: the embeddings hold 20 of the config's 40 tokens",
+                 "split over ranks");
+    destroy_process_group();
+  });
+}
+
 void expect_loaded_as_split(const PretrainedConfig& config, const LoadOptions& options = {}) {
   run_on_ranks(2, [&](const Rank& rank) {
     const auto group = rank.join();
