@@ -131,7 +131,7 @@ void expect_model_matches(const Golden& on_cpu, at::Device device) {
   const TemporaryFolder folder;
   on_cpu.write_folder(folder.path().string());
   LoadOptions options{.device = device};
-  options.attn_implementation = attn_implementation_from_name(golden.attn_implementation());
+  options.attn_implementation = attn_implementation_from_name(on_cpu.attn_implementation());
   const auto model = AutoModelByArchitecture::from_pretrained(folder.path().string(), options);
   const auto golden = on_cpu.to(device);
   const auto cache = given_cache(golden);
