@@ -14,8 +14,6 @@ from .collection import Collection
 from .training import FAMILIES
 
 STEPS = 20
-# Large enough that gradients which are zero but for rounding (a key bias before a softmax) make no steps.
-EPSILON = 1e-5
 
 # name: LoraConfig's options for llama; gptj names its layers differently.
 CONFIGS = {
@@ -61,7 +59,9 @@ def options_of(family: str, name: str) -> dict:
 def base_model(family: str):
     config = FAMILIES[family]
     if family == "llama":
-        config = type(config)(**{**config.to_dict(), "attention_bias": True})
+        # Without quick rotations the gradient of a key's bias is mostly rounding, which Adam turns into whole steps.
+        rotation = {"rope_type": "default", "rope_theta": 4.0}
+        config = type(config)(**{**config.to_dict(), "attention_bias": True, "rope_parameters": rotation})
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     with torch.no_grad():
@@ -106,7 +106,7 @@ def one_adapter(family: str, options: dict, ids, labels, lean: bool) -> dict:
     tensors |= dict(logits=output.logits, loss=output.loss)
     learned = {key_of(name): parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     tensors |= {f"grads.{key}": parameter.grad.clone() for key, parameter in learned.items()}
-    optimizer = torch.optim.AdamW(learned.values(), lr=5e-3, weight_decay=0.01, eps=EPSILON)
+    optimizer = torch.optim.AdamW(learned.values(), lr=5e-3, weight_decay=0.01)
     losses = []
     for _ in range(STEPS):
         optimizer.zero_grad()

@@ -1,6 +1,6 @@
 // Mirrors check_target_module_exists and what surrounds it (tuners/tuners_utils.py, utils/other.py, peft 0.21.2).
-// Deviations: layers_pattern is taken literally, a layer's number may stand in the second segment of a name, and a
-// module to save that is not there is an error.
+// Deviations: layers_pattern is taken literally, a layer's number may stand in the second segment of a name, and
+// modules to save of which none is there are an error.
 #include "utils/training/lora_targets.h"
 
 #include <transformers/utils/modeling/modeling_utils.h>
@@ -125,21 +125,19 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
 }
 
 std::vector<std::string> saved_parameters(const torch::nn::Module& model, const LoraConfig& config) {
-  std::set<std::string> found, parameters;
+  const auto& wanted = config.modules_to_save;
+  std::set<std::string> parameters;
   for (const auto& item : model.named_modules("", /*include_self=*/false)) {
-    for (const auto& name : config.modules_to_save) {
-      if (item.key().ends_with(name)) {
-        found.insert(name);
-        for (const auto& parameter : item.value()->named_parameters()) {
-          parameters.insert(item.key() + "." + parameter.key());
-        }
+    if (std::any_of(wanted.begin(), wanted.end(), [&](const auto& end) { return item.key().ends_with(end); })) {
+      for (const auto& parameter : item.value()->named_parameters()) {
+        parameters.insert(item.key() + "." + parameter.key());
       }
     }
   }
-  for (const auto& name : config.modules_to_save) {
-    TORCH_CHECK(found.contains(name) || contains(task_heads(config), name), "modules_to_save names \"", printable(name),
-                "\", but no module's name ends so");
-  }
+  const auto heads = task_heads(config);
+  const auto named = std::find_if(wanted.begin(), wanted.end(), [&](const auto& n) { return !contains(heads, n); });
+  TORCH_CHECK(!parameters.empty() || named == wanted.end(), "modules_to_save names \"", printable(*named),
+              "\", but no module's name ends in that or another of its names");
   return {parameters.begin(), parameters.end()};
 }
 
