@@ -34,6 +34,7 @@ SUBJECTS = {
     "generation": "generation",
     "legacy": "legacy",
     "training": "training",
+    "lora": "lora",
     "pruning": "pruning",
     "model_pruning": "model_pruning",
 }

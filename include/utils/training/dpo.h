@@ -1,0 +1,45 @@
+#pragma once
+
+#include <transformers/utils/modeling/causal_lm.h>
+#include <transformers/utils/training/data_collator.h>
+#include <transformers/utils/training/peft_model.h>
+#include <transformers/utils/training/trainer.h>
+
+namespace transformers {
+
+// Direct preference optimization (Rafailov et al. 2023) as TRL's DPOTrainer computes it with loss_type "sigmoid".
+
+/// How probable each row's learned tokens are, the sum of their log-probabilities, fp32 [batch]. logits: [batch, seq,
+/// vocab]; labels: int64 [batch, seq], the tokens themselves, −100 where nothing counts; shifted here.
+at::Tensor sequence_log_probs(const at::Tensor& logits, const at::Tensor& labels);
+
+/// `sequence_log_probs` of both answers under both models, each [pairs].
+struct PreferenceLogProbs {
+  at::Tensor policy_chosen{}, policy_rejected{}, reference_chosen{}, reference_rejected{};
+};
+
+struct DpoOptions {
+  /// How strongly the policy is held to the reference: larger is closer.
+  double beta = 0.1;
+  /// Probability that a pair's preference is the wrong way round, in [0, 0.5).
+  double label_smoothing = 0;
+};
+
+/// Each [pairs]. A reward is beta times what the policy's log-probability exceeds the reference's by; it carries no
+/// gradient.
+struct DpoOutput {
+  at::Tensor losses{}, chosen_rewards{}, rejected_rewards{};
+};
+
+DpoOutput dpo_loss(const PreferenceLogProbs& log_probs, const DpoOptions& options = {});
+
+/// Samples with chosen_input_ids, chosen_labels, rejected_input_ids and rejected_labels, int64 [tokens] each (prompt
+/// and answer; labels −100 on the prompt), become one batch of 2·pairs rows: first all chosen, then all rejected.
+DataCollator preference_collator(int64_t pad_token_id);
+
+/// The mean loss over the pairs of a step. The reference is the model with its adapters off, in eval mode, so that no
+/// second model is held. Model and adapters must outlive the task. TRL trains without dropout; so does a model whose
+/// config sets none.
+TrainingTask dpo_task(CausalLM& model, PeftModelImpl& adapters, const DpoOptions& options = {});
+
+}  // namespace transformers
