@@ -1,6 +1,7 @@
 #include <transformers/utils/io/save_transaction.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 #include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/training/peft_model.h>
 #include <transformers/utils/training/trainer.h>
 #include <transformers/utils/training/training_tasks.h>
 
@@ -27,7 +28,11 @@ struct FinetuneOptions {
   int64_t save_total_limit = 0, loss_chunk_rows = 0;
   std::optional<int64_t> max_steps;
   double epochs = 3, learning_rate = 5e-5, weight_decay = 0, max_grad_norm = 1, label_smoothing = 0;
-  bool no_shuffle = false, bf16 = false, gradient_checkpointing = false, resume = false;
+  int64_t lora_r = 0;
+  std::optional<double> lora_alpha;
+  double lora_dropout = 0;
+  std::vector<std::string> lora_targets;
+  bool merge = false, no_shuffle = false, bf16 = false, gradient_checkpointing = false, resume = false;
 };
 
 volatile std::sig_atomic_t interrupted = 0;
@@ -44,15 +49,42 @@ void stop_on_interrupt() {
 struct Learner {
   std::shared_ptr<PreTrainedModel> model;
   TrainingTask task;
+  PeftModel adapters{nullptr};  // with --lora-r
+
+  torch::nn::Module& trained() { return adapters ? static_cast<torch::nn::Module&>(*adapters) : *model; }
 };
+
+/// What fills short samples up.
+int64_t padding_token(const PretrainedConfig& config) {
+  return config.pad_token_id.value_or(config.eos_token_id.empty() ? 0 : config.eos_token_id.front());
+}
 
 Learner load_learner(const FinetuneOptions& options, const ModelOptions& source) {
   if (options.task == "sequence-classification") {
     const auto model = load_model<AutoModelForSequenceClassification>(source);
+    // A classifier finds the last token of a text by it.
+    model->config().pad_token_id = padding_token(model->config());
     return {model, sequence_classification_task(*model)};
   }
   const auto model = load_model<AutoModelForCausalLM>(source);
   return {model, causal_lm_task(*model, {options.label_smoothing, options.loss_chunk_rows})};
+}
+
+/// Fresh adapters, or those of a checkpoint.
+void add_adapters(Learner& learner, const FinetuneOptions& options, const std::string& checkpoint) {
+  learner.adapters = PeftModel(learner.model);
+  if (!checkpoint.empty()) {
+    learner.adapters->load_adapter("default", checkpoint, {.is_trainable = true});
+    return;
+  }
+  LoraConfig config;
+  config.task_type = options.task == "causal-lm" ? "CAUSAL_LM" : "SEQ_CLS";
+  config.base_model_name_or_path = options.model.model;
+  config.r = options.lora_r;
+  config.lora_alpha = options.lora_alpha.value_or(config.lora_alpha);
+  config.lora_dropout = options.lora_dropout;
+  config.target_modules.names = options.lora_targets;
+  learner.adapters->add_adapter("default", config, {.seed = *options.model.seed});
 }
 
 std::shared_ptr<const Dataset> open_data(const FinetuneOptions& options, const std::string& file,
@@ -69,13 +101,6 @@ std::shared_ptr<const Dataset> open_data(const FinetuneOptions& options, const s
 std::shared_ptr<const Dataset> training_data(const FinetuneOptions& options, const PreTrainedModel& model) {
   return options.train_ids.empty() ? open_data(options, options.train_file, model)
                                    : TensorDataset::from_file(options.train_ids);
-}
-
-int64_t padding_token(const PretrainedConfig& config) {
-  if (config.pad_token_id) {
-    return *config.pad_token_id;
-  }
-  return config.eos_token_id.empty() ? 0 : config.eos_token_id.front();
 }
 
 /// The ranks that train together: those of torchrun, or of whoever set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
@@ -117,7 +142,8 @@ TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps
                         {"lr_schedule", options.lr_schedule},
                         {"warmup_steps", std::to_string(options.warmup_steps)},
                         {"max_steps", std::to_string(max_steps)},
-                        {"low_precision", options.low_precision}};
+                        {"low_precision", options.low_precision},
+                        {"lora_r", std::to_string(options.lora_r)}};
   return arguments;
 }
 
@@ -140,9 +166,13 @@ void evaluate(const FinetuneOptions& options, const Learner& learner, TrainingLo
   log.add_evaluation(step, loss / items);
 }
 
-/// Everything a model folder holds beside config and weights comes along.
-void write_model(PreTrainedModel& model, const FinetuneOptions& options, const std::string& folder) {
-  model.save_pretrained(folder);
+/// A model folder, or with adapters a folder of those; the tokenizer's files come along.
+void write_model(const Learner& learner, const FinetuneOptions& options, const std::string& folder) {
+  if (learner.adapters) {
+    learner.adapters->save_pretrained(folder);
+  } else {
+    learner.model->save_pretrained(folder);
+  }
   if (!options.model.model.empty()) {
     copy_tokenizer(options.model.model, folder);
   }
@@ -151,7 +181,7 @@ void write_model(PreTrainedModel& model, const FinetuneOptions& options, const s
 /// Where the weights come from: the newest checkpoint of a run that goes on, else what the options name.
 ModelOptions source_of(const FinetuneOptions& options, const std::string& checkpoint) {
   auto source = options.model;
-  if (!checkpoint.empty()) {
+  if (!checkpoint.empty() && options.lora_r == 0) {
     source.model = checkpoint;
     source.config.clear();
   }
@@ -163,6 +193,9 @@ void check_options(const FinetuneOptions& options) {
                 "exactly one of --train-file and --train-ids is needed");
   require_usage(!options.model.model.empty() || (options.train_file.empty() && options.eval_file.empty()),
                 "--train-file and --eval-file need the tokenizer of --model");
+  require_usage(options.lora_r > 0 || (!options.merge && options.lora_targets.empty() && !options.lora_alpha),
+                "--merge, --lora-alpha and --lora-targets need --lora-r");
+  require_usage(options.lora_r == 0 || !options.model.model.empty(), "--lora-r needs --model");
   require_usage(options.loss_chunk_rows == 0 || options.task == "causal-lm", "--loss-chunk-rows is for causal-lm");
 }
 
@@ -175,8 +208,11 @@ void finetune(FinetuneOptions options) {
   set_quiet(is_quiet() || !leads);
   const auto checkpoint = options.resume ? last_checkpoint(options.output) : "";
   TORCH_CHECK(!options.resume || !checkpoint.empty(), options.output, ": there is no checkpoint to resume from");
-  const auto learner = load_learner(options, source_of(options, checkpoint));
+  auto learner = load_learner(options, source_of(options, checkpoint));
   auto& model = *learner.model;
+  if (options.lora_r > 0) {
+    add_adapters(learner, options, checkpoint);
+  }
   if (options.gradient_checkpointing) {
     model.gradient_checkpointing_enable();
   }
@@ -186,7 +222,7 @@ void finetune(FinetuneOptions options) {
       options.max_steps.value_or(steps_of_epochs(options.epochs, data, options.gradient_accumulation_steps));
 
   const auto adamw = AdamWOptions(options.learning_rate).weight_decay(options.weight_decay);
-  AdamW optimizer(decay_groups(model, adamw), adamw, low_precision(options.low_precision));
+  AdamW optimizer(decay_groups(learner.trained(), adamw), adamw, low_precision(options.low_precision));
   const auto scheduler =
       get_scheduler(from_options([&] { return scheduler_type_from_name(options.lr_schedule); }), optimizer,
                     {.num_warmup_steps = options.warmup_steps, .num_training_steps = max_steps});
@@ -196,11 +232,11 @@ void finetune(FinetuneOptions options) {
     log.add(step);
     return interrupted == 0;
   };
-  callbacks.write_model = [&](const std::string& folder) { write_model(model, options, folder); };
+  callbacks.write_model = [&](const std::string& folder) { write_model(learner, options, folder); };
   auto arguments = arguments_of(options, max_steps);
   arguments.process_group = group;
   fs::create_directory(options.output);
-  Trainer trainer(model, learner.task, optimizer, *scheduler, std::move(arguments), callbacks);
+  Trainer trainer(learner.trained(), learner.task, optimizer, *scheduler, std::move(arguments), callbacks);
   seed(options.model);  // dropout begins alike, whatever building and loading drew
   if (!checkpoint.empty()) {
     trainer.resume(checkpoint, data);
@@ -215,9 +251,13 @@ void finetune(FinetuneOptions options) {
   if (leads && !options.eval_file.empty()) {
     evaluate(options, learner, log, steps);
   }
-  model.eval();
+  learner.trained().eval();
+  if (options.merge) {
+    learner.adapters->merge_and_unload();
+    learner.adapters = nullptr;
+  }
   if (leads) {
-    write_model(model, options, options.output);
+    write_model(learner, options, options.output);
   }
 }
 
@@ -246,6 +286,20 @@ void add_training_options(CLI::App& command, FinetuneOptions& options) {
   not_negative("--save-total-limit", options.save_total_limit, "checkpoints that stay; 0: all");
 }
 
+void add_lora_options(CLI::App& command, FinetuneOptions& options) {
+  command.add_option("--lora-r", options.lora_r, "rank of LoRA adapters, which alone are trained and written; 0: none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--lora-alpha", options.lora_alpha, "adapters are scaled by alpha / r; 8")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--lora-dropout", options.lora_dropout, "on the adapters' input")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command.add_option("--lora-targets", options.lora_targets, "names of layers, e.g. q_proj,v_proj (the default)")
+      ->delimiter(',');
+  command.add_flag("--merge", options.merge, "write the whole model with the adapters in its weights");
+}
+
 }  // namespace
 
 void add_finetune(CLI::App& app) {
@@ -264,6 +318,7 @@ void add_finetune(CLI::App& app) {
   command->add_option("--low-precision", options->low_precision, "how bf16 and fp16 weights take small updates")
       ->check(CLI::IsMember({"plain", "master", "stochastic"}))
       ->capture_default_str();
+  add_lora_options(*command, *options);
   command->add_flag("--no-shuffle", options->no_shuffle, "samples in file order");
   command->add_flag("--bf16", options->bf16, "autocast: products in bfloat16, weights as they are");
   command->add_flag("--gradient-checkpointing", options->gradient_checkpointing, "less memory, about a third slower");

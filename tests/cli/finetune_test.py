@@ -11,6 +11,7 @@ import unittest
 import xml.etree.ElementTree
 from pathlib import Path
 
+import peft
 import torch
 import transformers
 from program import PROGRAM, ProgramTest, read_golden, under
@@ -113,10 +114,11 @@ class FinetuneTest(ProgramTest):
         model, data, *_ = self.start_of("llama")
         log, output = self.folder / "ranks.jsonl", self.folder / "ranks"
         torchrun = (TORCHRUN, "--no-python", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--nproc-per-node", 2)
-        options = ("--max-steps", 6, "--gradient-accumulation-steps", 2, "--learning-rate", "5e-3", "--attn", "eager")
+        options = ("--max-steps", 6, "--gradient-accumulation-steps", 2)
+        rank_options = ("--batch-size", 1, "--learning-rate", "5e-3", "--attn", "eager")
         arguments = ("finetune", "--model", model, "--train-ids", data, "--output", output, "--log-file", log)
         result = subprocess.run(
-            [*map(str, (*torchrun, PROGRAM, *arguments, "--batch-size", 1, *options))],
+            [*map(str, (*torchrun, PROGRAM, *arguments, *rank_options, *options))],
             capture_output=True, timeout=120, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
         )
         self.assertEqual(result.returncode, 0, result.stderr.decode())
@@ -127,6 +129,26 @@ class FinetuneTest(ProgramTest):
         weights = [load_file(self.folder / name / "model.safetensors") for name in ("ranks", "tuned")]
         for key, expected in weights[1].items():
             torch.testing.assert_close(weights[0][key], expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+    def test_adapters_load_in_peft_and_merge(self):
+        model, data, *_ = self.start_of("llama")
+        lora = ("--lora-r", 4, "--lora-alpha", 16, "--lora-targets", "q_proj,down_proj", "--lora-dropout", 0.1)
+        options = ("--max-steps", 9, "--save-every", 4, *lora)
+        log = self.finetune(model, data, *options, output="adapter")
+        self.assertLess(log[-1]["loss"], log[0]["loss"])
+        self.finetune(model, data, *options, "--merge", output="merged")
+        inputs = torch.tensor([[1, 2, 3, 4]])
+        base = transformers.AutoModelForCausalLM.from_pretrained(model)
+        adapted = peft.PeftModel.from_pretrained(base, self.folder / "adapter").eval()
+        merged = transformers.AutoModelForCausalLM.from_pretrained(self.folder / "merged")
+        torch.testing.assert_close(merged(input_ids=inputs).logits, adapted(input_ids=inputs).logits)
+        # The same run, stopped after step 4 and taken up again.
+        shutil.rmtree(self.folder / "adapter" / "checkpoint-8")
+        whole = load_file(self.folder / "adapter" / "adapter_model.safetensors")
+        self.finetune(model, data, *options, "--resume", output="adapter")
+        for key, tensor in load_file(self.folder / "adapter" / "adapter_model.safetensors").items():
+            self.assertTrue(torch.equal(tensor, whole[key]), key)
+        self.assert_fails("finetune", "--model", model, "--train-ids", data, "--output", "x", "--merge", status=2)
 
     def test_json_lines_teach_completions_and_classes(self):
         model = self.talking_model()
