@@ -31,9 +31,7 @@ def room_of(path: str) -> str | None:
     parts = path.split("/")
     if len(parts) == 1:
         return None
-    room = parts[1].split(".")[0] if parts[0] == "utils" else parts[0]
-    # Scores on modules are level 2, rewriting whole models is level 4: one folder, two rooms.
-    return "model_pruning" if room == "pruning" and parts[-1].startswith("model_pruning") else room
+    return parts[1].split(".")[0] if parts[0] == "utils" else parts[0]
 
 
 def target_of(quote: str, name: str) -> tuple[str, str] | None:

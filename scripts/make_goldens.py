@@ -36,6 +36,7 @@ SUBJECTS = {
     "training": "training",
     "lora": "lora",
     "pruning": "pruning",
+    "model_pruning": "model_pruning",
 }
 
 LEGACY_FOLDER = ROOT / "build" / "transformers-4.37.2"

@@ -22,18 +22,23 @@ struct GPTJConfig : PretrainedConfig {
   int64_t rotary_dim = 64;         // of each head, its first dimensions
   std::optional<int64_t> n_inner;  // unset: 4 · n_embd; read through inner_size()
   Activation activation_function = Activation::kGeluNew;
+  // Of our extended form, for models that have lost heads or hidden units; transformers knows n_embd / n_head alone.
+  std::optional<int64_t> head_dim;
   double resid_pdrop = 0.0;
   double embd_pdrop = 0.0;
   double attn_pdrop = 0.0;
   double layer_norm_epsilon = 1e-5;
 
-  int64_t head_size() const { return n_embd / n_head; }
+  int64_t head_size() const { return head_dim.value_or(n_embd / n_head); }
   int64_t inner_size() const { return n_inner.value_or(4 * n_embd); }
 
   std::string model_type() const override { return "gptj"; }
   int64_t get_hidden_size() const override { return n_embd; }
   int64_t get_num_hidden_layers() const override { return n_layer; }
   int64_t get_max_position_embeddings() const override { return n_positions; }
+  ModelSizes sizes() const override;
+  void set_sizes(const ModelSizes& sizes) override;
+  std::unique_ptr<PretrainedConfig> copy() const override;
   void validate() const override;
 
   /// `text` is a config.json; `source` names it in errors. The result is validated.
@@ -44,6 +49,7 @@ struct GPTJConfig : PretrainedConfig {
  protected:
   void read_fields(ConfigReader& reader) override;
   void write_fields(ConfigWriter& writer) const override;
+  std::string inexpressible_sizes(const ModelSizes& sizes) const override;
 };
 
 }  // namespace transformers

@@ -32,7 +32,7 @@ struct GPTJLayerInputs {
   RotaryEmbeddings position_embeddings{};          // cos, sin: [batch or 1, seq, rotary_dim / 2] in the model's dtype
   std::shared_ptr<Cache> past_key_values{};        // null: no cache
   const RotaryEmbeddings* cache_rotary = nullptr;  // tables for a cache that moves keys
-  at::Tensor head_mask{};                          // [1, heads, 1, 1] for this layer; undefined: all heads
+  at::Tensor head_mask{};                          // [1, heads left, 1, 1] for this layer; undefined: all heads
 };
 
 /// Attention whose first `rotary_dim` dimensions of each head are rotated in neighbouring pairs; scores in fp32.
@@ -42,6 +42,9 @@ class GPTJAttentionImpl : public Module {
 
   /// hidden_states: [batch, seq, hidden]. Appends this call's keys and values to the cache when one is given.
   LayerOutput forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs);
+
+  /// Where its keys and values stand in a cache, once layers before it are gone.
+  void set_layer_idx(int64_t layer_idx) { layer_idx_ = layer_idx; }
 
   Linear k_proj{nullptr}, v_proj{nullptr}, q_proj{nullptr}, out_proj{nullptr};
 
@@ -93,6 +96,7 @@ class GPTJModelImpl : public BaseModel {
   GPTJConfig& config() override { return config_; }
   Embedding get_input_embeddings() override { return wte; }
   void set_input_embeddings(Embedding embeddings) override;
+  ModelStructure structure() override;
   std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   Embedding wte{nullptr};
@@ -102,8 +106,12 @@ class GPTJModelImpl : public BaseModel {
   /// angles of its own, once for all layers, and a config asks for no memory.
   torch::Tensor inv_freq;
 
+ protected:
+  void select_layers(const std::vector<int64_t>& kept) override;
+
  private:
   at::Tensor embedded(const ModelInputs& inputs);
+  std::vector<at::Tensor> head_masks(const ModelInputs& inputs) const;
   RotaryEmbeddings position_embeddings(const at::Tensor& position_ids, c10::ScalarType dtype) const;
 
   GPTJConfig config_;

@@ -36,6 +36,9 @@ struct LlamaConfig : PretrainedConfig {
   int64_t get_hidden_size() const override { return hidden_size; }
   int64_t get_num_hidden_layers() const override { return num_hidden_layers; }
   int64_t get_max_position_embeddings() const override { return max_position_embeddings; }
+  ModelSizes sizes() const override;
+  void set_sizes(const ModelSizes& sizes) override;
+  std::unique_ptr<PretrainedConfig> copy() const override;
   void validate() const override;
 
   /// `text` is a config.json; `source` names it in errors. The result is validated.
@@ -46,6 +49,7 @@ struct LlamaConfig : PretrainedConfig {
  protected:
   void read_fields(ConfigReader& reader) override;
   void write_fields(ConfigWriter& writer) const override;
+  std::string inexpressible_sizes(const ModelSizes& sizes) const override;
 };
 
 }  // namespace transformers

@@ -63,7 +63,8 @@ TRANSFORMERS_MODULE(LlamaRotaryEmbedding);
 /// down(act(gate(x)) · up(x)).
 class LlamaMLPImpl : public Module {
  public:
-  explicit LlamaMLPImpl(const LlamaConfig& config);
+  /// intermediate_size: of a pruned layer; unset: the config's.
+  explicit LlamaMLPImpl(const LlamaConfig& config, std::optional<int64_t> intermediate_size = std::nullopt);
   torch::Tensor forward(const torch::Tensor& x);
 
   Linear gate_proj{nullptr}, up_proj{nullptr}, down_proj{nullptr};
@@ -87,6 +88,9 @@ class LlamaAttentionImpl : public Module {
 
   /// hidden_states: [batch, seq, hidden]. Appends this call's keys and values to the cache when one is given.
   LayerOutput forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs);
+
+  /// Where its keys and values stand in a cache, once layers before it are gone.
+  void set_layer_idx(int64_t layer_idx) { layer_idx_ = layer_idx; }
 
   Linear q_proj{nullptr}, k_proj{nullptr}, v_proj{nullptr}, o_proj{nullptr};
 
@@ -124,12 +128,16 @@ class LlamaModelImpl : public BaseModel {
   LlamaConfig& config() override { return config_; }
   Embedding get_input_embeddings() override { return embed_tokens; }
   void set_input_embeddings(Embedding embeddings) override;
+  ModelStructure structure() override;
   std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   Embedding embed_tokens{nullptr};
   torch::nn::ModuleList layers{nullptr};
   LlamaRMSNorm norm{nullptr};
   LlamaRotaryEmbedding rotary_emb{nullptr};
+
+ protected:
+  void select_layers(const std::vector<int64_t>& kept) override;
 
  private:
   LlamaConfig config_;

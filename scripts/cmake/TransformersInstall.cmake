@@ -12,6 +12,9 @@ set(package_build_folder "${PROJECT_BINARY_DIR}/package")
 
 install(TARGETS libtransformers EXPORT libtransformersTargets
         LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+if(TARGET transformers_nccl)
+  install(TARGETS transformers_nccl LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+endif()
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/transformers"
         FILES_MATCHING PATTERN "*.h")
 install(FILES "${PROJECT_BINARY_DIR}/generated/transformers/version.h"

@@ -65,6 +65,7 @@ void add_forward(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_plot(CLI::App& app);
+void add_prune(CLI::App& app);
 void add_tokenize(CLI::App& app);
 
 // --- implementation ---

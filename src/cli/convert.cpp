@@ -1,12 +1,10 @@
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/io/save_transaction.h>
 
-#include <array>
 #include <filesystem>
 #include <memory>
 
 #include "cli/common.h"
-#include "utils/json/regular_file.h"
+#include "cli/tokenizer_files.h"
 
 namespace transformers::cli {
 namespace {
@@ -17,22 +15,6 @@ struct ConvertOptions {
   std::string model, output, dtype = "auto", max_shard_size = "5GB";
 };
 
-// What belongs to a model beside its config and weights.
-constexpr std::array kTokenizerFiles{
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json",     "merges.txt",      "chat_template.jinja"};
-constexpr size_t kMostBytes = size_t{256} << 20;
-
-void copy_tokenizer(const std::string& from, const std::string& to) {
-  SaveTransaction save(to);
-  for (const char* name : kTokenizerFiles) {
-    if (const auto path = fs::path(from) / name; fs::exists(path)) {
-      save.write(name, read_regular_file(path.string(), kMostBytes));
-    }
-  }
-  save.commit();
-}
-
 void convert(const ConvertOptions& options) {
   const auto max_shard_size = from_options([&] { return parse_size(options.max_shard_size); });
   LoadOptions load;
@@ -40,7 +22,8 @@ void convert(const ConvertOptions& options) {
     load.dtype = dtype_from_name(options.dtype);
   }
   const auto model = AutoModelByArchitecture::from_pretrained(options.model, load);
-  model->save_pretrained(options.output, {.max_shard_size = max_shard_size});
+  // A folder in the extended form stays one.
+  model->save_pretrained(options.output, {.max_shard_size = max_shard_size, .extended = true});
   if (!fs::equivalent(options.model, options.output)) {
     copy_tokenizer(options.model, options.output);
   }

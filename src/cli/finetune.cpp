@@ -5,8 +5,8 @@
 #include <transformers/utils/training/training_tasks.h>
 
 #include <algorithm>
-#include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 
 #include "cli/common.h"
@@ -78,8 +78,20 @@ int64_t padding_token(const PretrainedConfig& config) {
   return config.eos_token_id.empty() ? 0 : config.eos_token_id.front();
 }
 
-BatchLoaderOptions loader_options(const FinetuneOptions& options) {
-  return {.batch_size = options.batch_size, .shuffle = !options.no_shuffle, .seed = *options.model.seed};
+/// The ranks that train together: those of torchrun, or of whoever set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+std::optional<ProcessGroup> join_ranks() {
+  if (std::getenv("RANK") == nullptr || std::getenv("WORLD_SIZE") == nullptr) {
+    return std::nullopt;
+  }
+  return init_process_group();
+}
+
+BatchLoaderOptions loader_options(const FinetuneOptions& options, const std::optional<ProcessGroup>& group) {
+  return {.batch_size = options.batch_size,
+          .shuffle = !options.no_shuffle,
+          .seed = *options.model.seed,
+          .rank = group ? group->rank() : 0,
+          .world_size = group ? group->size() : 1};
 }
 
 LowPrecision low_precision(const std::string& name) {
@@ -93,7 +105,7 @@ TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps
   arguments.max_steps = max_steps;
   arguments.gradient_accumulation_steps = options.gradient_accumulation_steps;
   arguments.max_grad_norm = options.max_grad_norm;
-  arguments.mixed_precision = options.bf16 ? MixedPrecision::kBFloat16 : MixedPrecision::kNone;
+  arguments.autocast = options.bf16 ? Autocast::kBFloat16 : Autocast::kNone;
   arguments.output_dir = options.output;
   arguments.save_steps = options.save_every;
   arguments.save_total_limit = options.save_total_limit;
@@ -158,6 +170,9 @@ void finetune(FinetuneOptions options) {
   check_options(options);
   options.model.seed = options.model.seed.value_or(42);
   apply(options.model);
+  const auto group = join_ranks();
+  const bool leads = !group || group->rank() == 0;
+  set_quiet(is_quiet() || !leads);
   const auto checkpoint = options.resume ? last_checkpoint(options.output) : "";
   TORCH_CHECK(!options.resume || !checkpoint.empty(), options.output, ": there is no checkpoint to resume from");
   const auto learner = load_learner(options, source_of(options, checkpoint));
@@ -166,7 +181,7 @@ void finetune(FinetuneOptions options) {
     model.gradient_checkpointing_enable();
   }
   BatchLoader data(training_data(options, model), padding_collator(padding_token(model.config())),
-                   loader_options(options));
+                   loader_options(options, group));
   const auto max_steps =
       options.max_steps.value_or(steps_of_epochs(options.epochs, data, options.gradient_accumulation_steps));
 
@@ -175,15 +190,17 @@ void finetune(FinetuneOptions options) {
   const auto scheduler =
       get_scheduler(from_options([&] { return scheduler_type_from_name(options.lr_schedule); }), optimizer,
                     {.num_warmup_steps = options.warmup_steps, .num_training_steps = max_steps});
-  TrainingLogFile log(options.log_file, max_steps);
+  TrainingLogFile log(leads ? options.log_file : "", max_steps);
   TrainerCallbacks callbacks;
   callbacks.on_step = [&log](const TrainingLog& step) {
     log.add(step);
     return interrupted == 0;
   };
   callbacks.write_model = [&](const std::string& folder) { write_model(model, options, folder); };
-  Trainer trainer(model, learner.task, optimizer, *scheduler, arguments_of(options, max_steps), callbacks);
+  auto arguments = arguments_of(options, max_steps);
+  arguments.process_group = group;
   fs::create_directory(options.output);
+  Trainer trainer(model, learner.task, optimizer, *scheduler, std::move(arguments), callbacks);
   seed(options.model);  // dropout begins alike, whatever building and loading drew
   if (!checkpoint.empty()) {
     trainer.resume(checkpoint, data);
@@ -191,15 +208,17 @@ void finetune(FinetuneOptions options) {
   log.begin_after(trainer.steps_done());
   stop_on_interrupt();
   const auto steps = trainer.train(data);
-  if (interrupted != 0 && steps < max_steps) {
+  if (steps < max_steps) {
     inform("stopped; " + trainer.save_checkpoint(data) + " is where --resume goes on");
     return;
   }
-  if (!options.eval_file.empty()) {
+  if (leads && !options.eval_file.empty()) {
     evaluate(options, learner, log, steps);
   }
   model.eval();
-  write_model(model, options, options.output);
+  if (leads) {
+    write_model(model, options, options.output);
+  }
 }
 
 void add_training_options(CLI::App& command, FinetuneOptions& options) {

@@ -1,8 +1,6 @@
 #include "cli/forward_inputs.h"
 
 #include <ATen/ATen.h>
-#include <transformers/gptj/configuration_gptj.h>
-#include <transformers/llama/configuration_llama.h>
 #include <transformers/utils/io/safetensors.h>
 
 #include <algorithm>
@@ -103,10 +101,8 @@ std::shared_ptr<Cache> read_cache(const SafetensorsFile& file, const Reader& rea
       continue;
     }
     TORCH_CHECK(key.defined() && value.defined(), reader.where(prefix), "must have key and value for every layer");
-    TORCH_CHECK(
-        key.dim() == 4 && key.sizes() == value.sizes() && (layers.empty() || key.sizes() == layers[0].first.sizes()),
-        reader.where(prefix), "must have shape [batch, kv_heads, past, head_dim], alike in every layer, got ",
-        key.sizes(), " and ", value.sizes());
+    TORCH_CHECK(key.dim() == 4 && key.sizes() == value.sizes(), reader.where(prefix),
+                "must have shape [batch, kv_heads, past, head_dim], got ", key.sizes(), " and ", value.sizes());
     layers.emplace_back(key, value);
   }
   for (const auto& info : file.tensors()) {
@@ -115,18 +111,6 @@ std::shared_ptr<Cache> read_cache(const SafetensorsFile& file, const Reader& rea
     TORCH_CHECK(!beyond, reader.where(info.name), "is beyond the model's ", config.get_num_hidden_layers(), " layers");
   }
   return layers.empty() ? nullptr : DynamicCache::from_legacy_cache(layers);
-}
-
-struct HeadSizes {
-  int64_t heads, kv_heads, head_dim;
-};
-
-HeadSizes head_sizes(const PretrainedConfig& config) {
-  if (const auto* llama = dynamic_cast<const LlamaConfig*>(&config)) {
-    return {llama->num_attention_heads, llama->kv_heads(), llama->head_size()};
-  }
-  const auto& gptj = dynamic_cast<const GPTJConfig&>(config);
-  return {gptj.n_head, gptj.n_head, gptj.head_size()};
 }
 
 /// -1 takes any size.
@@ -185,9 +169,10 @@ void check_shapes(const ForwardInputs& read, const Reader& reader, Task task, co
   const auto batch = tokens.size(0), seq = tokens.size(1);
   const auto past = inputs.past_key_values ? inputs.past_key_values->get_seq_length() : 0;
   const auto key = past + seq;
-  const auto [heads, kv_heads, head_dim] = head_sizes(config);
-  if (past > 0) {
-    expect("past_key_values.0.key", inputs.past_key_values->layer(0).first, {{batch, kv_heads, past, head_dim}});
+  const auto heads = config.sizes().num_attention_heads, head_dim = config.sizes().head_dim;
+  for (int64_t i = 0; past > 0 && i < config.get_num_hidden_layers(); ++i) {
+    expect((kCachePrefix + std::to_string(i) + ".key").c_str(), inputs.past_key_values->layer(i).first,
+           {{batch, config.num_key_value_heads_left(i), past, head_dim}});
   }
   expect("attention_mask", inputs.attention_mask,
          {{batch, key}, {batch, 1, seq, key}, {1, 1, seq, key}, {batch, heads, seq, key}, {1, heads, seq, key}});

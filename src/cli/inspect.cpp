@@ -59,11 +59,7 @@ struct Inspection {
 Inspection inspect(const std::string& folder) {
   const auto config = AutoConfig::from_pretrained(folder);
   const auto checkpoint = open_checkpoint(folder, *config, {});
-  std::shared_ptr<PreTrainedModel> model;
-  {
-    const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
-    model = AutoModelByArchitecture::from_config(*config);
-  }
+  const auto model = build_for(*config, *checkpoint, folder, AutoModelByArchitecture::from_config);
   const auto report = match_weights(*model, *checkpoint);
   Json mismatched = Json::array();
   for (const auto& key : report.mismatched) {

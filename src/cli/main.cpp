@@ -46,6 +46,7 @@ int run(int argc, char** argv) {
   add_detokenize(app);
   add_inspect(app);
   add_convert(app);
+  add_prune(app);
   add_bench(app);
   try {
     app.parse(argc, argv);

@@ -51,6 +51,7 @@ void GPTJConfig::read_fields(ConfigReader& reader) {
   read_aliased(reader, "n_head", "num_attention_heads", n_head);
   reader.read("rotary_dim", rotary_dim);
   reader.read("n_inner", n_inner);
+  reader.read("head_dim", head_dim);
   reader.read_named<Activation>("activation_function", activation_function, activation_from_name);
   reader.read("resid_pdrop", resid_pdrop);
   reader.read("embd_pdrop", embd_pdrop);
@@ -66,11 +67,43 @@ void GPTJConfig::write_fields(ConfigWriter& writer) const {
   writer.write("n_head", n_head);
   writer.write("rotary_dim", rotary_dim);
   writer.write("n_inner", n_inner);
+  writer.write_if_set("head_dim", head_dim);
   writer.write("activation_function", activation_name(activation_function));
   writer.write("resid_pdrop", resid_pdrop);
   writer.write("embd_pdrop", embd_pdrop);
   writer.write("attn_pdrop", attn_pdrop);
   writer.write("layer_norm_epsilon", layer_norm_epsilon);
+}
+
+ModelSizes GPTJConfig::sizes() const {
+  return {.hidden_size = n_embd,
+          .num_hidden_layers = n_layer,
+          .num_attention_heads = n_head,
+          .num_key_value_heads = n_head,
+          .head_dim = head_size(),
+          .intermediate_size = inner_size()};
+}
+
+void GPTJConfig::set_sizes(const ModelSizes& sizes) {
+  if (sizes.intermediate_size != inner_size() || sizes.hidden_size != n_embd) {
+    n_inner = sizes.intermediate_size;
+  }
+  n_embd = sizes.hidden_size;
+  n_layer = sizes.num_hidden_layers;
+  n_head = sizes.num_attention_heads;
+  const bool is_derived = n_head * sizes.head_dim == n_embd;
+  head_dim = is_derived ? std::nullopt : std::make_optional(sizes.head_dim);
+}
+
+std::unique_ptr<PretrainedConfig> GPTJConfig::copy() const { return std::make_unique<GPTJConfig>(*this); }
+
+std::string GPTJConfig::inexpressible_sizes(const ModelSizes& sizes) const {
+  if (sizes.num_attention_heads * sizes.head_dim == sizes.hidden_size) {
+    return {};
+  }
+  return "transformers' GPT-J has no head_dim: its heads must make up n_embd, left are " +
+         std::to_string(sizes.num_attention_heads) + " heads of " + std::to_string(sizes.head_dim) + " and n_embd " +
+         std::to_string(sizes.hidden_size);
 }
 
 void GPTJConfig::validate() const {
@@ -80,10 +113,13 @@ void GPTJConfig::validate() const {
   check_size("n_head", n_head);
   check_size("n_inner", n_inner.value_or(1));
   PretrainedConfig::validate();
-  TORCH_CHECK(n_embd % n_head == 0, "n_embd must be divisible by n_head, got ", n_embd, " and ", n_head);
+  check_size("head_dim", head_dim.value_or(1));
+  TORCH_CHECK(head_dim || n_embd % n_head == 0, "n_embd must be divisible by n_head, got ", n_embd, " and ", n_head);
   TORCH_CHECK(rotary_dim > 0 && rotary_dim % 2 == 0 && rotary_dim <= head_size(), "rotary_dim must be even and in [2, ",
-              head_size(), "] (n_embd / n_head), got ", rotary_dim);
-  check_parameter_bytes({{n_layer, n_embd, n_embd}, {n_layer, n_embd, inner_size()}, {1, vocab_size, n_embd}});
+              head_size(), "] (the size of a head), got ", rotary_dim);
+  check_pruning();
+  check_parameter_bytes(
+      {{n_layer, n_embd, n_head * head_size()}, {n_layer, n_embd, inner_size()}, {1, vocab_size, n_embd}});
   TORCH_CHECK(std::isfinite(layer_norm_epsilon) && layer_norm_epsilon > 0, "layer_norm_epsilon must be above 0, got ",
               layer_norm_epsilon);
   check_probability("resid_pdrop", resid_pdrop);

@@ -70,13 +70,14 @@ GPTJAttentionImpl::GPTJAttentionImpl(const GPTJConfig& config, int64_t layer_idx
       attn_pdrop_(config.attn_pdrop),
       resid_pdrop_(config.resid_pdrop),
       is_causal_(config.is_causal) {
-  const auto projection = [&](const char* name) {
-    return register_module(name, Linear(config.n_embd, config.n_embd, /*bias=*/false));
+  const auto size = config.num_heads_left(layer_idx) * head_dim_;  // n_embd, unless pruned
+  const auto projection = [&](const char* name, int64_t in, int64_t out) {
+    return register_module(name, Linear(in, out, /*bias=*/false));
   };
-  k_proj = projection("k_proj");
-  v_proj = projection("v_proj");
-  q_proj = projection("q_proj");
-  out_proj = projection("out_proj");
+  k_proj = projection("k_proj", config.n_embd, size);
+  v_proj = projection("v_proj", config.n_embd, size);
+  q_proj = projection("q_proj", config.n_embd, size);
+  out_proj = projection("out_proj", size, config.n_embd);
 }
 
 at::Tensor GPTJAttentionImpl::rotated(const at::Tensor& heads, const RotaryEmbeddings& position_embeddings) const {
@@ -121,7 +122,7 @@ torch::Tensor GPTJMLPImpl::forward(const torch::Tensor& hidden_states) {
 GPTJBlockImpl::GPTJBlockImpl(const GPTJConfig& config, int64_t layer_idx) {
   ln_1 = register_module("ln_1", LayerNorm(config.n_embd, config.layer_norm_epsilon));
   attn = register_module("attn", GPTJAttention(config, layer_idx));
-  mlp = register_module("mlp", GPTJMLP(config.inner_size(), config));
+  mlp = register_module("mlp", GPTJMLP(config.intermediate_size_left(layer_idx), config));
 }
 
 LayerOutput GPTJBlockImpl::forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs) {
@@ -164,6 +165,21 @@ RotaryEmbeddings GPTJModelImpl::position_embeddings(const at::Tensor& position_i
   return {.cos = angles.cos().to(dtype), .sin = angles.sin().to(dtype)};
 }
 
+/// A mask speaks of all heads as before pruning; a layer gets the factors of those it has left.
+std::vector<at::Tensor> GPTJModelImpl::head_masks(const ModelInputs& inputs) const {
+  if (!inputs.head_mask.defined()) {
+    return {};
+  }
+  auto masks = gptj::get_head_mask(inputs.head_mask, config_.n_layer, config_.n_head, dtype());
+  for (const auto& [layer, pruned] : config_.pruned_heads) {
+    auto& mask = masks[static_cast<size_t>(layer)];
+    auto left = at::ones({config_.n_head}, at::kBool);
+    left.index_fill_(0, at::tensor(pruned, at::kLong), false);
+    mask = mask.index_select(1, left.nonzero().flatten().to(mask.device()));
+  }
+  return masks;
+}
+
 BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
   auto inputs = without_cache_when_checkpointing(given);
   if (inputs.input_ids.defined() && inputs.input_ids.dim() > 2) {
@@ -184,9 +200,7 @@ BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
       .past_key_values = plan.past_key_values};
   TORCH_CHECK(!plan.past_key_values || plan.past_key_values->rotary_positions() == 0,
               "GPT-J rotates neighbouring pairs; a cache that moves keys cannot hold them");
-  const auto head_masks = inputs.head_mask.defined()
-                              ? gptj::get_head_mask(inputs.head_mask, config_.n_layer, config_.n_head, dtype())
-                              : std::vector<at::Tensor>();
+  const auto masks = head_masks(inputs);
 
   BaseModelOutputWithPast outputs;
   outputs.past_key_values = plan.past_key_values;
@@ -194,7 +208,7 @@ BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
     if (plan.output_hidden_states) {
       outputs.hidden_states.push_back(hidden_states);
     }
-    layer_inputs.head_mask = head_masks.empty() ? at::Tensor() : head_masks[i];
+    layer_inputs.head_mask = masks.empty() ? at::Tensor() : masks[i];
     GPTJBlock block(h->ptr<GPTJBlockImpl>(i));
     LayerOutput output;
     if (checkpoints_block(i) && !plan.output_attentions) {
@@ -218,6 +232,33 @@ BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
 }
 
 void GPTJModelImpl::set_input_embeddings(Embedding embeddings) { wte = replace_module("wte", std::move(embeddings)); }
+
+ModelStructure GPTJModelImpl::structure() {
+  ModelStructure structure;
+  for (size_t i = 0; i < h->size(); ++i) {
+    const auto block = h->ptr<GPTJBlockImpl>(i);
+    structure.layers.push_back({.block = block,
+                                .query = block->attn->q_proj,
+                                .key = block->attn->k_proj,
+                                .value = block->attn->v_proj,
+                                .attention_output = block->attn->out_proj,
+                                .mlp_inputs = {block->mlp->fc_in},
+                                .mlp_output = block->mlp->fc_out});
+    structure.norms.push_back(block->ln_1.ptr());
+  }
+  structure.norms.push_back(ln_f.ptr());
+  return structure;
+}
+
+void GPTJModelImpl::select_layers(const std::vector<int64_t>& kept) {
+  torch::nn::ModuleList left;
+  for (const auto number : kept) {
+    auto block = h->ptr<GPTJBlockImpl>(static_cast<size_t>(number));
+    block->attn->set_layer_idx(static_cast<int64_t>(left->size()));
+    left->push_back(std::move(block));
+  }
+  h = replace_module("h", left);
+}
 
 GPTJForCausalLMImpl::GPTJForCausalLMImpl(const GPTJConfig& config) {
   build([&] {

@@ -70,6 +70,34 @@ void LlamaConfig::write_fields(ConfigWriter& writer) const {
   write_rope_parameters(writer, rope_parameters);
 }
 
+ModelSizes LlamaConfig::sizes() const {
+  return {.hidden_size = hidden_size,
+          .num_hidden_layers = num_hidden_layers,
+          .num_attention_heads = num_attention_heads,
+          .num_key_value_heads = kv_heads(),
+          .head_dim = head_size(),
+          .intermediate_size = intermediate_size};
+}
+
+void LlamaConfig::set_sizes(const ModelSizes& sizes) {
+  hidden_size = sizes.hidden_size;
+  num_hidden_layers = sizes.num_hidden_layers;
+  num_attention_heads = sizes.num_attention_heads;
+  num_key_value_heads = sizes.num_key_value_heads;
+  head_dim = sizes.head_dim;
+  intermediate_size = sizes.intermediate_size;
+}
+
+std::unique_ptr<PretrainedConfig> LlamaConfig::copy() const { return std::make_unique<LlamaConfig>(*this); }
+
+std::string LlamaConfig::inexpressible_sizes(const ModelSizes& sizes) const {
+  if (sizes.hidden_size % sizes.num_attention_heads == 0) {
+    return {};
+  }
+  return "transformers 5.x wants hidden_size divisible by the number of heads, left are " +
+         std::to_string(sizes.hidden_size) + " and " + std::to_string(sizes.num_attention_heads);
+}
+
 void LlamaConfig::validate() const {
   check_size("hidden_size", hidden_size);
   check_size("intermediate_size", intermediate_size);
@@ -87,6 +115,7 @@ void LlamaConfig::validate() const {
               "num_attention_heads must be divisible by num_key_value_heads, got ", num_attention_heads, " and ",
               kv_heads());
   check_size("head_dim", head_size());
+  check_pruning();
   check_parameter_bytes({{num_hidden_layers, hidden_size, num_attention_heads * head_size()},
                          {num_hidden_layers, hidden_size, intermediate_size},
                          {1, vocab_size, hidden_size}});
@@ -98,8 +127,15 @@ void LlamaConfig::validate() const {
   };
   tp_divides("vocab_size", vocab_size);
   tp_divides("intermediate_size", intermediate_size);
+  for (const auto width : intermediate_sizes) {
+    tp_divides("intermediate_sizes", width);
+  }
   tp_divides("the key projection", kv_heads() * head_size());
   tp_divides("the query projection", num_attention_heads * head_size());
+  for (const auto& [layer, heads] : pruned_heads) {
+    tp_divides("the key projection left by pruned_heads", num_key_value_heads_left(layer) * head_size());
+    tp_divides("the query projection left by pruned_heads", num_heads_left(layer) * head_size());
+  }
   rope_parameters.validate(head_size());
   TORCH_CHECK(rope_parameters.partial_rotary_factor.value_or(1) == 1 ||
                   rope_parameters.rope_type == RopeType::kDefault ||

@@ -100,8 +100,8 @@ RotaryEmbeddings LlamaRotaryEmbeddingImpl::at_positions(const torch::Tensor& x,
   return {(emb.cos() * attention_scaling_).to(x.scalar_type()), (emb.sin() * attention_scaling_).to(x.scalar_type())};
 }
 
-LlamaMLPImpl::LlamaMLPImpl(const LlamaConfig& config) {
-  const auto hidden = config.hidden_size, intermediate = config.intermediate_size;
+LlamaMLPImpl::LlamaMLPImpl(const LlamaConfig& config, std::optional<int64_t> intermediate_size) {
+  const auto hidden = config.hidden_size, intermediate = intermediate_size.value_or(config.intermediate_size);
   gate_proj = register_module("gate_proj", Linear(hidden, intermediate, config.mlp_bias));
   up_proj = register_module("up_proj", Linear(hidden, intermediate, config.mlp_bias));
   down_proj = register_module("down_proj", Linear(intermediate, hidden, config.mlp_bias));
@@ -120,8 +120,8 @@ LlamaAttentionImpl::LlamaAttentionImpl(const LlamaConfig& config, int64_t layer_
       head_dim_(config.head_size()),
       attention_dropout_(config.attention_dropout),
       is_causal_(config.is_causal) {
-  const auto query_size = config.num_attention_heads * head_dim_;
-  const auto key_value_size = config.kv_heads() * head_dim_;
+  const auto query_size = config.num_heads_left(layer_idx) * head_dim_;
+  const auto key_value_size = config.num_key_value_heads_left(layer_idx) * head_dim_;
   q_proj = register_module("q_proj", Linear(config.hidden_size, query_size, config.attention_bias));
   k_proj = register_module("k_proj", Linear(config.hidden_size, key_value_size, config.attention_bias));
   v_proj = register_module("v_proj", Linear(config.hidden_size, key_value_size, config.attention_bias));
@@ -155,7 +155,7 @@ LayerOutput LlamaAttentionImpl::forward(const torch::Tensor& hidden_states, cons
 
 LlamaDecoderLayerImpl::LlamaDecoderLayerImpl(const LlamaConfig& config, int64_t layer_idx) {
   self_attn = register_module("self_attn", LlamaAttention(config, layer_idx));
-  mlp = register_module("mlp", LlamaMLP(config));
+  mlp = register_module("mlp", LlamaMLP(config, config.intermediate_size_left(layer_idx)));
   input_layernorm = register_module("input_layernorm", LlamaRMSNorm(config.hidden_size, config.rms_norm_eps));
   post_attention_layernorm =
       register_module("post_attention_layernorm", LlamaRMSNorm(config.hidden_size, config.rms_norm_eps));
@@ -231,6 +231,36 @@ BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& given) {
 
 void LlamaModelImpl::set_input_embeddings(Embedding embeddings) {
   embed_tokens = replace_module("embed_tokens", std::move(embeddings));
+}
+
+ModelStructure LlamaModelImpl::structure() {
+  ModelStructure structure;
+  for (size_t i = 0; i < layers->size(); ++i) {
+    const auto layer = layers->ptr<LlamaDecoderLayerImpl>(i);
+    const auto& attention = layer->self_attn;
+    const auto& mlp = layer->mlp;
+    structure.layers.push_back({.block = layer,
+                                .query = attention->q_proj,
+                                .key = attention->k_proj,
+                                .value = attention->v_proj,
+                                .attention_output = attention->o_proj,
+                                .mlp_inputs = {mlp->gate_proj, mlp->up_proj},
+                                .mlp_output = mlp->down_proj});
+    structure.norms.push_back(layer->input_layernorm.ptr());
+    structure.norms.push_back(layer->post_attention_layernorm.ptr());
+  }
+  structure.norms.push_back(norm.ptr());
+  return structure;
+}
+
+void LlamaModelImpl::select_layers(const std::vector<int64_t>& kept) {
+  torch::nn::ModuleList left;
+  for (const auto number : kept) {
+    auto layer = layers->ptr<LlamaDecoderLayerImpl>(static_cast<size_t>(number));
+    layer->self_attn->set_layer_idx(static_cast<int64_t>(left->size()));
+    left->push_back(std::move(layer));
+  }
+  layers = replace_module("layers", left);
 }
 
 LlamaForCausalLMImpl::LlamaForCausalLMImpl(const LlamaConfig& config) {

@@ -1,17 +1,23 @@
 """The program's `finetune`: Python's curves and weights, resuming, interrupting, bad input."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import unittest
 import xml.etree.ElementTree
+from pathlib import Path
 
 import torch
 import transformers
 from program import PROGRAM, ProgramTest, read_golden, under
 from safetensors.torch import load_file
+
+
+TORCHRUN = Path(sys.executable).parent / "torchrun"
 
 
 def log_of(path) -> list:
@@ -101,6 +107,26 @@ class FinetuneTest(ProgramTest):
         self.assertIn(f"checkpoint-{steps}", stderr.decode())
         self.assertFalse((output / "model.safetensors").exists())
         self.assert_fails(*command[:-1], 999_999, "--resume", says=("max_steps", "1000000", "999999"))
+
+    @unittest.skipUnless(TORCHRUN.exists(), "there is no torchrun")
+    def test_two_ranks_under_torchrun_take_the_steps_of_one_process(self):
+        model, data, *_ = self.start_of("llama")
+        log, output = self.folder / "ranks.jsonl", self.folder / "ranks"
+        torchrun = (TORCHRUN, "--no-python", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--nproc-per-node", 2)
+        options = ("--max-steps", 6, "--gradient-accumulation-steps", 2, "--learning-rate", "5e-3", "--attn", "eager")
+        arguments = ("finetune", "--model", model, "--train-ids", data, "--output", output, "--log-file", log)
+        result = subprocess.run(
+            [*map(str, (*torchrun, PROGRAM, *arguments, "--batch-size", 1, *options))],
+            capture_output=True, timeout=120, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        )
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        alone = self.finetune(model, data, *options)
+        for column in ("loss", "grad_norm"):
+            found, expected = (torch.tensor([entry[column] for entry in entries]) for entries in (log_of(log), alone))
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+        weights = [load_file(self.folder / name / "model.safetensors") for name in ("ranks", "tuned")]
+        for key, expected in weights[1].items():
+            torch.testing.assert_close(weights[0][key], expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
     def test_json_lines_teach_completions_and_classes(self):
         model = self.talking_model()

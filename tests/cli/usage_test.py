@@ -6,7 +6,7 @@ import unittest
 import torch
 from program import ProgramTest
 
-SUBCOMMANDS = "forward generate tokenize detokenize inspect convert bench".split()
+SUBCOMMANDS = "forward generate tokenize detokenize inspect convert prune finetune plot bench".split()
 
 
 class UsageTest(ProgramTest):

@@ -43,6 +43,13 @@ class ExamplesTest(ProgramTest):
         self.assertEqual(len(losses), 10)
         self.assertLess(losses[-1], losses[0])
 
+    def test_a_pruned_model_recovers(self):
+        lines = [line.split() for line in self.example("prune_and_recover").splitlines()]
+        losses = {line[0]: float(line[1]) for line in lines}
+        self.assertGreater(losses["pruned"], losses["before"])
+        self.assertLess(losses["recovered"], (losses["before"] + losses["pruned"]) / 2)
+        self.assertLess(int(lines[1][3]), int(lines[0][3]))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -13,7 +13,7 @@ EXISTING = [
     "include/utils/modeling/rope.h",
     "include/llama/modeling_llama.h",
 ]
-EXISTING += ["include/gptj/modeling_gptj.h", "src/utils/json/strict_json.h", "include/utils/pruning/model_pruning.h"]
+EXISTING += ["include/gptj/modeling_gptj.h", "src/utils/json/strict_json.h", "include/utils/model_pruning/importance.h"]
 
 
 def check(file: str, line: str) -> str:
@@ -56,8 +56,8 @@ class CheckIncludesTest(unittest.TestCase):
         )
 
     def test_model_pruning_is_a_room_of_its_own_above_pruning(self):
-        self.assert_accepted("src/utils/pruning/model_pruning.cpp", "#include <transformers/utils/modeling/rope.h>")
-        line = "#include <transformers/utils/pruning/model_pruning.h>"
+        self.assert_accepted("src/utils/model_pruning/importance.cpp", "#include <transformers/utils/modeling/rope.h>")
+        line = "#include <transformers/utils/model_pruning/importance.h>"
         self.assert_refused("src/utils/pruning/pruners.cpp", line, "may not include room 'model_pruning'")
 
     def test_rooms_outside_the_table_are_refused(self):

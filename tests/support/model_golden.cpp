@@ -130,7 +130,8 @@ void expect_gradients(const Golden& golden, const PreTrainedModel& model) {
 void expect_model_matches(const Golden& on_cpu, at::Device device) {
   const TemporaryFolder folder;
   on_cpu.write_folder(folder.path().string());
-  LoadOptions options{.device = device};
+  LoadOptions options;
+  options.device = device;
   options.attn_implementation = attn_implementation_from_name(on_cpu.attn_implementation());
   const auto model = AutoModelByArchitecture::from_pretrained(folder.path().string(), options);
   const auto golden = on_cpu.to(device);

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,6 +21,16 @@ class ConfigWriter;
 /// "float32", "bfloat16", "float16", "float64", as `dtype` in config.json spells them, with or without "torch.".
 c10::ScalarType dtype_from_name(std::string_view name);
 std::string dtype_name(c10::ScalarType dtype);
+
+/// A model's sizes by one name in every family. Heads are counted as before any was pruned.
+struct ModelSizes {
+  int64_t hidden_size = 0, num_hidden_layers = 0;
+  int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
+  int64_t intermediate_size = 0;
+};
+
+/// Heads by layer.
+using HeadsByLayer = std::map<int64_t, std::vector<int64_t>>;
 
 /// What the configs of all families share. Mirrors HF's `PreTrainedConfig` (configuration_utils.py,
 /// transformers 5.23.0); fields are the keys of config.json.
@@ -42,6 +53,10 @@ struct PretrainedConfig {
   std::optional<ProblemType> problem_type;
   std::optional<double> classifier_dropout, hidden_dropout;  // of token classification; see classification_dropout()
 
+  // What pruning left where the family's own fields have no word for it. transformers does not read these keys.
+  HeadsByLayer pruned_heads;                // query heads that are gone, by their numbers before pruning, ascending
+  std::vector<int64_t> intermediate_sizes;  // of each layer's MLP; empty: all alike
+
   /// Keys of the file that nobody here knows, as JSON text; written back on save.
   std::map<std::string, std::string> unknown_keys;
   /// The kernel to attend with; never written to a file.
@@ -58,12 +73,29 @@ struct PretrainedConfig {
   virtual int64_t get_hidden_size() const = 0;
   virtual int64_t get_num_hidden_layers() const = 0;
   virtual int64_t get_max_position_embeddings() const = 0;
+  virtual ModelSizes sizes() const = 0;
+  virtual void set_sizes(const ModelSizes& sizes) = 0;
+
+  // What a layer has left after pruning.
+  int64_t num_heads_left(int64_t layer) const;
+  int64_t num_key_value_heads_left(int64_t layer) const;
+  int64_t intermediate_size_left(int64_t layer) const;
+  /// One width a layer, written as one number where they are alike.
+  void set_intermediate_sizes(std::vector<int64_t> sizes);
+  /// The config of the model that has only these layers, in this order; what stands by layer is renumbered.
+  void keep_layers(const std::vector<int64_t>& layers);
+
+  virtual std::unique_ptr<PretrainedConfig> copy() const = 0;
+  /// Why transformers' config.json has no word for what pruning left; empty where it has.
+  std::string inexpressible() const;
 
   /// Throws, naming field, rule and value, when the values contradict each other or make no sense.
   virtual void validate() const;
 
   /// The text of config.json: keys sorted, two spaces of indent, in the form transformers 5.x writes.
   std::string to_json() const;
+  /// The same in transformers' own words: pruned heads are simply fewer heads. Only where `inexpressible()` is empty.
+  std::string to_plain_json() const;
   /// Writes `folder`/config.json, atomically. The folder must exist.
   void save_pretrained(const std::string& folder) const;
 
@@ -77,6 +109,10 @@ struct PretrainedConfig {
   /// Each family reads its own keys and calls the base's; what is left becomes `unknown_keys`.
   virtual void read_fields(ConfigReader& reader);
   virtual void write_fields(ConfigWriter& writer) const;
+  /// Why the family's config cannot say these sizes, all layers alike; empty when it can.
+  virtual std::string inexpressible_sizes(const ModelSizes& sizes) const = 0;
+  /// Throws when `pruned_heads` or `intermediate_sizes` do not fit the sizes; part of each family's `validate`.
+  void check_pruning() const;
   /// `source` names the text in errors. A `model_type` that is not the family's own is a warning.
   void read_json(std::string_view text, const std::string& source);
   void read_folder(const std::string& folder);

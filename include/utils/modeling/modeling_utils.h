@@ -2,6 +2,7 @@
 
 #include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/generation_config.h>
+#include <transformers/utils/modeling/model_structure.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 #include <transformers/utils/nn/construction.h>
 #include <transformers/utils/nn/embedding.h>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace transformers {
@@ -40,6 +42,10 @@ struct LoadOptions {
 struct SaveOptions {
   /// Bytes a weights file may hold; a tensor beyond it gets a file of its own. 5 GB as HF writes it.
   int64_t max_shard_size = 5'000'000'000;
+  /// Write a pruned model that transformers' config cannot express with keys of ours (`pruned_heads`,
+  /// `intermediate_sizes`, GPT-J's `head_dim`), which only this library's loader obeys; false: refuse it. What can be
+  /// expressed is always written as transformers reads it.
+  bool extended = false;
 };
 
 struct ResizeOptions {
@@ -68,6 +74,16 @@ class PreTrainedModel : public Module {
   /// New number of tokens in embeddings, head (weight and bias) and config; nullopt changes nothing. Returns the
   /// embeddings.
   Embedding resize_token_embeddings(std::optional<int64_t> new_num_tokens, const ResizeOptions& options = {});
+
+  /// Takes attention heads out, as HF's `prune_heads`: query heads by layer, numbered as before any was pruned; those
+  /// already gone are skipped. Key/value heads without a query head go too. `config().pruned_heads` keeps account.
+  /// Throws, changing nothing, on an unknown layer or head, an empty list, a head listed twice, a layer that would have
+  /// none left, and one whose key/value heads would serve different numbers of query heads.
+  void prune_heads(const HeadsByLayer& heads_to_prune);
+  /// Keeps these layers alone, in this order: numbers from 0, ascending.
+  void keep_layers(const std::vector<int64_t>& layers);
+  /// What there is to prune.
+  virtual ModelStructure structure();
 
   /// Fresh values for every parameter, as HF draws them: N(0, initializer_range) for matrices, 1 for norms, 0 for
   /// biases.
@@ -120,6 +136,9 @@ class PreTrainedModel : public Module {
   /// The call without a cache, with a warning where one was wanted, while blocks are checkpointed.
   ModelInputs without_cache_when_checkpointing(ModelInputs inputs) const;
 
+  /// Exchanges the list of layers; the config is the caller's business.
+  virtual void select_layers(const std::vector<int64_t>& layers) { base_model().select_layers(layers); }
+
  private:
   friend LoadReport load_weights(PreTrainedModel&, const Checkpoint&, const std::string&, const LoadOptions&);
   void post_init();
@@ -140,17 +159,32 @@ void check_fit(const LoadReport& report, const PreTrainedModel& model, const std
 LoadReport load_weights(PreTrainedModel& model, const Checkpoint& checkpoint, const std::string& folder,
                         const LoadOptions& options);
 
+/// The model that `build` makes of a config on the meta device, for these weights. transformers 5.x ignores
+/// `pruned_heads`, so a folder may carry the key though its weights are whole: then it is dropped with a warning.
+template <typename Config, typename Build>
+auto build_for(Config& config, const Checkpoint& checkpoint, const std::string& folder, const Build& build) {
+  const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
+  auto model = build(config);
+  if (config.pruned_heads.empty() || match_weights(*model, checkpoint).mismatched.empty()) {
+    return model;
+  }
+  auto pruned_heads = std::exchange(config.pruned_heads, {});
+  auto whole = build(config);
+  if (!match_weights(*whole, checkpoint).mismatched.empty()) {
+    config.pruned_heads = std::move(pruned_heads);
+    return model;
+  }
+  TORCH_WARN(config_path(folder), ": pruned_heads is ignored, no head is missing from the weights");
+  return whole;
+}
+
 /// `Model` is a holder such as LlamaForCausalLM.
 template <typename Model>
 Model load_pretrained(const std::string& folder, const LoadOptions& options) {
   auto config = Model::Impl::Config::from_pretrained(folder);
   config.attn_implementation = options.attn_implementation;
   const auto checkpoint = open_checkpoint(folder, config, options);
-  Model model = nullptr;
-  {
-    const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
-    model = Model(config);
-  }
+  auto model = build_for(config, *checkpoint, folder, [](const auto& fitting) { return Model(fitting); });
   auto report = load_weights(*model, *checkpoint, folder, options);
   if (options.report != nullptr) {
     *options.report = std::move(report);
@@ -158,17 +192,24 @@ Model load_pretrained(const std::string& folder, const LoadOptions& options) {
   return model;
 }
 
-/// A copy with its own memory; what `clone()` of a model does.
+/// Makes `copy`, built alike, have the parameters of `model` in memory of its own, whatever their shapes: with their
+/// ties, requires_grad, training mode and ways to multiply. Moves to `device`, where one is given.
+void copy_parameters(const torch::nn::Module& model, torch::nn::Module& copy,
+                     const std::optional<torch::Device>& device);
+
+/// A copy with its own memory; what `clone()` of a model does. Ways to multiply (`LinearMethod`) are shared, hooks are
+/// left out.
 template <typename Impl>
 std::shared_ptr<torch::nn::Module> clone_model(const Impl& model, const std::optional<torch::Device>& device) {
   std::shared_ptr<Impl> copy;
   {
-    const ConstructionGuard guard(
-        {.dtype = model.dtype(), .device = device.value_or(model.device()), .initialize = false});
+    const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
     copy = std::make_shared<Impl>(static_cast<const typename Impl::Config&>(model.config()));
   }
-  load_state_dict(*copy, state_dict(model));
-  copy->train(model.is_training());
+  copy_parameters(model, *copy, device);
+  if constexpr (requires { copy->generation_config; }) {
+    copy->generation_config = model.generation_config;
+  }
   return copy;
 }
 

@@ -4,6 +4,7 @@
 #include <torch/optim/optimizer.h>
 #include <torch/optim/sgd.h>
 #include <transformers/utils/nn/state_dict.h>
+#include <transformers/utils/pruning/optimizer_state.h>
 
 #include <map>
 #include <optional>
@@ -22,8 +23,10 @@ enum class LowPrecision {
 };
 
 /// What an optimizer keeps of one parameter, by torch's names ("exp_avg", "step").
-struct ParamState : torch::optim::OptimizerCloneableParamState<ParamState> {
+struct ParamState : torch::optim::OptimizerCloneableParamState<ParamState>, NarrowableState {
   std::map<std::string, at::Tensor> tensors;
+
+  std::vector<at::Tensor*> parameter_shaped() override;
 };
 
 /// Base of the library's optimizers. They are torch optimizers: param groups, learning rates, closures and zero_grad

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/nn/module.h>
+#include <transformers/utils/distributed/data_parallel.h>
 #include <transformers/utils/training/batch_loader.h>
 #include <transformers/utils/training/grad_scaler.h>
 #include <transformers/utils/training/lr_scheduler.h>
@@ -21,7 +22,7 @@ struct TrainingTask {
   std::function<at::Tensor(const Batch& batch, double num_items)> loss{};
 };
 
-enum class MixedPrecision { kNone, kBFloat16, kFloat16 };
+enum class Autocast { kNone, kBFloat16, kFloat16 };
 
 /// The fields of HF's `TrainingArguments` that concern the loop, with HF's defaults where it has them.
 struct TrainingArguments {
@@ -31,13 +32,16 @@ struct TrainingArguments {
   /// Largest norm of all gradients together; 0 or less only measures it.
   double max_grad_norm = 1;
   /// HF's bf16 and fp16: autocast around the loss, for fp16 with a scaled loss.
-  MixedPrecision mixed_precision = MixedPrecision::kNone;
+  Autocast autocast = Autocast::kNone;
   /// Where checkpoint-<step> folders go; needed when save_steps is not 0.
   std::string output_dir{};
   /// A checkpoint after every so many steps; 0: none.
   int64_t save_steps = 0;
   /// How many checkpoints stay, the newest; 0: all.
   int64_t save_total_limit = 0;
+  /// Ranks that train replicas of the model, each on its share of every batch (BatchLoaderOptions::rank): the steps are
+  /// those of one process with all of it. Rank 0 writes the checkpoints.
+  std::optional<ProcessGroup> process_group{};
   /// Settings of the caller that a resumed run must share, by name, e.g. {"seed", "42"}.
   std::map<std::string, std::string> settings{};
 };
@@ -53,7 +57,7 @@ struct TrainingLog {
 };
 
 struct TrainerCallbacks {
-  /// After each step; false ends the run.
+  /// After each step, on every rank; false from any ends the run.
   std::function<bool(const TrainingLog& log)> on_step{};
   /// Writes the model into a folder that is there and empty; a checkpoint is this and the trainer's own state.
   std::function<void(const std::string& folder)> write_model{};
@@ -82,8 +86,11 @@ class Trainer {
  private:
   TrainingLog train_step(BatchLoader& data);
   double backward(const std::vector<Batch>& batches, const BatchLoader& data);
+  double backward(const Batch& batch, double num_items, const std::vector<int64_t>& samples);
   at::Tensor loss_of(const Batch& batch, double num_items) const;
+  double over_ranks(double value, ReduceOp op) const;
   double update_parameters();
+  void write_checkpoint(const std::string& folder, const BatchLoader& data);
   std::map<std::string, std::string> settings(const BatchLoader& data) const;
 
   torch::nn::Module& model_;
@@ -92,6 +99,7 @@ class Trainer {
   LRScheduler& scheduler_;
   TrainingArguments arguments_;
   TrainerCallbacks callbacks_;
+  std::unique_ptr<DistributedDataParallel<torch::nn::Module>> replicas_;  // null: this process alone
   std::optional<GradScaler> scaler_;
   int64_t step_ = 0;
 };

@@ -3,6 +3,7 @@
 #include <transformers/utils/io/save_transaction.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <filesystem>
@@ -115,6 +116,44 @@ void read_labels(ConfigReader& reader, PretrainedConfig& config) {
   config.id2label = std::move(id2label);
 }
 
+int64_t layer_number(const ConfigReader& reader, const std::string& text) {
+  const bool is_number = !text.empty() && text.size() < 10 && text.find_first_not_of("0123456789") == std::string::npos;
+  if (!is_number) {
+    reader.fail("pruned_heads", "an object of lists of heads by layer");
+  }
+  return std::stoll(text);
+}
+
+/// Old configs of transformers hold an empty one.
+void read_pruned_heads(ConfigReader& reader, HeadsByLayer& pruned_heads) {
+  const auto* by_layer = reader.take("pruned_heads");
+  if (by_layer == nullptr || by_layer->is_null()) {
+    return;
+  }
+  if (!by_layer->is_object()) {
+    reader.fail("pruned_heads", "an object of lists of heads by layer");
+  }
+  ConfigReader layers(*by_layer, reader.source() + ": pruned_heads");
+  for (const auto& [layer, list] : by_layer->items()) {
+    std::vector<int64_t> heads;
+    layers.read_one_or_many(layer, heads);
+    std::sort(heads.begin(), heads.end());
+    if (!heads.empty()) {
+      pruned_heads[layer_number(reader, layer)] = std::move(heads);
+    }
+  }
+}
+
+void write_pruned_heads(ConfigWriter& writer, const HeadsByLayer& pruned_heads) {
+  std::map<std::string, std::vector<int64_t>> by_layer;
+  for (const auto& [layer, heads] : pruned_heads) {
+    by_layer[std::to_string(layer)] = heads;
+  }
+  if (!by_layer.empty()) {
+    writer.write("pruned_heads", by_layer);
+  }
+}
+
 void read_problem_type(ConfigReader& reader, std::optional<ProblemType>& problem_type) {
   if (ProblemType value{}; reader.has("problem_type")) {
     reader.read_named<ProblemType>("problem_type", value, problem_type_from_name);
@@ -213,6 +252,8 @@ void PretrainedConfig::read_fields(ConfigReader& reader) {
   read_problem_type(reader, problem_type);
   reader.read("classifier_dropout", classifier_dropout);
   reader.read("hidden_dropout", hidden_dropout);
+  read_pruned_heads(reader, pruned_heads);
+  reader.read_one_or_many("intermediate_sizes", intermediate_sizes);
   for (const char* key : kGenerationKeys) {
     reader.ignore(key);
   }
@@ -247,6 +288,10 @@ void PretrainedConfig::write_fields(ConfigWriter& writer) const {
   }
   writer.write_if_set("classifier_dropout", classifier_dropout);
   writer.write_if_set("hidden_dropout", hidden_dropout);
+  write_pruned_heads(writer, pruned_heads);
+  if (!intermediate_sizes.empty()) {
+    writer.write("intermediate_sizes", intermediate_sizes);
+  }
 }
 
 std::string PretrainedConfig::to_json() const {

@@ -147,6 +147,11 @@ c10::Device PreTrainedModel::device() const {
 }
 
 void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptions& options) {
+  const auto reason = config().inexpressible();
+  TORCH_CHECK(reason.empty() || options.extended, folder, ": this pruned model cannot be saved so that transformers ",
+              "loads it: ", reason,
+              "; set heads, channels or layers to zero instead, or save in the extended form that ",
+              "only this library reads");
   config().architectures = {architecture()};
   config().dtype = dtype();
   SaveTransaction save(folder);
@@ -154,7 +159,7 @@ void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptio
   if (const auto text = generation_config_json(); !text.empty()) {
     save.write("generation_config.json", text);
   }
-  save.write("config.json", config().to_json());
+  save.write("config.json", reason.empty() ? config().to_plain_json() : config().to_json());
   save.commit();
 }
 

@@ -33,7 +33,23 @@ std::pair<size_t, std::string> split_key(const std::string& key, size_t count) {
   return {index, key.substr(dot + 1)};
 }
 
+/// States that have one entry for each of the parameter's.
+bool is_parameter_shaped(const std::string& name) {
+  return name == "exp_avg" || name == "exp_avg_sq" || name == "max_exp_avg_sq" || name == "momentum_buffer" ||
+         name == "master";
+}
+
 }  // namespace
+
+std::vector<at::Tensor*> ParamState::parameter_shaped() {
+  std::vector<at::Tensor*> shaped;
+  for (auto& [name, tensor] : tensors) {
+    if (is_parameter_shaped(name)) {
+      shaped.push_back(&tensor);
+    }
+  }
+  return shaped;
+}
 
 Optimizer::Optimizer(const std::vector<torch::optim::OptimizerParamGroup>& groups,
                      std::unique_ptr<torch::optim::OptimizerOptions> defaults, LowPrecision low_precision)
@@ -151,9 +167,8 @@ void Optimizer::load_state_dict(const StateDict& state) {
   for (const auto& item : state) {
     const auto [index, name] = split_key(item.key(), parameters.size());
     const auto& parameter = parameters[index];
-    const bool whole = name == "exp_avg" || name == "exp_avg_sq" || name == "momentum_buffer" || name == "master";
-    TORCH_CHECK(!whole || item.value().sizes() == parameter.sizes(), "optimizer state \"", item.key(),
-                "\" must have the parameter's shape ", parameter.sizes(), ", found ", item.value().sizes());
+    TORCH_CHECK(!is_parameter_shaped(name) || item.value().sizes() == parameter.sizes(), "optimizer state \"",
+                item.key(), "\" must have the parameter's shape ", parameter.sizes(), ", found ", item.value().sizes());
     loaded[index].tensors[name] = item.value().to(parameter.device()).clone();
   }
   state_.clear();

@@ -87,7 +87,11 @@ Trainer::Trainer(torch::nn::Module& model, TrainingTask task, Optimizer& optimiz
       arguments_(std::move(arguments)),
       callbacks_(std::move(callbacks)) {
   check(task_, arguments_, callbacks_);
-  if (arguments_.mixed_precision == MixedPrecision::kFloat16) {
+  if (arguments_.process_group) {
+    replicas_ = std::make_unique<DistributedDataParallel<torch::nn::Module>>(model.shared_from_this(),
+                                                                             *arguments_.process_group);
+  }
+  if (arguments_.autocast == Autocast::kFloat16) {
     scaler_.emplace();
   }
 }
@@ -99,7 +103,8 @@ int64_t Trainer::train(BatchLoader& data) {
     if (arguments_.save_steps > 0 && step_ % arguments_.save_steps == 0) {
       save_checkpoint(data);
     }
-    if (callbacks_.on_step && !callbacks_.on_step(log)) {
+    const bool goes_on = !callbacks_.on_step || callbacks_.on_step(log);
+    if (over_ranks(goes_on ? 1 : 0, ReduceOp::kMin) == 0) {
       break;
     }
   }
@@ -125,31 +130,54 @@ TrainingLog Trainer::train_step(BatchLoader& data) {
 }
 
 double Trainer::backward(const std::vector<Batch>& batches, const BatchLoader& data) {
-  int64_t num_items = 0;
+  int64_t counted = 0;
   for (const auto& batch : batches) {
-    num_items += task_.count_items(batch);
+    counted += task_.count_items(batch);
   }
+  const auto num_items = over_ranks(static_cast<double>(counted), ReduceOp::kSum);
   TORCH_CHECK(num_items > 0, "step ", step_ + 1, ": no label of the batch counts");
+  // Gradients become the mean over the ranks, so each rank's share counts as many times as there are ranks.
+  const auto share = replicas_ ? num_items / static_cast<double>(arguments_.process_group->size()) : num_items;
   double total = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
-    const auto loss = loss_of(batches[i], static_cast<double>(num_items));
-    const auto share = loss.item<double>();
-    TORCH_CHECK(std::isfinite(share), "step ", step_ + 1, ": the loss is ", share, " on samples ",
-                list(data.sample_indices(data.position() - static_cast<int64_t>(batches.size() - i))),
-                " of the data (counted from 0)");
-    (scaler_ ? scaler_->scale(loss) : loss).backward();
-    total += share;
+    const auto samples = data.sample_indices(data.position() - static_cast<int64_t>(batches.size() - i));
+    if (replicas_ && i + 1 < batches.size()) {
+      const auto unsynchronised = replicas_->no_sync();
+      total += backward(batches[i], share, samples);
+    } else {
+      total += backward(batches[i], share, samples);
+    }
   }
-  return total;
+  return over_ranks(total, ReduceOp::kAverage);
+}
+
+double Trainer::backward(const Batch& batch, double num_items, const std::vector<int64_t>& samples) {
+  const auto loss = replicas_ ? replicas_->run([&](torch::nn::Module&) { return loss_of(batch, num_items); })
+                              : loss_of(batch, num_items);
+  const auto value = loss.item<double>();
+  TORCH_CHECK(std::isfinite(value), "step ", step_ + 1, ": the loss is ", value, " on samples ", list(samples),
+              " of the data (counted from 0)");
+  (scaler_ ? scaler_->scale(loss) : loss).backward();
+  return value;
+}
+
+double Trainer::over_ranks(double value, ReduceOp op) const {
+  if (!replicas_) {
+    return value;
+  }
+  const auto& group = *arguments_.process_group;
+  const auto tensor = at::full({1}, value, at::TensorOptions(at::kDouble).device(group.device()));
+  group.all_reduce(tensor, op).wait();
+  return tensor.item<double>();
 }
 
 at::Tensor Trainer::loss_of(const Batch& batch, double num_items) const {
   const auto device = model_.parameters().front().device();
-  const bool mixed = arguments_.mixed_precision != MixedPrecision::kNone;
-  const auto dtype = arguments_.mixed_precision == MixedPrecision::kFloat16 ? at::kHalf : at::kBFloat16;
-  std::optional<AutocastGuard> autocast;
+  const bool mixed = arguments_.autocast != Autocast::kNone;
+  const auto dtype = arguments_.autocast == Autocast::kFloat16 ? at::kHalf : at::kBFloat16;
+  std::optional<AutocastGuard> guard;
   if (mixed) {
-    autocast.emplace(device.type(), dtype);
+    guard.emplace(device.type(), dtype);
   }
   return task_.loss(batch, num_items);
 }
@@ -177,12 +205,22 @@ std::map<std::string, std::string> Trainer::settings(const BatchLoader& data) co
   settings["global_batch_size"] = std::to_string(data.global_batch_size());
   settings["gradient_accumulation_steps"] = std::to_string(arguments_.gradient_accumulation_steps);
   settings["max_grad_norm"] = std::to_string(arguments_.max_grad_norm);
-  settings["mixed_precision"] = std::to_string(static_cast<int>(arguments_.mixed_precision));
+  settings["autocast"] = std::to_string(static_cast<int>(arguments_.autocast));
   return settings;
 }
 
 std::string Trainer::save_checkpoint(const BatchLoader& data) {
   const auto folder = checkpoint_folder(arguments_.output_dir, step_);
+  if (!replicas_ || arguments_.process_group->rank() == 0) {
+    write_checkpoint(folder, data);
+  }
+  if (replicas_) {
+    arguments_.process_group->barrier();
+  }
+  return folder;
+}
+
+void Trainer::write_checkpoint(const std::string& folder, const BatchLoader& data) {
   // Leftovers of a save that was cut short, or of an earlier run.
   fs::remove(fs::path(folder) / kTrainingStateFile);
   fs::remove_all(folder);
@@ -196,7 +234,6 @@ std::string Trainer::save_checkpoint(const BatchLoader& data) {
   }
   save_training_state(folder, state);
   remove_oldest(arguments_.output_dir, arguments_.save_total_limit);
-  return folder;
 }
 
 void Trainer::resume(const std::string& checkpoint, BatchLoader& data) {

@@ -220,6 +220,22 @@ TEST(OptimizerTest, OneParameterCanBeSteppedByItself) {
   EXPECT_ERROR(optimizer.step_parameter(at::ones({7})), "no such parameter", "[7]");
 }
 
+TEST(OptimizerTest, MaskedEntriesStayZeroAndStatesAreNarrowed) {
+  auto parameter = at::ones({3, 2}).requires_grad_();
+  AdamW optimizer({parameter}, AdamWOptions(0.1));
+  const auto step = [&] {
+    parameter.mutable_grad() = at::ones_like(parameter);
+    optimizer.step();
+  };
+  step();
+  ParameterMask mask(parameter, at::tensor({1, 0, 1}, at::kLong).unsqueeze(1));
+  clear_hidden_state(optimizer);
+  parameter.mutable_grad() = at::tensor({1.0F, 1.0F, 0.0F, 0.0F, 1.0F, 1.0F}).view({3, 2});
+  optimizer.step();
+  EXPECT_TENSORS_EQUAL(parameter[1], at::zeros({2}));
+  EXPECT_TENSORS_EQUAL(optimizer.state_dict()["0.exp_avg"][1], at::zeros({2}));
+}
+
 TEST(ClippingTest, NormAndScaledGradientsEqualPython) {
   for (const auto& c : golden_cases("training", "clipping")) {
     SCOPED_TRACE(c.name);

@@ -152,22 +152,22 @@ void expect_same_weights(const CausalLM& model, const CausalLM& expected) {
 }
 
 TEST(TrainerTest, AResumedRunIsBitForBitTheUninterruptedOne) {
-  for (const auto precision : {MixedPrecision::kNone, MixedPrecision::kBFloat16}) {
+  for (const auto precision : {Autocast::kNone, Autocast::kBFloat16}) {
     const TemporaryFolder folder;
     const auto path = folder.path().string();
     at::manual_seed(21);
-    TrainingRun whole(model_with_dropout(), path, {.mixed_precision = precision});
+    TrainingRun whole(model_with_dropout(), path, {.autocast = precision});
     whole.trainer.train(whole.data);
 
     at::manual_seed(21);
-    TrainingRun stopped(model_with_dropout(), path, {.mixed_precision = precision, .save_steps = 4},
+    TrainingRun stopped(model_with_dropout(), path, {.autocast = precision, .save_steps = 4},
                         {.on_step = [](const TrainingLog& log) { return log.step < 6; }});
     EXPECT_EQ(stopped.trainer.train(stopped.data), 6);
 
     at::manual_seed(99);
     const auto checkpoint = last_checkpoint(path);
     EXPECT_EQ(fs::path(checkpoint).filename(), "checkpoint-4");
-    TrainingRun resumed(AutoModelForCausalLM::from_pretrained(checkpoint), path, {.mixed_precision = precision});
+    TrainingRun resumed(AutoModelForCausalLM::from_pretrained(checkpoint), path, {.autocast = precision});
     resumed.trainer.resume(checkpoint, resumed.data);
     EXPECT_EQ(resumed.trainer.train(resumed.data), 9);
     expect_same_weights(*resumed.model, *whole.model);
@@ -217,9 +217,9 @@ TEST(TrainerTest, ALossThatIsNotFiniteNamesStepAndSamples) {
 
 TEST(TrainerTest, HalfPrecisionWithAScaledLossFollowsFp32) {
   const TemporaryFolder folder;
-  const auto losses = [&](MixedPrecision precision) {
+  const auto losses = [&](Autocast precision) {
     std::vector<double> curve;
-    TrainingRun run(tiny_model(tiny_llama()), folder.path().string(), {.mixed_precision = precision},
+    TrainingRun run(tiny_model(tiny_llama()), folder.path().string(), {.autocast = precision},
                     {.on_step = [&curve](const TrainingLog& log) {
                       curve.push_back(log.loss);
                       return true;
@@ -227,9 +227,9 @@ TEST(TrainerTest, HalfPrecisionWithAScaledLossFollowsFp32) {
     run.trainer.train(run.data);
     return at::tensor(curve, at::kDouble);
   };
-  const auto exact = losses(MixedPrecision::kNone);
-  EXPECT_TENSORS_CLOSE(losses(MixedPrecision::kBFloat16), exact, {.relative = 3e-2, .absolute = 0});
-  EXPECT_TENSORS_CLOSE(losses(MixedPrecision::kFloat16), exact, {.relative = 1e-2, .absolute = 0});
+  const auto exact = losses(Autocast::kNone);
+  EXPECT_TENSORS_CLOSE(losses(Autocast::kBFloat16), exact, {.relative = 3e-2, .absolute = 0});
+  EXPECT_TENSORS_CLOSE(losses(Autocast::kFloat16), exact, {.relative = 1e-2, .absolute = 0});
 }
 
 TEST(TrainerTest, WhatCannotBeTrainedIsRefused) {

@@ -1,0 +1,173 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/ScalarType.h>
+#include <torch/nn/module.h>
+#include <transformers/utils/distributed/container_utils.h>
+#include <transformers/utils/distributed/process_group.h>
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace transformers {
+
+// Mirrors torch/nn/parallel/distributed.py, torch 2.11. What is left out: docs/distributed.md.
+
+/// Lower precision than the parameters' own, for floating tensors. Mirrors `_MixedPrecision`.
+struct MixedPrecision {
+  /// Forward and backward run on copies of the parameters in this dtype, and inputs are cast to it. Between a backward
+  /// and the next forward, where optimizers and checkpoints look, parameters and gradients have their own dtype.
+  std::optional<c10::ScalarType> param_dtype{};
+  /// Gradients are sent and averaged in this dtype. Unset: param_dtype, or their own.
+  std::optional<c10::ScalarType> reduce_dtype{};
+  /// Buffers are cast to this dtype for good.
+  std::optional<c10::ScalarType> buffer_dtype{};
+};
+
+struct DataParallelOptions {
+  bool broadcast_buffers = true;  // rank 0's buffers go to all before each forward that is synchronised
+  bool init_sync = true;          // verify shapes and take rank 0's values at the start; off: the caller has done it
+  /// Gradients travel in buckets of up to this many MiB, while the backward goes on. Unset: 25, the first one 1.
+  std::optional<double> bucket_cap_mb{};
+  /// Some parameters may take no part in some forwards. Costs a walk through the graph in each.
+  bool find_unused_parameters = false;
+  /// Gradients lie inside the buckets: saves their memory once.
+  bool gradient_as_bucket_view = false;
+  MixedPrecision mixed_precision{};
+  /// Names of parameters and buffers that are neither synchronised nor verified.
+  std::set<std::string> parameters_to_ignore{};
+};
+
+namespace detail {
+
+template <typename T>
+inline constexpr bool is_std_tuple = false;
+template <typename... T>
+inline constexpr bool is_std_tuple<std::tuple<T...>> = true;
+
+/// The tensors of a forward's output; none when its type is unknown.
+template <typename Output>
+std::optional<std::vector<at::Tensor>> output_tensors(const Output& output) {
+  if constexpr (std::is_constructible_v<Value, const Output&>) {
+    return tensors_in(output);
+  } else if constexpr (is_std_tuple<Output>) {
+    return std::apply([](const auto&... parts) { return tensors_in(Value::tuple({Value(parts)...})); }, output);
+  } else if constexpr (requires { to_tuple(output); }) {
+    return to_tuple(output);
+  } else {
+    return std::nullopt;
+  }
+}
+
+/// What data parallelism does around a module's forward, whatever the module's type.
+class DataParallelSteps {
+ public:
+  DataParallelSteps(std::shared_ptr<torch::nn::Module> module, ProcessGroup group, const DataParallelOptions& options);
+  ~DataParallelSteps();
+  DataParallelSteps(const DataParallelSteps&) = delete;
+  DataParallelSteps& operator=(const DataParallelSteps&) = delete;
+
+  /// On the module's device and in its dtype.
+  Value prepared(const Value& input) const;
+  void before_forward();
+  /// Tells which outputs the backward may start from.
+  void after_forward(const std::optional<std::vector<at::Tensor>>& outputs);
+  /// The output by way of a node that reaches every parameter of the forward, whichever part of it the loss uses.
+  Value through_sink(const Value& output) const;
+  bool uses_sink() const;
+  void set_require_sync(bool require);
+  bool requires_sync() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace detail
+
+/// A module of which every rank has a replica that sees its own share of each batch: gradients become the mean over the
+/// ranks during backward(), so that equal optimizer steps keep the replicas equal. The loss must be the mean over the
+/// rank's share, and shares must be of one size, for the step to be that of the whole batch.
+///
+///     DistributedDataParallel model(LlamaForCausalLM(config).ptr());
+///     const auto output = model.run([&](auto& llama) { return llama.forward({.input_ids = ids}, {.labels = ids}); });
+///     output.loss.backward();
+///
+/// Construction is a collective: it verifies that replicas agree and gives them rank 0's values. Dropped connections
+/// and late ranks surface in forward or backward as an error that names this rank.
+template <typename Contained>
+class DistributedDataParallel {
+ public:
+  explicit DistributedDataParallel(std::shared_ptr<Contained> module, const DataParallelOptions& options = {})
+      : DistributedDataParallel(std::move(module), default_process_group(), options) {}
+  DistributedDataParallel(std::shared_ptr<Contained> module, ProcessGroup group,
+                          const DataParallelOptions& options = {})
+      : module_(std::move(module)),
+        steps_(std::make_unique<detail::DataParallelSteps>(module_, std::move(group), options)) {}
+
+  /// The module's forward. Tensors among the arguments are brought to the module's device and to param_dtype.
+  template <typename... Arguments>
+  auto forward(const Arguments&... arguments) {
+    return run([&](Contained& module) { return module.forward(prepared(arguments)...); });
+  }
+  template <typename... Arguments>
+  auto operator()(const Arguments&... arguments) {
+    return forward(arguments...);
+  }
+
+  /// The same for a forward that needs braces around its arguments: `forward` is called with the module.
+  template <typename Forward>
+  auto run(Forward&& forward) {
+    steps_->before_forward();
+    auto output = std::forward<Forward>(forward)(*module_);
+    steps_->after_forward(detail::output_tensors(output));
+    if constexpr (std::is_constructible_v<Value, const decltype(output)&>) {
+      if (steps_->uses_sink()) {
+        return steps_->through_sink(output).template to<decltype(output)>();
+      }
+    }
+    return output;
+  }
+
+  /// While it lives, forward and backward accumulate gradients on this rank alone; the first ones after it send the
+  /// sum.
+  class [[nodiscard]] NoSync {
+   public:
+    explicit NoSync(detail::DataParallelSteps& steps) : steps_(&steps), before_(steps.requires_sync()) {
+      steps.set_require_sync(false);
+    }
+    NoSync(const NoSync&) = delete;
+    NoSync& operator=(const NoSync&) = delete;
+    ~NoSync() { steps_->set_require_sync(before_); }
+
+   private:
+    detail::DataParallelSteps* steps_;
+    bool before_;
+  };
+  NoSync no_sync() { return NoSync(*steps_); }
+
+  Contained& module() { return *module_; }
+  const std::shared_ptr<Contained>& ptr() const { return module_; }
+
+ private:
+  template <typename Argument>
+  Argument prepared(const Argument& argument) const {
+    if constexpr (std::is_same_v<Argument, at::Tensor> || VisitableStruct<Argument>) {
+      return steps_->prepared(argument).template to<Argument>();
+    } else {
+      return argument;
+    }
+  }
+
+  std::shared_ptr<Contained> module_;
+  std::unique_ptr<detail::DataParallelSteps> steps_;
+};
+
+}  // namespace transformers

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <transformers/utils/modeling/modeling_utils.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace transformers {
+
+/// Removing makes a model smaller. Zeroing keeps its sizes, so that transformers' config can say it whatever was taken.
+enum class PruningMode { kRemove, kZero };
+
+/// The sizes a plan was made for; its numbers mean nothing in a model of others.
+struct PlannedModel {
+  std::string model_type{};
+  int64_t vocab_size = 0, hidden_size = 0;
+  std::vector<int64_t> heads{}, key_value_heads{}, channels{};  // that each layer has
+};
+
+/// What to take out of a model. Layers are numbered as they are before anything goes.
+struct PruningPlan {
+  PlannedModel model{};
+  HeadsByLayer heads{};     // query heads by layer, as `PreTrainedModel::prune_heads` numbers them
+  HeadsByLayer channels{};  // MLP channels by layer
+  std::vector<int64_t> layers{};
+  std::vector<int64_t> hidden_units{};
+  std::vector<int64_t> vocabulary{};  // tokens that stay, ascending: the place of each is its new id; empty: all stay
+
+  /// An empty plan for a model.
+  static PruningPlan for_model(PreTrainedModel& model);
+
+  bool empty() const;
+  /// By old id the new one, −1 where the token goes. Empty when all tokens stay.
+  std::vector<int64_t> new_token_ids() const;
+
+  /// Throws, saying which number was expected and found, when the plan was made for a model of other sizes, names what
+  /// the model does not have, holds an empty list or a number twice, would leave nothing of a kind, or takes a token
+  /// that the config or the generation config needs. kRemove also throws where what is left makes no valid config.
+  void check(PreTrainedModel& model, PruningMode mode = PruningMode::kRemove) const;
+
+  /// For people: a line a kind and layer.
+  std::string to_string() const;
+  std::string to_json() const;
+  /// `source` names the text in errors. Strict: unknown keys and wrong types throw.
+  static PruningPlan from_json(std::string_view text, const std::string& source = "PruningPlan");
+  /// A JSON file, written atomically.
+  void save(const std::string& path) const;
+  static PruningPlan load(const std::string& path);
+};
+
+/// Carries out a plan. Throws as `PruningPlan::check` does, before anything is changed.
+///
+/// kRemove: parameters become new, smaller ones (norms keep theirs and change their data), with dtype, device,
+/// requires_grad and ties as before; an optimizer must be built anew. Config, generation config and
+/// `config().pruned_heads` follow. Taking hidden units out changes what norms average over, so outputs change even
+/// where those units were zero.
+/// kZero: the matrices' rows and columns are set to zero, for layers those that write to the hidden states. A removed
+/// token keeps its id; its score becomes 0.
+void prune_model(PreTrainedModel& model, const PruningPlan& plan, PruningMode mode = PruningMode::kRemove);
+
+}  // namespace transformers

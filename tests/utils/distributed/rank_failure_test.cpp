@@ -1,0 +1,171 @@
+#include <torch/torch.h>
+#include <transformers/utils/distributed/process_group.h>
+
+#include <thread>
+
+#include "support/tensor_assertions.h"
+#include "utils/distributed/rank_launcher.h"
+
+// A rank that dies, comes late or disagrees: the others end with an error that names them and the reason, in time.
+
+namespace transformers {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::Rank;
+using testing::run_on_ranks;
+
+constexpr int kDied = 9;
+
+using Operation = std::function<void(const ProcessGroup&)>;
+
+/// Rank 1 dies; the others run `operation`, which must throw, naming rank and operation.
+void expect_error_when_a_rank_dies(int64_t ranks, const std::string& name, const Operation& operation) {
+  run_on_ranks(ranks,
+               [&](const Rank& rank) {
+                 const auto group = rank.join();
+                 if (rank.rank == 1) {
+                   std::_Exit(kDied);
+                 }
+                 const auto start = std::chrono::steady_clock::now();
+                 EXPECT_ERROR(operation(group), "rank " + std::to_string(rank.rank) + " of " + std::to_string(ranks),
+                              name);
+                 EXPECT_LT(std::chrono::steady_clock::now() - start, 10s);
+               },
+               {.expected_status = {{1, kDied}}});
+}
+
+TEST(RankFailureTest, AllReduceEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "all_reduce",
+                                [](const ProcessGroup& group) { group.all_reduce(torch::ones({100})).wait(); });
+}
+
+TEST(RankFailureTest, AllReduceOfFourEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(4, "all_reduce",
+                                [](const ProcessGroup& group) { group.all_reduce(torch::ones({100})).wait(); });
+}
+
+TEST(RankFailureTest, AllGatherEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "all_gather_into_tensor", [](const ProcessGroup& group) {
+    group.all_gather_into_tensor(torch::empty({2, 5}), torch::ones({5})).wait();
+  });
+}
+
+TEST(RankFailureTest, ReduceScatterEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "reduce_scatter_tensor", [](const ProcessGroup& group) {
+    group.reduce_scatter_tensor(torch::empty({5}), torch::ones({10})).wait();
+  });
+}
+
+TEST(RankFailureTest, AllToAllEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "all_to_all_single", [](const ProcessGroup& group) {
+    group.all_to_all_single(torch::empty({4}), torch::ones({4})).wait();
+  });
+}
+
+TEST(RankFailureTest, BroadcastEndsWhenItsSourceDies) {
+  expect_error_when_a_rank_dies(2, "broadcast",
+                                [](const ProcessGroup& group) { group.broadcast(torch::ones({4}), 1).wait(); });
+}
+
+TEST(RankFailureTest, CoalescedBroadcastEndsWhenItsSourceDies) {
+  expect_error_when_a_rank_dies(2, "broadcast_coalesced", [](const ProcessGroup& group) {
+    group.broadcast_coalesced({torch::ones({4}), torch::ones({2}, at::kLong)}, 1024, 1);
+  });
+}
+
+TEST(RankFailureTest, RecvEndsWhenTheSenderDies) {
+  expect_error_when_a_rank_dies(2, "recv from rank 1",
+                                [](const ProcessGroup& group) { group.recv(torch::ones({4}), 1).wait(); });
+}
+
+TEST(RankFailureTest, BarrierEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "barrier", [](const ProcessGroup& group) { group.barrier(); });
+}
+
+TEST(RankFailureTest, NewGroupEndsWhenARankDies) {
+  expect_error_when_a_rank_dies(2, "all_gather_into_tensor", [](const ProcessGroup&) { new_group({0, 1}); });
+}
+
+TEST(RankFailureTest, InitCanBeTriedAgainAfterARankDidNotCome) {
+  run_on_ranks(2, [](const Rank& rank) {
+    if (rank.rank == 0) {
+      EXPECT_ERROR(rank.join(300ms), "rank 0 of 2", "rank 1 has not joined");
+      EXPECT_FALSE(is_initialized());
+      rank.store().set("rank 0 has given up", "");
+    } else {
+      rank.store().wait({"rank 0 has given up"}, 10s);
+      EXPECT_ERROR(rank.join(300ms), "rank 1 of 2");
+    }
+    rank.join();
+    destroy_process_group();
+  });
+}
+
+TEST(RankFailureTest, MonitoredBarrierNamesTheRankThatIsMissing) {
+  run_on_ranks(4, [](const Rank& rank) {
+    const auto group = rank.join();
+    if (rank.rank == 2) {
+      std::this_thread::sleep_for(2s);
+      return;
+    }
+    if (rank.rank == 0) {
+      EXPECT_ERROR(group.monitored_barrier(500ms), "rank 0 of 4", "monitored_barrier", "2");
+    } else {
+      EXPECT_ERROR(group.monitored_barrier(500ms), "monitored_barrier");
+    }
+  });
+}
+
+TEST(RankFailureTest, ARankThatNeverComesIsWaitedForNoLongerThanTheTimeout) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto group = *new_group({0, 1}, 500ms);
+    if (rank.rank == 1) {
+      std::this_thread::sleep_for(3s);
+      return;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_ERROR(group.all_reduce(torch::ones({4})).wait(), "rank 0 of 2", "all_reduce", "500");
+    EXPECT_LT(std::chrono::steady_clock::now() - start, 2s);
+  });
+}
+
+TEST(RankFailureTest, RanksThatDisagreeAreToldOnWhat) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto own = "rank " + std::to_string(rank.rank) + " of 2";
+    EXPECT_ERROR((void)group.all_reduce(torch::ones({1 + 1000 * rank.rank})), own, "disagree",
+                 "all_reduce sum of Float [1]", "all_reduce sum of Float [1001]");
+    EXPECT_ERROR((void)group.all_reduce(torch::ones({2}, rank.rank == 0 ? at::kFloat : at::kLong)), own, "Float [2]",
+                 "Long [2]");
+    const auto differ = [&] {
+      const auto tensor = torch::ones({2});
+      (void)(rank.rank == 0 ? group.all_reduce(tensor) : group.broadcast(tensor, 0));
+    };
+    EXPECT_ERROR(differ(), own, "all_reduce sum", "broadcast from rank 0");
+    EXPECT_ERROR((void)group.broadcast(torch::ones({2}), rank.rank), own, "from rank 0", "from rank 1");
+    EXPECT_ERROR(group.broadcast_coalesced(std::vector<at::Tensor>(90 + rank.rank, torch::ones({2, 3})), 1024, 0), own,
+                 "90 tensors", "91 tensors");
+    group.barrier();  // all of it left the group usable
+    destroy_process_group();
+  });
+}
+
+TEST(RankFailureTest, AReceiverOfAnotherSizeWaitsForItsTimeoutOnly) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto group = *new_group({0, 1}, 1s);
+    const auto exchange = [&] {
+      if (rank.rank == 0) {
+        group.send(torch::ones({100}), 1).wait();
+      } else {
+        group.recv(torch::ones({2}), 0).wait();
+      }
+    };
+    EXPECT_ERROR(exchange(), rank.rank == 0 ? "rank 0 of 2: send to rank 1" : "rank 1 of 2: recv from rank 0");
+  });
+}
+
+}  // namespace
+}  // namespace transformers

@@ -1,0 +1,72 @@
+#include <ATen/ATen.h>
+#include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/training/training_tasks.h>
+
+#include "support/tensor_assertions.h"
+#include "support/tiny_models.h"
+#include "utils/distributed/rank_launcher.h"
+
+namespace transformers::testing {
+namespace {
+
+using torch::optim::AdamWOptions;
+
+/// Samples of different lengths, so that ranks and micro-batches weigh differently.
+class UnevenSamples : public Dataset {
+ public:
+  int64_t size() const override { return 12; }
+  Batch get(int64_t index) const override {
+    const auto ids = tiny_ids(12, 9)[index].slice(0, 0, 3 + index % 6);
+    return {{"input_ids", ids}, {"labels", ids}};
+  }
+};
+
+struct Result {
+  std::vector<double> losses, norms;
+  std::shared_ptr<CausalLM> model;
+};
+
+Result train(const PretrainedConfig& config, const std::optional<ProcessGroup>& group, int64_t batch_size) {
+  Result result{.losses = {}, .norms = {}, .model = tiny_model(config)};
+  AdamW optimizer(decay_groups(*result.model, AdamWOptions(1e-2)));
+  const auto scheduler = get_scheduler(SchedulerType::kConstant, optimizer);
+  BatchLoader data(
+      std::make_shared<UnevenSamples>(), padding_collator(0),
+      {.batch_size = batch_size, .rank = group ? group->rank() : 0, .world_size = group ? group->size() : 1});
+  const auto record = [&result](const TrainingLog& log) {
+    result.losses.push_back(log.loss);
+    result.norms.push_back(log.grad_norm);
+    return true;
+  };
+  Trainer trainer(*result.model, causal_lm_task(*result.model), optimizer, *scheduler,
+                  {.max_steps = 5, .gradient_accumulation_steps = 2, .process_group = group}, {.on_step = record});
+  trainer.train(data);
+  return result;
+}
+
+void expect_the_steps_of_one_process(const PretrainedConfig& config) {
+  run_on_ranks(2, [&config](const Rank& rank) {
+    const auto group = rank.join();
+    const auto found = train(config, group, 2), expected = train(config, std::nullopt, 4);
+    const auto in_double = [](const std::vector<double>& values) { return at::tensor(values, at::kDouble); };
+    EXPECT_TENSORS_CLOSE(in_double(found.losses), in_double(expected.losses), {.relative = 1e-5, .absolute = 0});
+    EXPECT_TENSORS_CLOSE(in_double(found.norms), in_double(expected.norms), {.relative = 1e-5, .absolute = 0});
+    const auto weights = state_dict(*expected.model);
+    for (const auto& item : state_dict(*found.model)) {
+      SCOPED_TRACE(item.key());
+      EXPECT_TRUE(tensors_close_to_largest(item.value(), weights[item.key()], 1e-5));
+    }
+    destroy_process_group();
+  });
+}
+
+TEST(DataParallelTrainerTest, TwoRanksTakeTheStepsOfOneProcessWithLlama) {
+  expect_the_steps_of_one_process(tiny_llama());
+}
+
+TEST(DataParallelTrainerTest, TwoRanksTakeTheStepsOfOneProcessWithGptj) {
+  expect_the_steps_of_one_process(tiny_gptj());
+}
+
+}  // namespace
+}  // namespace transformers::testing
