@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/utils/nn/linear.h>
 
 #include <optional>
 
@@ -21,5 +22,14 @@ struct LinearCrossEntropyOptions {
 /// −100 is not counted. Gradients of gradients are not supported.
 at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
                                 const at::Tensor& labels, const LinearCrossEntropyOptions& options = {});
+
+/// How a head multiplies that knows its cross-entropy without giving all logits, as when its classes are spread over
+/// processes.
+class CrossEntropyMethod : public LinearMethod {
+ public:
+  /// `linear_cross_entropy` of the layer: hidden [rows, features], labels int64 [rows]; returns [].
+  virtual torch::Tensor cross_entropy(const LinearImpl& linear, const torch::Tensor& hidden,
+                                      const torch::Tensor& labels, const LinearCrossEntropyOptions& options) const = 0;
+};
 
 }  // namespace transformers

@@ -20,14 +20,16 @@ at::Tensor kept_positions(const at::Tensor& hidden_states, const CausalLMOptions
 /// The loss from the hidden states, a few positions' logits at a time.
 at::Tensor chunked_loss(const at::Tensor& hidden_states, const Linear& lm_head, const CausalLMLossOptions& loss,
                         int64_t chunk_rows) {
+  const auto* method = dynamic_cast<const CrossEntropyMethod*>(lm_head->method().get());
   TORCH_CHECK(
-      lm_head->method() == nullptr && !lm_head->has_forward_hooks(),
+      (lm_head->method() == nullptr || method != nullptr) && !lm_head->has_forward_hooks(),
       "loss_chunk_rows needs a plain lm_head: one that is packed, quantised, adapted or hooked gives its logits");
   const auto labels = next_token_labels(loss).reshape({-1}).to(hidden_states.device());
-  return linear_cross_entropy(hidden_states.flatten(0, 1), lm_head->weight, lm_head->bias, labels,
-                              {.chunk_rows = chunk_rows,
-                               .num_items_in_batch = loss.num_items_in_batch,
-                               .label_smoothing = loss.label_smoothing});
+  const auto rows = hidden_states.flatten(0, 1);
+  const LinearCrossEntropyOptions options{
+      .chunk_rows = chunk_rows, .num_items_in_batch = loss.num_items_in_batch, .label_smoothing = loss.label_smoothing};
+  return method ? method->cross_entropy(*lm_head, rows, labels, options)
+                : linear_cross_entropy(rows, lm_head->weight, lm_head->bias, labels, options);
 }
 
 }  // namespace

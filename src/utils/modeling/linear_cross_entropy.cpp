@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "utils/modeling/chunked_cross_entropy.h"
+
 namespace transformers {
 namespace {
 
@@ -54,7 +56,8 @@ void add_chunk(const at::Tensor& grad_logits, const at::Tensor& hidden, const at
 struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden,
                             const at::Tensor& weight, const std::optional<at::Tensor>& maybe_bias,
-                            const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
+                            const at::Tensor& labels, const LinearCrossEntropyOptions& options,
+                            const ChunkLoss& chunk_loss) {
     const auto bias = maybe_bias.value_or(at::Tensor());
     auto gradients = zeros_where_wanted(hidden, weight, bias);
     const auto count = options.num_items_in_batch ? at::full({}, *options.num_items_in_batch, hidden.options())
@@ -65,7 +68,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
       const auto rows = std::min(options.chunk_rows, hidden.size(0) - row);
       const auto part = hidden.narrow(0, row, rows);
       auto logits = at::linear(part, weight, bias).to(at::kFloat);
-      loss += chunk_loss_(logits, labels.narrow(0, row, rows), options.label_smoothing);
+      loss += chunk_loss(logits, labels.narrow(0, row, rows));
       add_chunk(logits.mul_(share).to(weight.scalar_type()), part, weight, row, gradients);
     }
     context->save_for_backward({gradients.hidden, gradients.weight, gradients.bias});
@@ -83,21 +86,30 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
         gradient = gradient * scale.to(gradient.scalar_type());
       }
     }
-    return {gradients[0], gradients[1], gradients[2], at::Tensor(), at::Tensor()};
+    return {gradients[0], gradients[1], gradients[2], at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
-at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
-                                const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
+at::Tensor chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                                 const at::Tensor& labels, const LinearCrossEntropyOptions& options,
+                                 const ChunkLoss& chunk_loss) {
   TORCH_CHECK(hidden.dim() == 2 && labels.dim() == 1 && hidden.size(0) == labels.size(0),
               "linear_cross_entropy: hidden [rows, features] needs labels [rows], found ", hidden.sizes(), " and ",
               labels.sizes());
   TORCH_CHECK(options.chunk_rows > 0, "linear_cross_entropy: chunk_rows must be positive, got ", options.chunk_rows);
   // autograd takes an absent tensor as an empty optional only.
   const auto maybe_bias = bias.defined() ? std::make_optional(bias) : std::nullopt;
-  return LinearCrossEntropy::apply(hidden, weight, maybe_bias, labels, options);
+  return LinearCrossEntropy::apply(hidden, weight, maybe_bias, labels, options, chunk_loss);
+}
+
+at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                                const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
+  return chunked_cross_entropy(hidden, weight, bias, labels, options,
+                               [&](at::Tensor& logits, const at::Tensor& chunk_labels) {
+                                 return chunk_loss_(logits, chunk_labels, options.label_smoothing);
+                               });
 }
 
 }  // namespace transformers

@@ -152,6 +152,9 @@ void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptio
               "loads it: ", reason,
               "; set heads, channels or layers to zero instead, or save in the extended form that ",
               "only this library reads");
+  const auto tokens = get_input_embeddings()->weight.size(0);
+  TORCH_CHECK(tokens == config().vocab_size, folder, ": the embeddings hold ", tokens, " of the config's ",
+              config().vocab_size, " tokens; a model that is split over ranks is saved by its group");
   config().architectures = {architecture()};
   config().dtype = dtype();
   SaveTransaction save(folder);

@@ -5,50 +5,23 @@
 // A LLaMA takes steps on one batch that the ranks share. Printed: peak memory of a rank above what it held before the
 // model, bytes a rank sent in a step as the kernel counted them, and how far gradients and weights are from those of
 // one process with the whole batch.
-#include <dirent.h>
-#include <linux/tcp.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <torch/optim/sgd.h>
 #include <torch/torch.h>
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/distributed/data_parallel.h>
 #include <transformers/utils/distributed/torchrun.h>
 
-#include <fstream>
 #include <iostream>
+
+#include "utils/distributed/process_counters.h"
 
 namespace {
 
 using namespace transformers;
+using testing::process_bytes;
+using testing::sent_bytes;
 
 constexpr int kSteps = 5;
-
-/// A line such as "VmHWM:   1234 kB" of /proc/self/status, in bytes.
-int64_t process_bytes(const std::string& field) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with(field + ":")) {
-      return std::stoll(line.substr(field.size() + 1)) * 1024;
-    }
-  }
-  return 0;
-}
-
-/// What all TCP connections of this process have sent so far.
-int64_t sent_bytes() {
-  int64_t bytes = 0;
-  DIR* folder = opendir("/proc/self/fd");
-  for (const dirent* entry = readdir(folder); entry != nullptr; entry = readdir(folder)) {
-    tcp_info info{};
-    socklen_t size = sizeof info;
-    if (getsockopt(std::atoi(entry->d_name), IPPROTO_TCP, TCP_INFO, &info, &size) == 0) {
-      bytes += static_cast<int64_t>(info.tcpi_bytes_sent);
-    }
-  }
-  closedir(folder);
-  return bytes;
-}
 
 LlamaConfig config() {
   LlamaConfig config;

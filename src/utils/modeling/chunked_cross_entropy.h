@@ -1,0 +1,18 @@
+#pragma once
+
+#include <transformers/utils/modeling/linear_cross_entropy.h>
+
+#include <functional>
+
+namespace transformers {
+
+/// Gets a chunk's logits, fp32 [rows, classes], and labels, int64 [rows]; returns the sum of its losses and leaves the
+/// gradient of that sum in the logits.
+using ChunkLoss = std::function<at::Tensor(at::Tensor& logits, const at::Tensor& labels)>;
+
+/// `linear_cross_entropy` with a loss of one's own; `options.label_smoothing` is that loss's affair.
+at::Tensor chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                                 const at::Tensor& labels, const LinearCrossEntropyOptions& options,
+                                 const ChunkLoss& chunk_loss);
+
+}  // namespace transformers

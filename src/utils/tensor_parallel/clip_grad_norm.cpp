@@ -1,0 +1,45 @@
+// Mirrors clip_grad_norm_ of torch/nn/utils/clip_grad.py, torch 2.11, for gradients that several ranks hold together.
+#include <ATen/ATen.h>
+#include <transformers/utils/tensor_parallel/tensor_parallel.h>
+
+#include <algorithm>
+#include <unordered_set>
+
+namespace transformers {
+namespace {
+
+/// Ranks that hold the same as this one.
+int64_t holders(const TensorParallel& parallel, const std::string& name) {
+  const auto found = parallel.slices.find(name);
+  if (found == parallel.slices.end()) {
+    return parallel.group.size();
+  }
+  const auto& parts = found->second.parts;
+  const auto own = parts[static_cast<size_t>(parallel.group.rank())].start;
+  return std::count_if(parts.begin(), parts.end(), [&](const Part& part) { return part.start == own; });
+}
+
+}  // namespace
+
+at::Tensor clip_grad_norm_(const PreTrainedModel& model, const TensorParallel& parallel, double max_norm) {
+  const at::NoGradGuard no_grad;
+  auto squares = at::zeros({}, at::TensorOptions().device(parallel.group.device()).dtype(at::kFloat));
+  std::vector<at::Tensor> gradients;
+  std::unordered_set<const void*> seen;  // a tied parameter counts once
+  for (const auto& parameter : model.named_parameters()) {
+    const auto& gradient = parameter->grad();
+    if (gradient.defined() && seen.insert(parameter->unsafeGetTensorImpl()).second) {
+      squares += gradient.to(at::kFloat).square().sum() / holders(parallel, parameter.key());
+      gradients.push_back(gradient);
+    }
+  }
+  parallel.group.all_reduce(squares).wait();
+  const auto norm = squares.sqrt();
+  const auto scale = (max_norm / (norm + 1e-6)).clamp_max(1.0);
+  for (auto& gradient : gradients) {
+    gradient.mul_(scale.to(gradient.scalar_type()));
+  }
+  return norm;
+}
+
+}  // namespace transformers

@@ -1,0 +1,197 @@
+// Mirrors apply_tensor_parallelism of distributed/tensor_parallel.py, transformers 5.23.0. Deviation: the plan follows
+// from what a layer is for, and vocabularies need not divide evenly.
+#include <ATen/ATen.h>
+#include <transformers/utils/distributed/module_sync.h>
+#include <transformers/utils/nn/linear_slices.h>
+#include <transformers/utils/tensor_parallel/parallel_linear.h>
+#include <transformers/utils/tensor_parallel/tensor_parallel.h>
+
+#include <unordered_map>
+
+namespace transformers {
+namespace {
+
+constexpr int64_t kSyncBucketBytes = 25 << 20;
+
+/// What becomes of a layer: the rows of its inputs to attention and MLP.
+struct LayerParts {
+  ParameterSlices queries{}, keys{}, channels{};
+  bool shares_keys = false;  // several ranks hold the same key/value head
+};
+
+void check_alike(const PreTrainedModel& model, const ProcessGroup& group) {
+  std::vector<at::Tensor> tensors;
+  std::vector<std::string> names;
+  for (const auto& parameter : model.named_parameters()) {
+    tensors.push_back(parameter.value());
+    names.push_back(parameter.key());
+  }
+  verify_param_shape_across_processes(group, tensors, names);
+}
+
+void check_plain(const PreTrainedModel& model) {
+  for (const auto& module : model.named_modules()) {
+    const auto* linear = module.value()->as<LinearImpl>();
+    const auto* method = linear == nullptr ? nullptr : linear->method().get();
+    const bool is_plain = method == nullptr || dynamic_cast<const RowSlices*>(method) != nullptr ||
+                          dynamic_cast<const ColumnSlices*>(method) != nullptr;
+    TORCH_CHECK(is_plain, "tensor_parallelize: ", module.key(), " multiplies in a way of its own (adapted, quantised, ",
+                "packed or split already); merge it or restore its plain product first");
+  }
+}
+
+/// `units` of `unit` entries each, given out evenly.
+ParameterSlices even_slices(int64_t units, int64_t unit, int64_t ranks) {
+  ParameterSlices slices{.dim = 0, .full = units * unit, .parts = even_parts(units, ranks)};
+  for (auto& part : slices.parts) {
+    part = {part.start * unit, part.length * unit};
+  }
+  return slices;
+}
+
+/// One head for each rank, the one that the rank's query heads belong to.
+ParameterSlices repeated_heads(int64_t heads, int64_t head_dim, int64_t ranks) {
+  ParameterSlices slices{.dim = 0, .full = heads * head_dim, .parts = {}};
+  for (int64_t rank = 0; rank < ranks; ++rank) {
+    slices.parts.push_back({rank * heads / ranks * head_dim, head_dim});
+  }
+  return slices;
+}
+
+LayerParts parts_of(const LayerStructure& layer, int64_t number, int64_t head_dim, int64_t ranks) {
+  const auto queries = layer.query->weight.size(0) / head_dim, keys = layer.key->weight.size(0) / head_dim,
+             channels = layer.mlp_output->weight.size(1);
+  TORCH_CHECK(queries % ranks == 0, "tensor_parallelize: layer ", number, ": ", queries,
+              " attention heads cannot be split evenly over ", ranks, " ranks");
+  TORCH_CHECK(keys % ranks == 0 || ranks % keys == 0, "tensor_parallelize: layer ", number, ": ", keys,
+              " key/value heads cannot be split evenly over ", ranks, " ranks, nor each be held by as many of them");
+  TORCH_CHECK(channels % ranks == 0, "tensor_parallelize: layer ", number, ": ", channels,
+              " MLP channels cannot be split evenly over ", ranks, " ranks");
+  const bool shares_keys = keys % ranks != 0;
+  return {.queries = even_slices(queries, head_dim, ranks),
+          .keys = shares_keys ? repeated_heads(keys, head_dim, ranks) : even_slices(keys, head_dim, ranks),
+          .channels = even_slices(channels, 1, ranks),
+          .shares_keys = shares_keys};
+}
+
+/// Splits a model's layers and keeps account of what it did to each parameter.
+class Splitter {
+ public:
+  explicit Splitter(const ProcessGroup& group) : group_(group) {}
+
+  void split(const LayerStructure& layer, const LayerParts& parts) {
+    const auto attention = std::make_shared<SharedInput>(group_, 3);
+    const auto keys =
+        std::make_shared<ColwiseParallel>(attention, parts.shares_keys ? parts.keys.parts : std::vector<Part>{});
+    split_rows(layer.query, parts.queries, std::make_shared<ColwiseParallel>(attention));
+    split_rows(layer.key, parts.keys, keys);
+    split_rows(layer.value, parts.keys, keys);
+    split_columns(layer.attention_output, parts.queries);
+
+    const auto mlp = std::make_shared<SharedInput>(group_, static_cast<int64_t>(layer.mlp_inputs.size()));
+    for (const auto& input : layer.mlp_inputs) {
+      split_rows(input, parts.channels, std::make_shared<ColwiseParallel>(mlp));
+    }
+    split_columns(layer.mlp_output, parts.channels);
+  }
+
+  void split_vocabulary(Embedding embedding, Linear head) {
+    const bool is_tied = head && head->weight.is_same(embedding->weight);
+    const auto slices = even_slices(embedding->weight.size(0), 1, group_.size());
+    make_vocabulary_parallel(embedding, group_);
+    note(embedding->weight, slices);
+    if (head) {
+      const auto tokens = head->weight.size(0);
+      split_rows(head, even_slices(tokens, 1, group_.size()), std::make_shared<VocabularyParallel>(group_, tokens));
+    }
+    if (is_tied) {
+      head->tie_weight(embedding->weight);
+    }
+  }
+
+  /// Of a parameter; null when it is whole.
+  const ParameterSlices* slices_of(const at::Tensor& parameter) const {
+    const auto found = slices_.find(parameter.unsafeGetTensorImpl());
+    return found == slices_.end() ? nullptr : &found->second;
+  }
+
+ private:
+  void split_rows(Linear layer, ParameterSlices slices, std::shared_ptr<const LinearMethod> method) {
+    replace(layer, own_slice(layer->weight, slices), own_slice(layer->bias, slices));
+    note(layer->weight, slices);
+    note(layer->bias, slices);
+    layer->set_method(std::move(method));
+  }
+
+  void split_columns(Linear layer, ParameterSlices slices) {
+    slices.dim = 1;
+    replace(layer, own_slice(layer->weight, slices), layer->bias);
+    note(layer->weight, slices);
+    layer->set_method(std::make_shared<RowwiseParallel>(group_));
+  }
+
+  /// In memory of its own, or the whole would stay.
+  at::Tensor own_slice(const at::Tensor& parameter, const ParameterSlices& slices) const {
+    if (!parameter.defined()) {
+      return {};
+    }
+    const auto& part = slices.parts[static_cast<size_t>(group_.rank())];
+    return parameter.detach().narrow(slices.dim, part.start, part.length).clone(at::MemoryFormat::Contiguous);
+  }
+
+  static void replace(Linear& layer, const at::Tensor& weight, const at::Tensor& bias) {
+    const bool bias_requires_grad = layer->bias.defined() && layer->bias.requires_grad();
+    layer->set_parameters(weight, bias);
+    if (layer->bias.defined()) {
+      layer->bias.requires_grad_(bias_requires_grad);
+    }
+  }
+
+  void note(const at::Tensor& parameter, const ParameterSlices& slices) {
+    if (parameter.defined()) {
+      slices_[parameter.unsafeGetTensorImpl()] = slices;
+    }
+  }
+
+  const ProcessGroup& group_;
+  std::unordered_map<const void*, ParameterSlices> slices_;
+};
+
+void check_tokens(const at::Tensor& weight, int64_t ranks) {
+  TORCH_CHECK(weight.size(0) >= ranks, "tensor_parallelize: a vocabulary of ", weight.size(0),
+              " tokens cannot be split over ", ranks, " ranks");
+}
+
+}  // namespace
+
+TensorParallel tensor_parallelize(PreTrainedModel& model, const ProcessGroup& group) {
+  check_alike(model, group);
+  check_plain(model);
+  const auto embedding = model.get_input_embeddings();
+  const auto head = model.get_output_embeddings();
+  check_tokens(embedding->weight, group.size());
+  const auto layers = model.structure().layers;
+  std::vector<LayerParts> parts;
+  for (const auto& layer : layers) {
+    parts.push_back(parts_of(layer, static_cast<int64_t>(parts.size()), model.config().sizes().head_dim, group.size()));
+  }
+
+  Splitter splitter(group);
+  splitter.split_vocabulary(embedding, head);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    splitter.split(layers[i], parts[i]);
+  }
+  TensorParallel parallel{group};
+  std::vector<at::Tensor> whole;
+  for (const auto& parameter : model.named_parameters()) {
+    if (const auto* slices = splitter.slices_of(parameter.value())) {
+      parallel.slices[parameter.key()] = *slices;
+    } else {
+      whole.push_back(parameter.value().detach());
+    }
+  }
+  sync_params_and_buffers(group, whole, kSyncBucketBytes, 0);
+  return parallel;
+}
+
+}  // namespace transformers
