@@ -134,14 +134,15 @@ class FinetuneTest(ProgramTest):
         model, data, *_ = self.start_of("llama")
         lora = ("--lora-r", 4, "--lora-alpha", 16, "--lora-targets", "q_proj,down_proj", "--lora-dropout", 0.1)
         options = ("--max-steps", 9, "--save-every", 4, *lora)
-        log = self.finetune(model, data, *options, output="adapter")
-        self.assertLess(log[-1]["loss"], log[0]["loss"])
+        self.finetune(model, data, *options, output="adapter")
         self.finetune(model, data, *options, "--merge", output="merged")
         inputs = torch.tensor([[1, 2, 3, 4]])
         base = transformers.AutoModelForCausalLM.from_pretrained(model)
         adapted = peft.PeftModel.from_pretrained(base, self.folder / "adapter").eval()
         merged = transformers.AutoModelForCausalLM.from_pretrained(self.folder / "merged")
         torch.testing.assert_close(merged(input_ids=inputs).logits, adapted(input_ids=inputs).logits)
+        with adapted.disable_adapter():
+            self.assertFalse(torch.allclose(merged(input_ids=inputs).logits, adapted(input_ids=inputs).logits))
         # The same run, stopped after step 4 and taken up again.
         shutil.rmtree(self.folder / "adapter" / "checkpoint-8")
         whole = load_file(self.folder / "adapter" / "adapter_model.safetensors")
