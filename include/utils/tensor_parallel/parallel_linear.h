@@ -6,6 +6,7 @@
 #include <transformers/utils/tensor_parallel/collectives.h>
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace transformers {

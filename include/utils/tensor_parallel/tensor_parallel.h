@@ -55,7 +55,7 @@ void save_pretrained(const PreTrainedModel& model, const TensorParallel& paralle
                      const SaveOptions& options = {});
 
 namespace detail {
-/// On the CPU in the stored dtype, in which nothing is read before it is used.
+/// On the CPU in the stored dtype, where there is one, in which nothing is read before it is used.
 LoadOptions as_stored(const std::string& folder, const LoadOptions& options);
 /// To the dtype and device that `from_pretrained` would have chosen.
 void finish_loading(PreTrainedModel& model, const std::string& folder, const LoadOptions& options);
@@ -63,7 +63,7 @@ void finish_loading(PreTrainedModel& model, const std::string& folder, const Loa
 
 /// `Model::from_pretrained` followed by `tensor_parallelize`, so that each rank reads and converts its slices alone.
 /// `Model`: a holder such as LlamaForCausalLM, or a class such as AutoModelForCausalLM. Returns the model and its
-/// slices. Throws as both do.
+/// slices. Throws as both do. A folder of several floating dtypes is read whole.
 template <typename Model>
 auto load_tensor_parallel(const std::string& folder, const ProcessGroup& group, const LoadOptions& options = {}) {
   auto model = Model::from_pretrained(folder, detail::as_stored(folder, options));

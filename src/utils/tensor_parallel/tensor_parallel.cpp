@@ -8,6 +8,8 @@
 
 #include <unordered_map>
 
+#include "utils/distributed/agreement.h"
+
 namespace transformers {
 namespace {
 
@@ -101,11 +103,7 @@ class Splitter {
     make_vocabulary_parallel(embedding, group_);
     note(embedding->weight, slices);
     if (head) {
-      const auto tokens = head->weight.size(0);
-      split_rows(head, even_slices(tokens, 1, group_.size()), std::make_shared<VocabularyParallel>(group_, tokens));
-    }
-    if (is_tied) {
-      head->tie_weight(embedding->weight);
+      split_head(head, is_tied ? embedding->weight : at::Tensor());
     }
   }
 
@@ -116,6 +114,19 @@ class Splitter {
   }
 
  private:
+  /// shared: the slice of the embeddings that a tied head multiplies with.
+  void split_head(Linear head, const at::Tensor& shared) {
+    const auto tokens = head->weight.size(0);
+    const auto slices = even_slices(tokens, 1, group_.size());
+    replace(head, shared.defined() ? shared : own_slice(head->weight, slices), own_slice(head->bias, slices));
+    if (shared.defined()) {
+      head->tie_weight(shared);
+    }
+    note(head->weight, slices);
+    note(head->bias, slices);
+    head->set_method(std::make_shared<VocabularyParallel>(group_, tokens));
+  }
+
   void split_rows(Linear layer, ParameterSlices slices, std::shared_ptr<const LinearMethod> method) {
     replace(layer, own_slice(layer->weight, slices), own_slice(layer->bias, slices));
     note(layer->weight, slices);
@@ -162,24 +173,42 @@ void check_tokens(const at::Tensor& weight, int64_t ranks) {
               " tokens cannot be split over ", ranks, " ranks");
 }
 
+/// What becomes of each layer; throws when the model cannot be split.
+std::vector<LayerParts> plan(PreTrainedModel& model, const ModelStructure& structure, int64_t ranks) {
+  check_plain(model);
+  check_tokens(model.get_input_embeddings()->weight, ranks);
+  const auto head_dim = model.config().sizes().head_dim;
+  std::vector<LayerParts> parts;
+  for (const auto& layer : structure.layers) {
+    parts.push_back(parts_of(layer, static_cast<int64_t>(parts.size()), head_dim, ranks));
+  }
+  return parts;
+}
+
+/// The plan, where all ranks have one; else every rank throws what is wrong on one of them.
+std::vector<LayerParts> agreed_plan(PreTrainedModel& model, const ModelStructure& structure,
+                                    const ProcessGroup& group) {
+  std::vector<LayerParts> parts;
+  std::string complaint;
+  try {
+    parts = plan(model, structure, group.size());
+  } catch (const c10::Error& error) {
+    complaint = error.what_without_backtrace();
+  }
+  agree(group, complaint);
+  return parts;
+}
+
 }  // namespace
 
 TensorParallel tensor_parallelize(PreTrainedModel& model, const ProcessGroup& group) {
   check_alike(model, group);
-  check_plain(model);
-  const auto embedding = model.get_input_embeddings();
-  const auto head = model.get_output_embeddings();
-  check_tokens(embedding->weight, group.size());
-  const auto layers = model.structure().layers;
-  std::vector<LayerParts> parts;
-  for (const auto& layer : layers) {
-    parts.push_back(parts_of(layer, static_cast<int64_t>(parts.size()), model.config().sizes().head_dim, group.size()));
-  }
-
+  const auto structure = model.structure();
+  const auto parts = agreed_plan(model, structure, group);
   Splitter splitter(group);
-  splitter.split_vocabulary(embedding, head);
-  for (size_t i = 0; i < layers.size(); ++i) {
-    splitter.split(layers[i], parts[i]);
+  splitter.split_vocabulary(model.get_input_embeddings(), model.get_output_embeddings());
+  for (size_t i = 0; i < parts.size(); ++i) {
+    splitter.split(structure.layers[i], parts[i]);
   }
   TensorParallel parallel{group};
   std::vector<at::Tensor> whole;

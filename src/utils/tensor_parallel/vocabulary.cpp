@@ -2,6 +2,9 @@
 #include <transformers/utils/modeling/losses.h>
 #include <transformers/utils/tensor_parallel/parallel_linear.h>
 
+#include <optional>
+#include <utility>
+
 #include "utils/modeling/chunked_cross_entropy.h"
 
 namespace transformers {

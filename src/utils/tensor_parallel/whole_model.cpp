@@ -4,6 +4,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "utils/json/strict_json.h"
 
@@ -33,13 +34,18 @@ at::Tensor gathered(const at::Tensor& slice, const ParameterSlices& slices, cons
   return whole;
 }
 
-c10::ScalarType stored_dtype(const Checkpoint& checkpoint) {
+/// Of the floating tensors, when they have one dtype: casting to it casts nothing.
+std::optional<c10::ScalarType> stored_dtype(const Checkpoint& checkpoint) {
+  std::optional<c10::ScalarType> dtype;
   for (const auto& tensor : checkpoint.tensors()) {
+    if (c10::isFloatingType(tensor.dtype) && tensor.dtype != dtype.value_or(tensor.dtype)) {
+      return std::nullopt;
+    }
     if (c10::isFloatingType(tensor.dtype)) {
-      return tensor.dtype;
+      dtype = tensor.dtype;
     }
   }
-  return c10::kFloat;
+  return dtype;
 }
 
 /// What the folder's config.json says, if anything.
@@ -92,7 +98,9 @@ namespace detail {
 
 LoadOptions as_stored(const std::string& folder, const LoadOptions& options) {
   auto stored = options;
-  stored.dtype = stored_dtype(Checkpoint(folder, options.variant));
+  if (const auto dtype = stored_dtype(Checkpoint(folder, options.variant))) {
+    stored.dtype = dtype;
+  }
   stored.device = c10::kCPU;
   return stored;
 }

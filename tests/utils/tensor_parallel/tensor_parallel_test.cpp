@@ -1,6 +1,7 @@
 #include <torch/torch.h>
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/generation/generate.h>
+#include <transformers/utils/nn/packed_linear.h>
 #include <transformers/utils/tensor_parallel/tensor_parallel.h>
 
 #include "support/tensor_assertions.h"
@@ -334,6 +335,19 @@ TEST(TensorParallelTest, RefusesAModelThatIsSplitAlready) {
     const auto model = tiny_model(tiny_llama());
     tensor_parallelize(*model, group);
     EXPECT_ERROR(tensor_parallelize(*model, group), "q_proj multiplies in a way of its own", "split already");
+    destroy_process_group();
+  });
+}
+
+TEST(TensorParallelTest, RefusesOnAllRanksWhatOneCannotSplit) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto model = tiny_model(tiny_llama());
+    if (rank.rank == 1) {
+      auto head = model->get_output_embeddings();
+      head->set_method(std::make_shared<PackedLinear>(head->weight));
+    }
+    EXPECT_ERROR(tensor_parallelize(*model, group), "lm_head multiplies in a way of its own");
     destroy_process_group();
   });
 }

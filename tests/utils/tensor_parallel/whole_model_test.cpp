@@ -2,6 +2,7 @@
 #include <torch/torch.h>
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/llama/modeling_llama.h>
+#include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/tensor_parallel/tensor_parallel.h>
 #include <unistd.h>
 
@@ -97,19 +98,23 @@ TEST(SaveTensorParallelTest, ARankCannotSaveItsSlicesAsAModel) {
   });
 }
 
+void expect_slices_of_from_pretrained(const std::string& folder, const ProcessGroup& group,
+                                      const LoadOptions& options = {}) {
+  const auto alone = AutoModelForCausalLM::from_pretrained(folder, options);
+  const auto [model, parallel] = load_tensor_parallel<AutoModelForCausalLM>(folder, group, options);
+  const auto expected = state_dict(*alone);
+  for (const auto& entry : state_dict(*model)) {
+    const auto slice = own_slice(expected[entry.key()], entry.key(), parallel);
+    EXPECT_TENSORS_EQUAL(entry.value(), slice.contiguous()) << entry.key();
+  }
+  EXPECT_EQ(model->config().dtype, alone->config().dtype);
+  EXPECT_FALSE(model->is_training());
+}
+
 void expect_loaded_as_split(const PretrainedConfig& config, const LoadOptions& options = {}) {
   run_on_ranks(2, [&](const Rank& rank) {
     const auto group = rank.join();
-    const auto folder = saved_folder(*tiny_model(config), rank, group);
-    const auto alone = AutoModelForCausalLM::from_pretrained(folder, options);
-    const auto [model, parallel] = load_tensor_parallel<AutoModelForCausalLM>(folder, group, options);
-    const auto expected = state_dict(*alone);
-    for (const auto& entry : state_dict(*model)) {
-      const auto slice = own_slice(expected[entry.key()], entry.key(), parallel);
-      EXPECT_TENSORS_EQUAL(entry.value(), slice.contiguous()) << entry.key();
-    }
-    EXPECT_EQ(model->config().dtype, alone->config().dtype);
-    EXPECT_FALSE(model->is_training());
+    expect_slices_of_from_pretrained(saved_folder(*tiny_model(config), rank, group), group, options);
     destroy_process_group();
   });
 }
@@ -121,7 +126,25 @@ TEST(LoadTensorParallelTest, GivesTheSlicesOfTheGPTJThatFromPretrainedGives) {
 }
 
 TEST(LoadTensorParallelTest, ConvertsTheSlicesToTheDtypeAskedFor) {
-  expect_loaded_as_split(tiny_llama(), {.dtype = at::kBFloat16});
+  LoadOptions options;
+  options.dtype = at::kBFloat16;
+  expect_loaded_as_split(tiny_llama(), options);
+}
+
+TEST(LoadTensorParallelTest, KeepsThePrecisionOfAFolderWithSeveralDtypes) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto folder = saved_folder(*tiny_model(tiny_llama()), rank, group);
+    if (rank.rank == 0) {
+      auto state = state_dict(*tiny_model(tiny_llama()));
+      auto& first = state.front().value();
+      first = first.to(at::kBFloat16);
+      save_checkpoint(folder, state);
+    }
+    group.barrier();
+    expect_slices_of_from_pretrained(folder, group);
+    destroy_process_group();
+  });
 }
 
 /// Bytes of a tensor's pages that this process has touched.
