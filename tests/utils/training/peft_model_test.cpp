@@ -308,6 +308,21 @@ TEST(PeftTiedTest, RefusesWhatWouldChangeTheOtherWeightToo) {
   EXPECT_ERROR(adapters->merge_adapter(), "lm_head", "tied");
 }
 
+/// A product that this library's adapters know nothing about.
+class Foreign : public LinearMethod {
+ public:
+  torch::Tensor forward(const LinearImpl&, const torch::Tensor& input) const override { return input; }
+};
+
+TEST_F(PeftModelTest, RefusesAProductItDoesNotKnow) {
+  for (const auto& item : model->named_modules()) {
+    if (item.key() == "model.layers.1.self_attn.q_proj") {
+      dynamic_cast<LinearImpl&>(*item.value()).set_method(std::make_shared<Foreign>());
+    }
+  }
+  EXPECT_ERROR(adapters->add_adapter("default"), "model.layers.1.self_attn.q_proj", "plain, sliced or packed");
+}
+
 struct Choice {
   LoraConfig config;
   std::vector<std::string> modules;
