@@ -95,6 +95,12 @@ at::Tensor LoraWeightsImpl::add_dora(const at::Tensor& result, const LinearImpl&
   return result + (factor - 1) * base + factor * low_rank * scaling;
 }
 
+bool LoraLinear::fits(const LinearMethod* base) {
+  return base == nullptr || dynamic_cast<const RowSlices*>(base) != nullptr ||
+         dynamic_cast<const ColumnSlices*>(base) != nullptr || dynamic_cast<const PackedLinear*>(base) != nullptr ||
+         dynamic_cast<const LoraLinear*>(base) != nullptr;
+}
+
 torch::Tensor LoraLinear::forward(const LinearImpl& linear, const torch::Tensor& input) const {
   auto result = base_ ? base_->forward(linear, input) : at::linear(input, linear.weight, linear.bias);
   if (merged()) {
@@ -105,14 +111,6 @@ torch::Tensor LoraLinear::forward(const LinearImpl& linear, const torch::Tensor&
     result = weights->add_to(result, linear, input);
   }
   return result.to(dtype);
-}
-
-void LoraLinear::check_mergeable(const std::string& name) const {
-  const auto* base = base_.get();
-  TORCH_CHECK(base == nullptr || dynamic_cast<const RowSlices*>(base) != nullptr ||
-                  dynamic_cast<const ColumnSlices*>(base) != nullptr ||
-                  dynamic_cast<const PackedLinear*>(base) != nullptr,
-              name, ": an adapter can be merged into a plain, sliced or packed weight only");
 }
 
 void LoraLinear::merge(LinearImpl& linear, const std::vector<LoraWeights>& weights) {

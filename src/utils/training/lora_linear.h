@@ -42,6 +42,10 @@ TORCH_MODULE(LoraWeights);
 /// A Linear's product with the shares of the active adapters added to it. Mirrors peft's `lora.Linear`.
 class LoraLinear : public LinearMethod {
  public:
+  /// Whether a layer's output comes of its own weight and input alone, so that an adapter's share can be added to it
+  /// and merged: plain, sliced and packed products. Not the part of a product that other processes complete.
+  static bool fits(const LinearMethod* base);
+
   /// `base` is the layer's method so far; null: the plain product.
   explicit LoraLinear(std::shared_ptr<const LinearMethod> base) : base_(std::move(base)) {}
 
@@ -51,8 +55,6 @@ class LoraLinear : public LinearMethod {
   void set_active(std::vector<LoraWeights> weights) { active_ = std::move(weights); }
   const std::shared_ptr<const LinearMethod>& base() const { return base_; }
 
-  /// Throws when this layer's product does not come from its weight alone.
-  void check_mergeable(const std::string& name) const;
   /// Adds the adapters to the layer's weight; forward then is the base product.
   void merge(LinearImpl& linear, const std::vector<LoraWeights>& weights);
   /// Takes them out again, to rounding.

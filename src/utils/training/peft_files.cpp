@@ -129,7 +129,7 @@ void PeftModelImpl::load_adapter(const std::string& name, const std::string& fol
   const auto places = destinations(*file, named_tensors(config, parts), *state_->model);
   const at::NoGradGuard no_grad;
   for (const auto& item : places) {
-    item.value().detach().copy_(file->tensor(item.key()));
+    item.value().copy_(file->tensor(item.key()));
   }
   insert(name, std::move(config), std::move(parts));
 }

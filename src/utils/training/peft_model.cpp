@@ -74,6 +74,8 @@ PeftModelImpl::Parts PeftModelImpl::make_parts(const LoraConfig& config, bool au
   for (const auto& target : plan.targets) {
     TORCH_CHECK(target.linear->weight.is_floating_point(), target.name, ": an adapter needs a floating weight, got ",
                 target.linear->weight.scalar_type());
+    TORCH_CHECK(LoraLinear::fits(target.linear->method().get()), target.name,
+                ": an adapter goes beside a plain, sliced or packed weight only");
   }
   Parts parts;
   for (auto& target : plan.targets) {
@@ -231,7 +233,6 @@ void PeftModelImpl::merge_adapter() {
                   ": its weight is tied to another module's, which a merge would change too");
       TORCH_CHECK(!weights->lora_B_bias.defined() || target.linear->bias.defined(), target.name,
                   ": lora_bias cannot be merged into a layer without a bias");
-      state_->layers.at(target.name).method->check_mergeable(target.name);
       chosen[target.name].push_back(weights);
     }
   }
