@@ -1,4 +1,4 @@
-// Mirrors the sigmoid loss of trainer/dpo_trainer.py, trl 0.24.
+// The sigmoid loss of Rafailov et al. 2023 (Direct Preference Optimization), with the names TRL gives its parts.
 #include <ATen/ATen.h>
 #include <transformers/utils/modeling/losses.h>
 #include <transformers/utils/training/dpo.h>
