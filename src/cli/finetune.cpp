@@ -6,11 +6,11 @@
 #include <transformers/utils/training/training_tasks.h>
 
 #include <algorithm>
-#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 
 #include "cli/common.h"
+#include "cli/interrupt.h"
 #include "cli/tokenizer_files.h"
 #include "cli/training_log.h"
 
@@ -34,16 +34,6 @@ struct FinetuneOptions {
   std::vector<std::string> lora_targets;
   bool merge = false, no_shuffle = false, bf16 = false, gradient_checkpointing = false, resume = false;
 };
-
-volatile std::sig_atomic_t interrupted = 0;
-
-/// Ctrl-C ends the run after the step under way, with a checkpoint; a second one ends the program.
-void stop_on_interrupt() {
-  std::signal(SIGINT, [](int) {
-    interrupted = 1;
-    std::signal(SIGINT, SIG_DFL);
-  });
-}
 
 /// The model and how it learns.
 struct Learner {
@@ -110,6 +100,9 @@ std::optional<ProcessGroup> join_ranks() {
   }
   return init_process_group();
 }
+
+/// Whether this process is the one that speaks and writes.
+bool leads(const std::optional<ProcessGroup>& group) { return !group || group->rank() == 0; }
 
 BatchLoaderOptions loader_options(const FinetuneOptions& options, const std::optional<ProcessGroup>& group) {
   return {.batch_size = options.batch_size,
@@ -199,64 +192,82 @@ void check_options(const FinetuneOptions& options) {
   require_usage(options.loss_chunk_rows == 0 || options.task == "causal-lm", "--loss-chunk-rows is for causal-lm");
 }
 
-void finetune(FinetuneOptions options) {
-  check_options(options);
-  options.model.seed = options.model.seed.value_or(42);
-  apply(options.model);
-  const auto group = join_ranks();
-  const bool leads = !group || group->rank() == 0;
-  set_quiet(is_quiet() || !leads);
+/// Of a run that goes on; empty for one from the start.
+std::string checkpoint_to_resume(const FinetuneOptions& options) {
   const auto checkpoint = options.resume ? last_checkpoint(options.output) : "";
   TORCH_CHECK(!options.resume || !checkpoint.empty(), options.output, ": there is no checkpoint to resume from");
+  return checkpoint;
+}
+
+Learner prepare_learner(const FinetuneOptions& options, const std::string& checkpoint) {
   auto learner = load_learner(options, source_of(options, checkpoint));
-  auto& model = *learner.model;
   if (options.lora_r > 0) {
     add_adapters(learner, options, checkpoint);
   }
   if (options.gradient_checkpointing) {
-    model.gradient_checkpointing_enable();
+    learner.model->gradient_checkpointing_enable();
   }
-  BatchLoader data(training_data(options, model), padding_collator(padding_token(model.config())),
+  return learner;
+}
+
+std::unique_ptr<LRScheduler> scheduler_of(const FinetuneOptions& options, AdamW& optimizer, int64_t max_steps) {
+  const auto type = from_options([&] { return scheduler_type_from_name(options.lr_schedule); });
+  return get_scheduler(type, optimizer, {.num_warmup_steps = options.warmup_steps, .num_training_steps = max_steps});
+}
+
+/// To the last step, or until Ctrl-C, which leaves a checkpoint. Returns whether the last step was reached.
+bool train(const FinetuneOptions& options, Learner& learner, const std::optional<ProcessGroup>& group,
+           const std::string& checkpoint) {
+  BatchLoader data(training_data(options, *learner.model), padding_collator(padding_token(learner.model->config())),
                    loader_options(options, group));
   const auto max_steps =
       options.max_steps.value_or(steps_of_epochs(options.epochs, data, options.gradient_accumulation_steps));
-
   const auto adamw = AdamWOptions(options.learning_rate).weight_decay(options.weight_decay);
   AdamW optimizer(decay_groups(learner.trained(), adamw), adamw, low_precision(options.low_precision));
-  const auto scheduler =
-      get_scheduler(from_options([&] { return scheduler_type_from_name(options.lr_schedule); }), optimizer,
-                    {.num_warmup_steps = options.warmup_steps, .num_training_steps = max_steps});
-  TrainingLogFile log(leads ? options.log_file : "", max_steps);
-  TrainerCallbacks callbacks;
-  callbacks.on_step = [&log](const TrainingLog& step) {
+  const auto scheduler = scheduler_of(options, optimizer, max_steps);
+  TrainingLogFile log(leads(group) ? options.log_file : "", max_steps);
+  const auto on_step = [&log](const TrainingLog& step) {
     log.add(step);
-    return interrupted == 0;
+    return !interrupted();
   };
-  callbacks.write_model = [&](const std::string& folder) { write_model(learner, options, folder); };
+  const auto write = [&](const std::string& folder) { write_model(learner, options, folder); };
   auto arguments = arguments_of(options, max_steps);
   arguments.process_group = group;
-  fs::create_directory(options.output);
-  Trainer trainer(learner.trained(), learner.task, optimizer, *scheduler, std::move(arguments), callbacks);
+  Trainer trainer(learner.trained(), learner.task, optimizer, *scheduler, std::move(arguments), {on_step, write});
   seed(options.model);  // dropout begins alike, whatever building and loading drew
   if (!checkpoint.empty()) {
     trainer.resume(checkpoint, data);
   }
   log.begin_after(trainer.steps_done());
-  stop_on_interrupt();
-  const auto steps = trainer.train(data);
-  if (steps < max_steps) {
+  watch_for_interrupt();
+  if (trainer.train(data) < max_steps) {
     inform("stopped; " + trainer.save_checkpoint(data) + " is where --resume goes on");
-    return;
+    return false;
   }
-  if (leads && !options.eval_file.empty()) {
-    evaluate(options, learner, log, steps);
+  if (leads(group) && !options.eval_file.empty()) {
+    evaluate(options, learner, log, max_steps);
+  }
+  return true;
+}
+
+void finetune(FinetuneOptions options) {
+  check_options(options);
+  options.model.seed = options.model.seed.value_or(42);
+  apply(options.model);
+  const auto group = join_ranks();
+  set_quiet(is_quiet() || !leads(group));
+  const auto checkpoint = checkpoint_to_resume(options);
+  auto learner = prepare_learner(options, checkpoint);
+  fs::create_directory(options.output);
+  if (!train(options, learner, group, checkpoint)) {
+    return;
   }
   learner.trained().eval();
   if (options.merge) {
     learner.adapters->merge_and_unload();
     learner.adapters = nullptr;
   }
-  if (leads) {
+  if (leads(group)) {
     write_model(learner, options, options.output);
   }
 }

@@ -5,13 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <memory>
 
 #include "cli/common.h"
 #include "cli/generation_options.h"
+#include "cli/interrupt.h"
 #include "utils/json/printable.h"
 #include "utils/json/regular_file.h"
 
@@ -27,16 +27,6 @@ struct GenerateOptions {
   std::optional<std::string> cache;
   bool chat = false, interactive = false, output_scores = false;
 };
-
-volatile std::sig_atomic_t interrupted = 0;
-
-/// Ctrl-C ends the text being written, not the program's account of it; a second one ends the program.
-void stop_on_interrupt() {
-  std::signal(SIGINT, [](int) {
-    interrupted = 1;
-    std::signal(SIGINT, SIG_DFL);
-  });
-}
 
 struct Session {
   std::shared_ptr<CausalLM> model;
@@ -167,7 +157,7 @@ std::shared_ptr<Streamer> streamer_for(const Session& session, const ModelInputs
   }
   const auto on_text = [](std::string_view text) {
     print(text);
-    return interrupted == 0;
+    return !interrupted();  // the account of the text still follows
   };
   return std::make_shared<TextStreamer>(session.tokenizer, on_text, TextStreamerOptions{.skip_prompt = true});
 }
@@ -236,8 +226,7 @@ void converse(const Session& session, const GenerateOptions& options) {
     }
     messages.push_back({"user", line});
     line.clear();
-    interrupted = 0;
-    stop_on_interrupt();
+    watch_for_interrupt();
     const auto ids = encode_chat(*session.tokenizer, *session.chat_format, messages);
     auto inputs = left_padded({ids}, pad_id(session));
     inputs.input_ids = inputs.input_ids.to(session.model->device());
@@ -272,7 +261,7 @@ void run(const GenerateOptions& options) {
   if (options.interactive) {
     return converse(session, options);
   }
-  stop_on_interrupt();
+  watch_for_interrupt();
   const auto output = generate_once(session, inputs_of(session, options));
   if (!options.output.empty()) {
     write_output(options, output);

@@ -3,7 +3,6 @@
 #include <transformers/version.h>
 
 #include <algorithm>
-#include <csignal>
 #include <iostream>
 
 #include "cli/common.h"
