@@ -14,6 +14,9 @@ namespace transformers {
 /// layernorm, rmsnorm, norm, …_norm) and those with "bias" in the name. Mirrors `Trainer.get_decay_parameter_names`.
 std::vector<std::string> decay_parameter_names(const torch::nn::Module& model);
 
+/// Every parameter of an optimizer, group after group.
+std::vector<at::Tensor> all_parameters(const torch::optim::Optimizer& optimizer);
+
 /// Trainable parameters, a tied one once.
 std::vector<at::Tensor> trainable_parameters(const torch::nn::Module& model);
 

@@ -86,7 +86,7 @@ class Trainer {
  private:
   TrainingLog train_step(BatchLoader& data);
   double backward(const std::vector<Batch>& batches, const BatchLoader& data);
-  double backward(const Batch& batch, double num_items, const std::vector<int64_t>& samples);
+  double backward(const Batch& batch, double num_items, int64_t place, const BatchLoader& data);
   at::Tensor loss_of(const Batch& batch, double num_items) const;
   double over_ranks(double value, ReduceOp op) const;
   double update_parameters();

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/grad_mode.h>
 #include <transformers/utils/training/optimizer.h>
+#include <transformers/utils/training/parameter_groups.h>
 
 #include <charconv>
 
@@ -11,15 +12,6 @@ namespace {
 
 bool is_low_precision(const at::Tensor& parameter) {
   return parameter.scalar_type() == at::kBFloat16 || parameter.scalar_type() == at::kHalf;
-}
-
-/// Every parameter of an optimizer, in the order that state dicts count.
-std::vector<at::Tensor> all_parameters(const torch::optim::Optimizer& optimizer) {
-  std::vector<at::Tensor> parameters;
-  for (const auto& group : optimizer.param_groups()) {
-    parameters.insert(parameters.end(), group.params().begin(), group.params().end());
-  }
-  return parameters;
 }
 
 /// "12.exp_avg" → 12, "exp_avg".

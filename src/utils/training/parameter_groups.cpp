@@ -49,6 +49,14 @@ std::vector<std::string> decay_parameter_names(const torch::nn::Module& model) {
   return names;
 }
 
+std::vector<at::Tensor> all_parameters(const torch::optim::Optimizer& optimizer) {
+  std::vector<at::Tensor> parameters;
+  for (const auto& group : optimizer.param_groups()) {
+    parameters.insert(parameters.end(), group.params().begin(), group.params().end());
+  }
+  return parameters;
+}
+
 std::vector<at::Tensor> trainable_parameters(const torch::nn::Module& model) {
   std::vector<at::Tensor> parameters;
   for (auto& [name, parameter] : named_trainable_parameters(model)) {

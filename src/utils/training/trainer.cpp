@@ -140,23 +140,23 @@ double Trainer::backward(const std::vector<Batch>& batches, const BatchLoader& d
   const auto share = replicas_ ? num_items / static_cast<double>(arguments_.process_group->size()) : num_items;
   double total = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
-    const auto samples = data.sample_indices(data.position() - static_cast<int64_t>(batches.size() - i));
+    const auto place = data.position() - static_cast<int64_t>(batches.size() - i);
     if (replicas_ && i + 1 < batches.size()) {
       const auto unsynchronised = replicas_->no_sync();
-      total += backward(batches[i], share, samples);
+      total += backward(batches[i], share, place, data);
     } else {
-      total += backward(batches[i], share, samples);
+      total += backward(batches[i], share, place, data);
     }
   }
   return over_ranks(total, ReduceOp::kAverage);
 }
 
-double Trainer::backward(const Batch& batch, double num_items, const std::vector<int64_t>& samples) {
+double Trainer::backward(const Batch& batch, double num_items, int64_t place, const BatchLoader& data) {
   const auto loss = replicas_ ? replicas_->run([&](torch::nn::Module&) { return loss_of(batch, num_items); })
                               : loss_of(batch, num_items);
   const auto value = loss.item<double>();
-  TORCH_CHECK(std::isfinite(value), "step ", step_ + 1, ": the loss is ", value, " on samples ", list(samples),
-              " of the data (counted from 0)");
+  TORCH_CHECK(std::isfinite(value), "step ", step_ + 1, ": the loss is ", value, " on samples ",
+              list(data.sample_indices(place)), " of the data (counted from 0)");
   (scaler_ ? scaler_->scale(loss) : loss).backward();
   return value;
 }
@@ -172,30 +172,25 @@ double Trainer::over_ranks(double value, ReduceOp op) const {
 }
 
 at::Tensor Trainer::loss_of(const Batch& batch, double num_items) const {
-  const auto device = model_.parameters().front().device();
-  const bool mixed = arguments_.autocast != Autocast::kNone;
-  const auto dtype = arguments_.autocast == Autocast::kFloat16 ? at::kHalf : at::kBFloat16;
   std::optional<AutocastGuard> guard;
-  if (mixed) {
-    guard.emplace(device.type(), dtype);
+  if (arguments_.autocast != Autocast::kNone) {
+    const auto dtype = arguments_.autocast == Autocast::kFloat16 ? at::kHalf : at::kBFloat16;
+    guard.emplace(model_.parameters().front().device().type(), dtype);
   }
   return task_.loss(batch, num_items);
 }
 
 double Trainer::update_parameters() {
-  std::vector<at::Tensor> parameters;
-  for (const auto& group : optimizer_.param_groups()) {
-    parameters.insert(parameters.end(), group.params().begin(), group.params().end());
+  if (scaler_) {
+    scaler_->unscale_(optimizer_);
   }
-  if (!scaler_) {
-    const auto norm = clip_grad_norm_(parameters, arguments_.max_grad_norm);
+  const auto norm = clip_grad_norm_(all_parameters(optimizer_), arguments_.max_grad_norm);
+  if (scaler_) {
+    scaler_->step(optimizer_);
+    scaler_->update();
+  } else {
     optimizer_.step();
-    return norm.item<double>();
   }
-  scaler_->unscale_(optimizer_);
-  const auto norm = clip_grad_norm_(parameters, arguments_.max_grad_norm);
-  scaler_->step(optimizer_);
-  scaler_->update();
   return norm.item<double>();
 }
 
