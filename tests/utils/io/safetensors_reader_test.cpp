@@ -6,6 +6,7 @@
 #include <fstream>
 #include <thread>
 
+#include "support/mapped_memory.h"
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
 #include "utils/io/file_builders.h"
@@ -15,6 +16,7 @@ namespace {
 
 using testing::entry;
 using testing::little_endian;
+using testing::mapped_memory;
 using testing::read_file;
 using testing::safetensors_bytes;
 using testing::TemporaryFolder;
@@ -208,21 +210,6 @@ TEST_F(SafetensorsFileTest, ThreadsMayReadTogether) {
     reader.join();
   }
   EXPECT_EQ(right, 400);
-}
-
-/// A figure of /proc/self/smaps for the mappings of a file, in bytes.
-int64_t mapped_memory(const std::string& path, const std::string& key) {
-  std::ifstream file("/proc/self/smaps");
-  int64_t kilobytes = 0;
-  bool is_ours = false;
-  for (std::string line; std::getline(file, line);) {
-    const bool is_mapping = line.find('-') < line.find(' ');
-    is_ours = is_mapping ? line.ends_with(path) : is_ours;
-    if (is_ours && line.starts_with(key + ":")) {
-      kilobytes += std::stoll(line.substr(key.size() + 1));
-    }
-  }
-  return kilobytes * 1024;
 }
 
 TEST_F(SafetensorsFileTest, LoadingTakesNoPrivateMemoryAndDroppedPagesGoBack) {

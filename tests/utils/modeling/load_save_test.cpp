@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "support/config_text.h"
+#include "support/mapped_memory.h"
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
@@ -218,21 +219,6 @@ TEST_F(FolderTest, DtypeIsThatAskedForThenTheConfigsThenTheWeights) {
   EXPECT_EQ(GPTJForCausalLM::from_pretrained(folder)->dtype(), at::kHalf);
   change_config(folder, "dtype", "null");
   EXPECT_EQ(GPTJForCausalLM::from_pretrained(folder)->dtype(), at::kBFloat16);
-}
-
-/// The figures of /proc/self/smaps for the mappings of files whose path ends so, in bytes.
-int64_t mapped_memory(const std::string& path, const std::string& key) {
-  std::ifstream file("/proc/self/smaps");
-  int64_t kilobytes = 0;
-  bool is_ours = false;
-  for (std::string line; std::getline(file, line);) {
-    const bool is_mapping = line.find('-') < line.find(' ');
-    is_ours = is_mapping ? line.ends_with(path) : is_ours;
-    if (is_ours && line.starts_with(key + ":")) {
-      kilobytes += std::stoll(line.substr(key.size() + 1));
-    }
-  }
-  return kilobytes * 1024;
 }
 
 int64_t anonymous_memory() {

@@ -12,6 +12,7 @@
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
+#include "utils/training/run_start.h"
 
 namespace transformers::testing {
 namespace {
@@ -20,20 +21,6 @@ namespace fs = std::filesystem;
 using torch::optim::AdamWOptions;
 
 constexpr int64_t kSteps = 20;
-
-std::shared_ptr<CausalLM> model_of(const GoldenCase& start) {
-  const auto text = start.arguments.at("config").dump();
-  const auto model = start.arguments.at("config").at("model_type") == "llama" ? tiny_model(LlamaConfig::from_json(text))
-                                                                              : tiny_model(GPTJConfig::from_json(text));
-  StateDict state;
-  for (const auto& [name, tensor] : start.tensors) {
-    if (name.starts_with("weights.")) {
-      state.insert(name.substr(8), tensor);
-    }
-  }
-  load_state_dict(*model, state);
-  return model;
-}
 
 SchedulerOptions scheduler_options(const nlohmann::json& run) {
   SchedulerOptions options{.num_warmup_steps = run.value("warmup_steps", 0), .num_training_steps = kSteps};
