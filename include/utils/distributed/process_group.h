@@ -29,7 +29,8 @@ class Store {
     bool multi_tenant = false;  // several servers of this process may share the port
   };
   static Store tcp(const TcpOptions& options);
-  /// A file that all ranks reach. It must not exist or be empty when the job starts.
+  /// A file that all ranks reach. It must not exist or be empty when the job starts, and is removed when the last rank
+  /// gives its store up: to meet again take another file.
   static Store file(const std::string& path, int64_t world_size,
                     std::chrono::milliseconds timeout = std::chrono::minutes(5));
   /// The store torchrun describes by MASTER_ADDR, MASTER_PORT, TORCHELASTIC_USE_AGENT_STORE and USE_LIBUV: its own, of

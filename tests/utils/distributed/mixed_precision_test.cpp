@@ -27,9 +27,9 @@ at::Tensor averaged(const ProcessGroup& group, at::Tensor gradient) {
 }
 
 TEST(MixedPrecisionTest, ReducesInTheDtypeAskedFor) {
-  for (const auto dtype : {at::kBFloat16, at::kHalf}) {
-    run_on_ranks(2, [&](const Rank& rank) {
-      const auto group = rank.join();
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    for (const auto dtype : {at::kBFloat16, at::kHalf}) {
       const auto layer = std::make_shared<torch::nn::LinearImpl>(3, 3);
       DistributedDataParallel model(layer, {.mixed_precision = {.reduce_dtype = dtype}});
       const auto input = torch::full({1, 3}, 0.1 + rank.rank);
@@ -37,9 +37,9 @@ TEST(MixedPrecisionTest, ReducesInTheDtypeAskedFor) {
       EXPECT_EQ(output.scalar_type(), at::kFloat);
       output.sum().backward();
       EXPECT_TENSORS_EQUAL(layer->weight.grad(), averaged(group, input.expand({3, 3}).to(dtype)).to(at::kFloat));
-      destroy_process_group();
-    });
-  }
+    }
+    destroy_process_group();
+  });
 }
 
 TEST(MixedPrecisionTest, ComputesInTheLowDtypeAndKeepsParametersInTheirOwn) {

@@ -89,15 +89,19 @@ TEST(RankFailureTest, NewGroupEndsWhenARankDies) {
 
 TEST(RankFailureTest, InitCanBeTriedAgainAfterARankDidNotCome) {
   run_on_ranks(2, [](const Rank& rank) {
+    const auto store = rank.store();
+    const auto join = [&](std::chrono::milliseconds timeout) {
+      return init_process_group({.store = store, .rank = rank.rank, .world_size = rank.size, .timeout = timeout});
+    };
     if (rank.rank == 0) {
-      EXPECT_ERROR(rank.join(300ms), "rank 0 of 2", "rank 1 has not joined");
+      EXPECT_ERROR(join(300ms), "rank 0 of 2", "rank 1 has not joined");
       EXPECT_FALSE(is_initialized());
-      rank.store().set("rank 0 has given up", "");
+      store.set("rank 0 has given up", "");
     } else {
-      rank.store().wait({"rank 0 has given up"}, 10s);
-      EXPECT_ERROR(rank.join(300ms), "rank 1 of 2");
+      store.wait({"rank 0 has given up"}, 10s);
+      EXPECT_ERROR(join(300ms), "rank 1 of 2");
     }
-    rank.join();
+    join(10s);
     destroy_process_group();
   });
 }

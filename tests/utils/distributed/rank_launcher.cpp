@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <thread>
@@ -155,7 +156,11 @@ std::vector<RankResult> results_of(std::vector<Process>& processes, const std::m
 
 }  // namespace
 
-Store Rank::store() const { return Store::file(folder + "/store", size, std::chrono::seconds(10)); }
+Store Rank::store() const {
+  // c10d removes the file of a store when the last rank closes it, whoever has opened it anew in that moment.
+  static std::atomic<int> uses = 0;
+  return Store::file(folder + "/store" + std::to_string(uses++), size, std::chrono::seconds(10));
+}
 
 ProcessGroup Rank::join(std::chrono::milliseconds timeout) const {
   return init_process_group({.store = store(), .rank = rank, .world_size = size, .timeout = timeout});

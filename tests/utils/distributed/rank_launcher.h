@@ -17,7 +17,7 @@ struct Rank {
   std::string folder{};  // of the test, the same on all ranks
 
   std::string operator/(const std::string& name) const { return folder + "/" + name; }
-  /// A store in a file of the test's folder.
+  /// A store in a file of the test's folder: the n-th call on each rank gives the same one, another call another.
   Store store() const;
   /// Joins the other ranks over that store.
   ProcessGroup join(std::chrono::milliseconds timeout = std::chrono::seconds(10)) const;
