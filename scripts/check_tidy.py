@@ -6,15 +6,14 @@
     scripts/check_tidy.py FILE...
 
 Nearly all of clang-tidy's time goes into LibTorch's headers. Files of one folder are therefore looked at as one translation unit; where
-their private names collide, the unit is halved until they do not. The compile commands are those of the preset no-pch, as clang cannot read
-GCC's precompiled header.
+their private names collide, the unit is halved until they do not. The compile commands are those of the preset dev, without GCC's precompiled
+header, which clang cannot read.
 """
 
 import argparse
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -22,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILD = ROOT / "build" / "no-pch"
-TIDY = shutil.which("clang-tidy-14") or shutil.which("clang-tidy")
+BUILD = ROOT / "build" / "dev"
+TIDY = ROOT / ".venv" / "bin" / "clang-tidy"
 MOST_FILES = 12
 
 
@@ -44,7 +43,7 @@ def changed_files() -> set[Path]:
 
 def compile_commands() -> dict[Path, list[str]]:
     if not (BUILD / "build.ninja").exists():
-        subprocess.run(["cmake", "--preset", "no-pch"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["cmake", "--preset", "dev"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     entries = json.loads((BUILD / "compile_commands.json").read_text())
     commands = {Path(entry["file"]): shlex.split(entry["command"]) for entry in entries}
     return {file: command for file, command in commands.items() if file.is_relative_to(ROOT / "src")}

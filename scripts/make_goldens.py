@@ -35,6 +35,7 @@ SUBJECTS = {
     "legacy": "legacy",
     "training": "training",
     "lora": "lora",
+    "quantization": "quantization",
     "pruning": "pruning",
     "model_pruning": "model_pruning",
 }

@@ -90,7 +90,7 @@ class GPTJModelImpl : public BaseModel {
 
   /// Takes every field of ModelInputs. token_type_ids are embedded by `wte` and added. head_mask is kept to eager.
   /// Positions from n_positions on throw. input_ids of higher rank are flattened to [rows, seq].
-  BaseModelOutputWithPast forward(const ModelInputs& inputs) override;
+  BaseModelOutputWithPast forward(const ModelInputs& given) override;
 
   const GPTJConfig& config() const override { return config_; }
   GPTJConfig& config() override { return config_; }

@@ -122,7 +122,7 @@ class LlamaModelImpl : public BaseModel {
 
   /// Takes every field of ModelInputs but token_type_ids and head_mask. Throws on those, on shapes that do not fit each
   /// other and on ids outside the vocabulary.
-  BaseModelOutputWithPast forward(const ModelInputs& inputs) override;
+  BaseModelOutputWithPast forward(const ModelInputs& given) override;
 
   const LlamaConfig& config() const override { return config_; }
   LlamaConfig& config() override { return config_; }

@@ -47,10 +47,11 @@ double seconds_of(const std::function<void()>& work) {
 std::vector<double> repeated(int64_t repetitions, const std::function<void()>& work) {
   work();
   std::vector<double> seconds;
+  seconds.reserve(static_cast<size_t>(repetitions));
   for (int64_t i = 0; i < repetitions; ++i) {
     seconds.push_back(seconds_of(work));
   }
-  std::sort(seconds.begin(), seconds.end());
+  std::ranges::sort(seconds);
   return seconds;
 }
 
@@ -159,7 +160,7 @@ void bench_decode(CausalLM& model, const BenchOptions& options) {
     }));
   }
   seconds.erase(seconds.begin());  // the first warms up
-  std::sort(seconds.begin(), seconds.end());
+  std::ranges::sort(seconds);
   const auto bytes = multiplied_parameters(model) * static_cast<int64_t>(c10::elementSize(model.dtype()));
   const auto tokens = static_cast<double>(options.new_tokens * options.batch);
   print({{"phase", "decode"},
@@ -194,6 +195,7 @@ void add_bench(CLI::App& app) {
   auto* command = app.add_subcommand("bench", "Measure machine, loading, prefill, decoding and training; JSON lines");
   auto options = std::make_shared<BenchOptions>();
   add_model_options(*command, options->model);
+  add_quantize_option(*command, options->model);
   command->add_option("--prompt-tokens", options->prompt_tokens, "prompt lengths to measure")
       ->delimiter(',')
       ->check(CLI::PositiveNumber)

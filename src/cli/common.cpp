@@ -5,6 +5,7 @@
 #include <torch/utils.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/nn/device.h>
+#include <transformers/utils/quantization/weight_only.h>
 
 #include <filesystem>
 #include <fstream>
@@ -58,6 +59,17 @@ int64_t peak_rss_bytes() {
     }
   }
   return 0;
+}
+
+void add_quantize_option(CLI::App& command, ModelOptions& options) {
+  command.add_option("--quantize", options.quantize, "keep the weights of the layers in 8 or 4 bits")
+      ->check(CLI::IsMember({"int8", "int4"}));
+}
+
+void quantize_loaded(PreTrainedModel& model, const ModelOptions& options) {
+  if (!options.quantize.empty()) {
+    quantize(model.base_model(), {.format = weight_format_from_name(options.quantize)});
+  }
 }
 
 void add_model_options(CLI::App& command, ModelOptions& options) {

@@ -12,7 +12,7 @@ namespace transformers::cli {
 
 /// Says on stderr what a user may want to know; silent with --quiet.
 void inform(const std::string& line);
-void set_quiet(bool quiet);
+void set_quiet(bool value);
 bool is_quiet();
 
 /// Ends the program with exit status 2: the command line itself is wrong, whatever the files hold.
@@ -35,12 +35,15 @@ int64_t peak_rss_bytes();
 struct ModelOptions {
   std::string model, config;
   std::string dtype = "auto", device = "cpu", attn = "auto";
+  std::string quantize;  // "int8" or "int4": the layers of the base model, once loaded
   std::optional<uint64_t> seed;
   int num_threads = 0;
 };
 
 /// Adds --model, --config, --dtype, --device, --attn, --seed and --num-threads.
 void add_model_options(CLI::App& command, ModelOptions& options);
+/// Adds --quantize.
+void add_quantize_option(CLI::App& command, ModelOptions& options);
 
 /// Throws before any work is done when a tensor file cannot go there: no such folder, or something else than a tensor
 /// file, which is not overwritten.
@@ -75,15 +78,23 @@ std::unique_ptr<PretrainedConfig> config_of_file(const ModelOptions& options);
 /// How --config builds: in the asked dtype on the asked device.
 ConstructionOptions construction_for(const ModelOptions& options, const PretrainedConfig& config);
 
+/// Rounds the weights as --quantize says.
+void quantize_loaded(PreTrainedModel& model, const ModelOptions& options);
+
 template <typename Auto>
-auto load_model(const ModelOptions& options) {
-  if (!options.model.empty()) {
-    return Auto::from_pretrained(options.model, load_options(options));
-  }
+auto fresh_model(const ModelOptions& options) {
   auto config = config_of_file(options);
   const ConstructionGuard guard(construction_for(options, *config));
   auto model = Auto::from_config(*config);
   model->eval();
+  return model;
+}
+
+template <typename Auto>
+auto load_model(const ModelOptions& options) {
+  auto model =
+      options.model.empty() ? fresh_model<Auto>(options) : Auto::from_pretrained(options.model, load_options(options));
+  quantize_loaded(*model, options);
   return model;
 }
 

@@ -129,7 +129,7 @@ void expect_shape(const std::string& where, const at::Tensor& tensor, std::initi
   for (const auto& shape : shapes) {
     wanted << (wanted.tellp() > 0 ? " or " : "") << c10::IntArrayRef(shape);
   }
-  const bool one_fits = std::any_of(shapes.begin(), shapes.end(), [&](const Shape& s) { return fits(tensor, s); });
+  const bool one_fits = std::ranges::any_of(shapes, [&](const Shape& s) { return fits(tensor, s); });
   TORCH_CHECK(one_fits, where, "must have shape ", wanted.str(), " (-1: any size), got ", tensor.sizes());
 }
 

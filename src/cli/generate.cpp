@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -53,7 +54,7 @@ Session open_session(const GenerateOptions& options) {
     auto& ends = session.config.eos_token_id;
     ends = session.model->generation_config.eos_token_id;
     const auto turn = end_of_turn_id(*session.tokenizer, *session.chat_format);
-    if (std::find(ends.begin(), ends.end(), turn) == ends.end()) {
+    if (std::ranges::find(ends, turn) == ends.end()) {
       ends.push_back(turn);
     }
   }
@@ -171,10 +172,10 @@ void print_rows(const Session& session, const at::Tensor& sequences, int64_t pro
 }
 
 std::string rate(int64_t tokens, double seconds) {
-  char text[96];
-  std::snprintf(text, sizeof text, "%lld tokens in %.2f s (%.1f tokens/s)", static_cast<long long>(tokens), seconds,
-                seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0);
-  return text;
+  std::array<char, 96> text{};
+  std::snprintf(text.data(), text.size(), "%lld tokens in %.2f s (%.1f tokens/s)", static_cast<long long>(tokens),
+                seconds, seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0);
+  return text.data();
 }
 
 void print_summary(const GenerateOutput& output) {
@@ -275,6 +276,7 @@ void add_generate(CLI::App& app) {
   auto* command = app.add_subcommand("generate", "Continue a text, or answer in a chat");
   auto options = std::make_shared<GenerateOptions>();
   add_model_options(*command, options->model);
+  add_quantize_option(*command, options->model);
   auto* source = command->add_option_group("prompt");
   auto* prompt = source->add_option("--prompt", options->prompt, "the text to continue");
   source->add_option("--prompt-file", options->prompt_file, "file of prompts, one a line, run as one batch")

@@ -53,7 +53,7 @@ constexpr std::array kFlags{
 };
 
 std::string dashed(std::string name) {
-  std::replace(name.begin(), name.end(), '_', '-');
+  std::ranges::replace(name, '_', '-');
   return "--" + name;
 }
 

@@ -17,7 +17,7 @@ using Json = nlohmann::ordered_json;
 std::string stored_dtype(const Checkpoint& checkpoint) {
   for (const auto& info : checkpoint.tensors()) {
     if (c10::isFloatingType(info.dtype)) {
-      return std::string(c10::toString(info.dtype));
+      return c10::toString(info.dtype);
     }
   }
   return "none";

@@ -24,7 +24,7 @@ void keep_large_blocks_out_of_the_heap() {
 
 /// The one line on stderr that every failure ends with.
 int fail(std::string message) {
-  std::replace(message.begin(), message.end(), '\n', ' ');
+  std::ranges::replace(message, '\n', ' ');
   std::cerr << "error: " << message << std::endl;
   return 1;
 }

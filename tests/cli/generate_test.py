@@ -5,7 +5,7 @@ import unittest
 
 import torch
 from program import GOLDEN, ProgramTest, read_golden, under
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 
 SAMPLING_SEED = 11  # scripts/goldens/generation.py
@@ -47,6 +47,21 @@ class GenerateTest(ProgramTest):
         rows = [self.generate(model, inputs, *sample, "--seed", seed)["sequences"].tolist() for seed in (1, 1, 2)]
         self.assertEqual(rows[0], rows[1])
         self.assertNotEqual(rows[0], rows[2])
+
+    def test_quantised_layers_multiply_with_what_rounding_leaves(self):
+        model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
+        options = ("--max-new-tokens", 4, "--eos-token-id", "[]", "--output-scores")
+        quantised = self.generate(model, inputs, *options, "--quantize", "int8")
+        weights = load_file(model / "model.safetensors")
+        for name, weight in weights.items():
+            if "_proj." in name:
+                scales = weight.abs().amax(1, keepdim=True) / 127
+                weights[name] = (weight * (1 / scales)).round() * scales
+        save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+        self.assert_close(quantised, self.generate(model, inputs, *options))
+        output = self.folder / "none.safetensors"
+        says = ("q_proj", "group_size must divide in_features 24, got 32")
+        self.assert_fails("generate", "--model", model, "--input-ids", inputs, "--output", output, "--quantize", "int4", says=says, output=output)
 
     def test_the_command_line_goes_before_generation_config_json(self):
         model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))

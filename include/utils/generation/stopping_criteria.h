@@ -46,7 +46,7 @@ class MaxTimeCriteria : public StoppingCriteria {
 /// Rows whose last token is one of these.
 class EosTokenCriteria : public StoppingCriteria {
  public:
-  explicit EosTokenCriteria(std::vector<int64_t> eos_token_id);
+  explicit EosTokenCriteria(const std::vector<int64_t>& eos_token_id);
   at::Tensor operator()(const at::Tensor& input_ids, const std::vector<at::Tensor>& scores) override;
 
  private:
@@ -66,7 +66,7 @@ class StopStringCriteria : public StoppingCriteria {
 
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::vector<std::string> stop_strings_;
-  int64_t tail_length_;  // tokens that can hold the longest string
+  int64_t tail_length_ = 0;  // tokens that can hold the longest string
 };
 
 }  // namespace transformers

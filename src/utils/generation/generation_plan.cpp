@@ -21,8 +21,8 @@ struct PromptSizes {
 /// End tokens of the vocabulary; others never occur.
 std::vector<int64_t> known_eos(const GenerationConfig& options, const PretrainedConfig& config) {
   std::vector<int64_t> known;
-  std::copy_if(options.eos_token_id.begin(), options.eos_token_id.end(), std::back_inserter(known),
-               [&](int64_t id) { return id >= 0 && id < config.vocab_size; });
+  std::ranges::copy_if(options.eos_token_id, std::back_inserter(known),
+                       [&](int64_t id) { return id >= 0 && id < config.vocab_size; });
   return known;
 }
 
@@ -62,7 +62,7 @@ at::Tensor prompt_ids(const CausalLM& model, const ModelInputs& inputs, const Ge
 at::Tensor inferred_mask(const at::Tensor& ids, const GenerationConfig& options) {
   const auto& eos = options.eos_token_id;
   const auto pad = pad_id(options);
-  if (!pad || std::find(eos.begin(), eos.end(), *pad) != eos.end()) {
+  if (!pad || std::ranges::find(eos, *pad) != eos.end()) {
     return {};
   }
   return ids.ne(*pad).to(at::kLong);

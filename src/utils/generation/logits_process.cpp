@@ -90,8 +90,7 @@ SequenceBiasLogitsProcessor::Biases forbidden_sequences(const std::vector<TokenS
                                                         const std::vector<int64_t>& eos_token_id) {
   SequenceBiasLogitsProcessor::Biases forbidden;
   for (const auto& word : bad_words_ids) {
-    const bool is_end =
-        word.size() == 1 && std::find(eos_token_id.begin(), eos_token_id.end(), word[0]) != eos_token_id.end();
+    const bool is_end = word.size() == 1 && std::ranges::find(eos_token_id, word[0]) != eos_token_id.end();
     if (!is_end) {
       forbidden.emplace_back(word, kForbidden);
     }

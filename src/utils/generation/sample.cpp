@@ -41,7 +41,7 @@ GenerateOutput sample(CausalLM& model, const GenerationPlan& plan, const Generat
   if (hooks.streamer != nullptr) {
     hooks.streamer->end();
   }
-  output.sequences = ids;
+  output.sequences = std::move(ids);
   output.past_key_values = next_token.cache();
   return output;
 }

@@ -5,6 +5,7 @@
 #include <transformers/utils/tokenization/tokenizer.h>
 
 #include <algorithm>
+#include <ranges>
 
 namespace transformers {
 namespace {
@@ -23,7 +24,7 @@ at::Tensor MaxTimeCriteria::operator()(const at::Tensor& input_ids, const std::v
   return every_row(input_ids, std::chrono::steady_clock::now() - start_ > max_time_);
 }
 
-EosTokenCriteria::EosTokenCriteria(std::vector<int64_t> eos_token_id)
+EosTokenCriteria::EosTokenCriteria(const std::vector<int64_t>& eos_token_id)
     : eos_token_id_(at::tensor(eos_token_id, at::kLong)) {}
 
 at::Tensor EosTokenCriteria::operator()(const at::Tensor& input_ids, const std::vector<at::Tensor>&) {
@@ -33,7 +34,7 @@ at::Tensor EosTokenCriteria::operator()(const at::Tensor& input_ids, const std::
 
 StopStringCriteria::StopStringCriteria(std::shared_ptr<const Tokenizer> tokenizer,
                                        std::vector<std::string> stop_strings)
-    : tokenizer_(std::move(tokenizer)), stop_strings_(std::move(stop_strings)), tail_length_(0) {
+    : tokenizer_(std::move(tokenizer)), stop_strings_(std::move(stop_strings)) {
   TORCH_CHECK(tokenizer_ != nullptr, "stop_strings need the model's tokenizer, none was given");
   TORCH_CHECK(!stop_strings_.empty(), "stop_strings must hold at least one string");
   for (const auto& stop : stop_strings_) {
@@ -46,7 +47,7 @@ StopStringCriteria::StopStringCriteria(std::shared_ptr<const Tokenizer> tokenize
 bool StopStringCriteria::ends_row(const std::vector<int64_t>& tail) const {
   const auto has_text = [&](int64_t id) { return tokenizer_->id_to_token(id).has_value(); };
   // Ids without a token, which models with a padded vocabulary can produce, separate texts.
-  const auto first = std::find_if_not(tail.rbegin(), tail.rend(), has_text).base();
+  const auto first = std::ranges::find_if_not(std::views::reverse(tail), has_text).base();
   if (first == tail.end()) {
     return false;
   }
@@ -54,9 +55,8 @@ bool StopStringCriteria::ends_row(const std::vector<int64_t>& tail) const {
   const std::span<const int64_t> all(ids);
   const auto text = tokenizer_->decode(all, /*skip_special_tokens=*/false);
   const auto before = tokenizer_->decode(all.first(all.size() - 1), /*skip_special_tokens=*/false);
-  const auto old =
-      static_cast<size_t>(std::mismatch(before.begin(), before.end(), text.begin(), text.end()).second - text.begin());
-  return std::any_of(stop_strings_.begin(), stop_strings_.end(), [&](const std::string& stop) {
+  const auto old = static_cast<size_t>(std::ranges::mismatch(before, text).in2 - text.begin());
+  return std::ranges::any_of(stop_strings_, [&](const std::string& stop) {
     const auto earliest = old + 1 > stop.size() ? old + 1 - stop.size() : 0;  // ends within the new part
     return text.find(stop, earliest) != std::string::npos;
   });

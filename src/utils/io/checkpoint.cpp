@@ -56,8 +56,8 @@ void warn_about_case(const std::set<std::string>& names, const std::string& what
   std::map<std::string, std::string> folded;
   for (const auto& name : names) {
     std::string key;
-    std::transform(name.begin(), name.end(), std::back_inserter(key),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    std::ranges::transform(name, std::back_inserter(key),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     const auto [other, is_new] = folded.emplace(key, name);
     if (!is_new) {
       TORCH_WARN(what, " ", printable(other->second), " and ", printable(name), " differ only in case");
@@ -80,10 +80,10 @@ Choice choose_weights(const std::string& folder, const std::string& variant) {
   check_plain_file_name("model" + inserted, "variant");
   std::vector<std::string> looked_for;
   for (const auto& entry : kWeightsNames) {
-    const auto name = std::string(entry.stem) + inserted + std::string(entry.suffix);
+    const auto name = std::string(entry.stem).append(inserted).append(entry.suffix);
     struct stat status {};
     // A link to nowhere counts: opening it says what is wrong.
-    const auto path = folder + "/" + name;
+    const auto path = std::string(folder).append("/").append(name);
     if (::stat(path.c_str(), &status) == 0 || ::lstat(path.c_str(), &status) == 0) {
       return {name, entry.is_index, status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
     }
@@ -221,6 +221,7 @@ int64_t Checkpoint::bytes() const {
 
 std::vector<std::string> Checkpoint::files() const {
   std::vector<std::string> names;
+  names.reserve(files_.size());
   for (const auto& entry : files_) {
     names.push_back(entry.first);
   }

@@ -53,7 +53,7 @@ MappedFile::~MappedFile() {
   }
 }
 
-void MappedFile::drop_pages(std::string_view part) const {
+void MappedFile::drop_pages(std::string_view part) {
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto begin = (address(part.data()) + page - 1) / page * page;
   const auto end = (address(part.data()) + part.size()) / page * page;
@@ -80,7 +80,7 @@ at::Tensor tensor_over(const c10::Storage& storage, c10::ScalarType dtype, int64
 }
 
 void check_bools(std::string_view bytes, const std::string& path, const std::string& name) {
-  const auto* wrong = std::find_if(bytes.begin(), bytes.end(), [](char value) { return value != 0 && value != 1; });
+  const auto* wrong = std::ranges::find_if(bytes, [](char value) { return value != 0 && value != 1; });
   TORCH_CHECK(wrong == bytes.end(), printable(path), ": tensor ", printable(name), ": a bool must be 0 or 1, found ",
               static_cast<int>(static_cast<uint8_t>(*wrong)), " at byte ", wrong - bytes.begin());
 }

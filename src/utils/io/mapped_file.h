@@ -21,8 +21,8 @@ class MappedFile {
   const std::string& path() const { return path_; }
   std::string_view bytes() const { return {begin_, size_}; }
 
-  /// Gives back the memory of all pages that lie wholly within `part`, a piece of bytes().
-  void drop_pages(std::string_view part) const;
+  /// Gives back the memory of all pages that lie wholly within `part`, a piece of a mapped file.
+  static void drop_pages(std::string_view part);
 
  private:
   std::string path_;

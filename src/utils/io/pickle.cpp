@@ -7,6 +7,7 @@
 #include <array>
 #include <cstring>
 #include <optional>
+#include <ranges>
 #include <unordered_map>
 
 #include "utils/io/checked_math.h"
@@ -108,8 +109,8 @@ class Unpickler {
 
   std::vector<const PickleValue*> pop_items(size_t count) {
     std::vector<const PickleValue*> items(count);
-    for (auto item = items.rbegin(); item != items.rend(); ++item) {
-      *item = pop();
+    for (auto& item : std::views::reverse(items)) {
+      item = pop();
     }
     return items;
   }

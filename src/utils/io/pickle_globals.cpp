@@ -63,7 +63,7 @@ constexpr std::array<std::string_view, 7> kOthers{
 };
 
 std::optional<ScalarType> find(std::span<const Named> names, std::string_view global) {
-  const auto found = std::find_if(names.begin(), names.end(), [&](const Named& n) { return n.global == global; });
+  const auto found = std::ranges::find_if(names, [&](const Named& n) { return n.global == global; });
   return found == names.end() ? std::nullopt : std::optional(found->dtype);
 }
 
@@ -74,8 +74,7 @@ std::optional<ScalarType> storage_dtype(std::string_view global) { return find(k
 std::optional<ScalarType> named_dtype(std::string_view global) { return find(kDtypes, global); }
 
 bool is_allowed_global(std::string_view global) {
-  return std::find(kOthers.begin(), kOthers.end(), global) != kOthers.end() || storage_dtype(global) ||
-         named_dtype(global);
+  return std::ranges::find(kOthers, global) != kOthers.end() || storage_dtype(global) || named_dtype(global);
 }
 
 }  // namespace transformers

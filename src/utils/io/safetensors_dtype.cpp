@@ -37,8 +37,7 @@ constexpr std::array kDtypes{
 }  // namespace
 
 size_t safetensors_rank(c10::ScalarType dtype) {
-  return std::find_if(kDtypes.begin(), kDtypes.end(), [&](const Dtype& entry) { return entry.type == dtype; }) -
-         kDtypes.begin();
+  return std::ranges::find_if(kDtypes, [&](const Dtype& entry) { return entry.type == dtype; }) - kDtypes.begin();
 }
 
 std::string_view safetensors_name(c10::ScalarType dtype) {
@@ -47,8 +46,7 @@ std::string_view safetensors_name(c10::ScalarType dtype) {
 }
 
 std::optional<c10::ScalarType> safetensors_dtype(std::string_view name) {
-  const auto* entry =
-      std::find_if(kDtypes.begin(), kDtypes.end(), [&](const Dtype& candidate) { return candidate.name == name; });
+  const auto* entry = std::ranges::find_if(kDtypes, [&](const Dtype& candidate) { return candidate.name == name; });
   return entry == kDtypes.end() ? std::nullopt : std::optional(entry->type);
 }
 

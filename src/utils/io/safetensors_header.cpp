@@ -41,7 +41,8 @@ class HeaderVisitor : public JsonVisitor {
   void scalar(ordered_json value) override {
     if (level_ == 0) {
       fail("the header must be an object");
-    } else if (level_ == 1) {
+    }
+    if (level_ == 1) {
       check(in_metadata() && value.is_null(), "expected an object");
     } else if (level_ == 2 && in_metadata()) {
       check(value.is_string(), "expected texts");
@@ -58,7 +59,8 @@ class HeaderVisitor : public JsonVisitor {
   void begin(bool is_object) override {
     if (level_ == 0 && !is_object) {
       fail("the header must be an object");
-    } else if (level_ == 1) {
+    }
+    if (level_ == 1) {
       check(is_object, "expected an object");
     } else if (level_ == 2) {
       check(!in_metadata(), "expected texts");
@@ -215,7 +217,7 @@ SafetensorsHeader parse_safetensors(std::string_view file, const std::string& so
   }
   check_unique(header.entries, name);
   // Empty tensors come before the one that begins where they do.
-  std::stable_sort(header.entries.begin(), header.entries.end(), [](const auto& a, const auto& b) {
+  std::ranges::stable_sort(header.entries, [](const auto& a, const auto& b) {
     return std::pair(a.begin, a.info.bytes) < std::pair(b.begin, b.info.bytes);
   });
   check_coverage(header.entries, data_begin, file.size(), name);

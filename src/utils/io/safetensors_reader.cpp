@@ -58,6 +58,6 @@ at::Tensor SafetensorsFile::tensor(const std::string& name) const {
                      dense_strides(info.shape));
 }
 
-void SafetensorsFile::drop_pages(const std::string& name) const { file_->drop_pages(data(position(name))); }
+void SafetensorsFile::drop_pages(const std::string& name) const { MappedFile::drop_pages(data(position(name))); }
 
 }  // namespace transformers

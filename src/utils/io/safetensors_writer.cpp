@@ -49,7 +49,7 @@ std::vector<const Item*> in_file_order(const torch::OrderedDict<std::string, at:
     check_writable(item);
     items.push_back(&item);
   }
-  std::sort(items.begin(), items.end(), [](const Item* a, const Item* b) {
+  std::ranges::sort(items, [](const Item* a, const Item* b) {
     const auto rank = [](const Item* item) { return safetensors_rank(item->value().scalar_type()); };
     return rank(a) != rank(b) ? rank(a) < rank(b) : a->key() < b->key();
   });

@@ -104,9 +104,8 @@ ShardIndex current_index(const std::string& folder) {
   }
   try {
     auto index = read_shard_index(path);
-    const bool is_complete = std::all_of(index.weight_map.begin(), index.weight_map.end(), [&](const auto& entry) {
-      return std::filesystem::exists(folder + "/" + entry.second);
-    });
+    const bool is_complete = std::ranges::all_of(
+        index.weight_map, [&](const auto& entry) { return std::filesystem::exists(folder + "/" + entry.second); });
     return is_complete ? index : ShardIndex{};
   } catch (const c10::Error&) {
     return {};

@@ -17,8 +17,8 @@ struct ShardIndex {
 
 /// Every value of the weight map is a plain file name. Throws naming file and key.
 ShardIndex read_shard_index(const std::string& path);
-/// The same for a text; `source` names it in errors.
-ShardIndex parse_shard_index(std::string_view text, const std::string& source);
+/// The same for a text; `path` names it in errors.
+ShardIndex parse_shard_index(std::string_view text, const std::string& path);
 
 /// The text that HF writes: sorted keys, two spaces, ASCII.
 std::string shard_index_text(const std::map<std::string, std::string>& weight_map, int64_t total_size,

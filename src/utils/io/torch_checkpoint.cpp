@@ -131,10 +131,10 @@ struct TorchCheckpointFile::Contents {
 
   /// One storage for all tensors of a record, as long as one of them lives.
   c10::Storage storage(std::string_view record) {
-    const std::lock_guard guard(mutex);
+    const std::scoped_lock guard(mutex);
     auto& known = storages[record.data()];
     if (auto alive = known ? known->lock() : nullptr) {
-      return c10::Storage(std::move(alive));
+      return {std::move(alive)};
     }
     auto created = storage_of(file, record, kStorageAlignment);
     known = created.getWeakStorageImpl();
@@ -197,7 +197,7 @@ at::Tensor TorchCheckpointFile::tensor(const std::string& name) const {
 }
 
 void TorchCheckpointFile::drop_pages(const std::string& name) const {
-  contents_->file->drop_pages(contents_->views[position(name)].record);
+  MappedFile::drop_pages(contents_->views[position(name)].record);
 }
 
 }  // namespace transformers

@@ -238,7 +238,7 @@ class ZipReader {
         parts.push_back(entry.second);
       }
     }
-    std::sort(parts.begin(), parts.end(), [](const auto& a, const auto& b) { return a.data() < b.data(); });
+    std::ranges::sort(parts, [](const auto& a, const auto& b) { return a.data() < b.data(); });
     for (size_t i = 1; i < parts.size(); ++i) {
       check(parts[i - 1].data() + parts[i - 1].size() <= parts[i].data(), "two of its records overlap");
     }

@@ -40,8 +40,8 @@ bool is_html(std::string_view head) {
 }  // namespace
 
 std::string foreign_format(std::string_view head) {
-  const auto* format = std::find_if(kFormats.begin(), kFormats.end(),
-                                    [&](const Format& candidate) { return head.starts_with(candidate.magic); });
+  const auto* format =
+      std::ranges::find_if(kFormats, [&](const Format& candidate) { return head.starts_with(candidate.magic); });
   if (format != kFormats.end()) {
     return std::string(format->name);
   }

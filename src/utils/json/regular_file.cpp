@@ -13,7 +13,7 @@
 namespace transformers {
 namespace {
 
-std::string kind_of(mode_t mode) {
+std::string_view kind_of(mode_t mode) {
   switch (mode & S_IFMT) {
     case S_IFDIR:
       return "a folder";

@@ -152,8 +152,8 @@ class DomBuilder : public JsonVisitor {
     for (const auto& entry : object) {
       keys.emplace_back(entry.first);
     }
-    std::sort(keys.begin(), keys.end());
-    const auto twin = std::adjacent_find(keys.begin(), keys.end());
+    std::ranges::sort(keys);
+    const auto twin = std::ranges::adjacent_find(keys);
     TORCH_CHECK(twin == keys.end(), source_, ": duplicate key ", printable(path() + std::string(*twin)));
   }
 

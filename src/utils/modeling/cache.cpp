@@ -122,6 +122,7 @@ std::shared_ptr<DynamicCache> DynamicCache::from_legacy_cache(const std::vector<
 
 std::vector<KeyValue> DynamicCache::to_legacy_cache() const {
   std::vector<KeyValue> legacy;
+  legacy.reserve(static_cast<size_t>(num_layers()));
   for (int64_t i = 0; i < num_layers(); ++i) {
     legacy.push_back(layer(i));
   }

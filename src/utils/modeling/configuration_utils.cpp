@@ -137,7 +137,7 @@ void read_pruned_heads(ConfigReader& reader, HeadsByLayer& pruned_heads) {
   for (const auto& [layer, list] : by_layer->items()) {
     std::vector<int64_t> heads;
     layers.read_one_or_many(layer, heads);
-    std::sort(heads.begin(), heads.end());
+    std::ranges::sort(heads);
     if (!heads.empty()) {
       pruned_heads[layer_number(reader, layer)] = std::move(heads);
     }

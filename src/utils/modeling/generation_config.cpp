@@ -66,7 +66,7 @@ using Json = nlohmann::ordered_json;
 bool is_id(const Json& value) { return value.is_number_integer() && value >= 0 && value <= int64_t{1} << 31; }
 
 std::vector<int64_t> id_list(const ConfigReader& reader, const std::string& key, const Json& value) {
-  if (!value.is_array() || value.empty() || !std::all_of(value.begin(), value.end(), is_id)) {
+  if (!value.is_array() || value.empty() || !std::ranges::all_of(value, is_id)) {
     reader.fail(key, "made of non-empty lists of token ids");
   }
   return value.get<std::vector<int64_t>>();
@@ -253,9 +253,8 @@ void check_returned(const GenerationConfig& c) {
 }
 
 void check_forced(const char* field, const std::vector<int64_t>& forced, const std::vector<int64_t>& suppressed) {
-  const bool all_suppressed = std::all_of(forced.begin(), forced.end(), [&](int64_t id) {
-    return std::find(suppressed.begin(), suppressed.end(), id) != suppressed.end();
-  });
+  const bool all_suppressed =
+      std::ranges::all_of(forced, [&](int64_t id) { return std::ranges::find(suppressed, id) != suppressed.end(); });
   TORCH_CHECK(forced.empty() || !all_suppressed, field, " must name a token that suppress_tokens does not, got ",
               forced.front());
 }

@@ -21,8 +21,7 @@ constexpr std::array<std::string_view, 5> kLegacyBuffers{".attn.bias", ".attn.ma
 constexpr std::array<std::string_view, 2> kBasePrefixes{"model.", "transformer."};
 
 bool is_legacy_buffer(const std::string& name) {
-  return std::any_of(kLegacyBuffers.begin(), kLegacyBuffers.end(),
-                     [&](std::string_view suffix) { return name.ends_with(suffix); });
+  return std::ranges::any_of(kLegacyBuffers, [&](std::string_view suffix) { return name.ends_with(suffix); });
 }
 
 /// A model's tensors by name, ties under each of their names, and where they live.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 #include "utils/modeling/named_values.h"
 
@@ -135,7 +136,7 @@ void check_positive(const char* name, const std::optional<double>& value) {
 }
 
 void check_extension_list(const char* name, const std::vector<double>& factors, int64_t pairs) {
-  TORCH_CHECK(static_cast<int64_t>(factors.size()) == pairs, "rope_parameters: ", name, " must have ", pairs,
+  TORCH_CHECK(std::cmp_equal(factors.size(), pairs), "rope_parameters: ", name, " must have ", pairs,
               " entries, one per rotated pair, got ", factors.size());
   for (const double factor : factors) {
     check_positive(name, factor);

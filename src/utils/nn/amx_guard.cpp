@@ -1,7 +1,7 @@
 // Some hypervisors report AMX in CPUID leaf 7 but hide leaf 0x1D, from which oneDNN reads the tile palette. oneDNN then
 // configures no tiles and every bf16 product ends the process with SIGILL, in Python too. oneDNN reads its environment
 // at its first product, so the instruction set is bounded when the library is loaded; a value the user has set stays.
-#if defined(__x86_64__)
+#ifdef __x86_64__
 
 #include <cpuid.h>
 

@@ -73,6 +73,7 @@ std::string IncompatibleKeys::to_string() const {
   add("missing", joined(missing));
   add("unexpected", joined(unexpected));
   std::vector<std::string> shapes;
+  shapes.reserve(mismatched.size());
   for (const auto& key : mismatched) {
     shapes.push_back(key.name + " (found " + shape_text(key.found) + ", expected " + shape_text(key.expected) + ")");
   }

@@ -195,7 +195,7 @@ std::vector<int32_t> Bpe::merged(std::string_view text) const {
 
 void Bpe::tokenize(std::string_view word, std::vector<int64_t>& ids) const {
   {
-    const std::lock_guard lock(cache_mutex_);
+    const std::scoped_lock lock(cache_mutex_);
     if (const auto found = cache_.find(word); found != cache_.end()) {
       ids.insert(ids.end(), found->second.begin(), found->second.end());
       return;
@@ -204,7 +204,7 @@ void Bpe::tokenize(std::string_view word, std::vector<int64_t>& ids) const {
   auto tokens = merged(word);
   ids.insert(ids.end(), tokens.begin(), tokens.end());
   if (word.size() <= kCacheWordBytes) {
-    const std::lock_guard lock(cache_mutex_);
+    const std::scoped_lock lock(cache_mutex_);
     if (cache_.size() < kCacheWords) {
       cache_.try_emplace(std::string(word), std::move(tokens));
     }

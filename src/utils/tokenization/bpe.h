@@ -60,7 +60,7 @@ class Bpe {
   bool add_bytes(std::string_view character, Word& word) const;
   int32_t unknown_id() const;
   const MergeResult* merge_of(int32_t left, int32_t right) const;
-  std::vector<int32_t> merged(std::string_view word) const;
+  std::vector<int32_t> merged(std::string_view text) const;
 
   TextMap<int32_t> vocab_;
   std::unordered_map<int64_t, const std::string*> tokens_;

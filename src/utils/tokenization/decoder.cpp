@@ -62,7 +62,7 @@ void append_steps(const JsonNode& node, std::vector<DecoderStep>& steps) {
     return;
   }
   auto step = make_step(node);
-  if (needs_whole_tokens(step) && std::any_of(steps.begin(), steps.end(), joins_tokens)) {
+  if (needs_whole_tokens(step) && std::ranges::any_of(steps, joins_tokens)) {
     unsupported_component(node, "decoder " + node.at("type").text() + " after one that joins all tokens");
   }
   steps.push_back(std::move(step));

@@ -82,20 +82,20 @@ class Reader {
     const bool strip = rest_.starts_with('-');
     flush_text(strip, kind != '{');
     rest_.remove_prefix(strip ? 1 : 0);
-    const auto code = kind == '#' ? skip_comment() : read_code(kind == '{' ? "}}" : "%}");
     after_block_ = kind != '{';
     if (kind == '{') {
-      add_output(code);
+      add_output(read_code("}}"));
     } else if (kind == '%') {
-      result_ += "{%" + code + "%}";
+      result_ += "{%" + read_code("%}") + "%}";
+    } else {
+      skip_comment();
     }
   }
 
-  std::string skip_comment() {
+  void skip_comment() {
     const auto end = std::min(rest_.find("#}"), rest_.size());
     strip_next_ = rest_.substr(0, end).ends_with('-');
     rest_.remove_prefix(std::min(end + 2, rest_.size()));
-    return {};
   }
 
   std::string read_code(std::string_view close) {

@@ -31,7 +31,7 @@ std::vector<JsonNode> JsonNode::items() const {
   expect(value_->is_array(), "an array");
   std::vector<JsonNode> nodes;
   for (const auto& item : *value_) {
-    nodes.push_back({item, path_ + "[" + std::to_string(nodes.size()) + "]"});
+    nodes.emplace_back(item, path_ + "[" + std::to_string(nodes.size()) + "]");
   }
   return nodes;
 }

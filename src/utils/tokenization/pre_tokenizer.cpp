@@ -3,6 +3,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+
 #include "utils/json/printable.h"
 #include "utils/tokenization/byte_level.h"
 #include "utils/tokenization/component_patterns.h"
@@ -32,7 +34,7 @@ PreTokenizer chain(std::vector<PreTokenizer> steps) {
       std::vector<Piece> next;
       for (const auto& part : pieces) {
         auto cut = step(part);
-        std::move(cut.begin(), cut.end(), std::back_inserter(next));
+        std::ranges::move(cut, std::back_inserter(next));
       }
       pieces = std::move(next);
     }

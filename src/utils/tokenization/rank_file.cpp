@@ -92,7 +92,7 @@ std::vector<Split> all_splits(const TextMap<int32_t>& ranks) {
       }
     }
   }
-  std::sort(splits.begin(), splits.end(), [](const Split& a, const Split& b) {
+  std::ranges::sort(splits, [](const Split& a, const Split& b) {
     return std::tie(a.rank, a.left, a.right) < std::tie(b.rank, b.left, b.right);
   });
   return splits;

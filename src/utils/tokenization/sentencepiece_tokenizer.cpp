@@ -110,7 +110,7 @@ std::optional<int64_t> SentencePieceTokenizer::Model::token_to_id(std::string_vi
     return found->id;
   }
   // The library answers with the unknown piece when there is none of that name.
-  const int id = processor.PieceToId(std::string(token));
+  const int id = processor.PieceToId(token);
   return is_piece(id) && processor.IdToPiece(id) == token ? std::optional<int64_t>(id) : std::nullopt;
 }
 

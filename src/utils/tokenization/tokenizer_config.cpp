@@ -84,7 +84,7 @@ void read_main(const JsonNode& node, TokenizerConfig& config) {
 void read_added_tokens_file(const JsonNode& node, TokenizerConfig& config) {
   for (const auto& [content, id] : node.entries()) {
     const auto same = [&content = content](const AddedToken& token) { return token.content == content; };
-    if (std::none_of(config.added_tokens.begin(), config.added_tokens.end(), same)) {
+    if (std::ranges::none_of(config.added_tokens, same)) {
       TORCH_CHECK(id.integer() >= 0 && id.integer() <= INT32_MAX, id.path(),
                   ": expected a token id from 0 to 2^31 - 1, found ", id.integer());
       config.added_tokens.push_back({.id = id.integer(), .content = content});

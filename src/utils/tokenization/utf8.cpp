@@ -2,6 +2,8 @@
 
 #include <utf8proc.h>
 
+#include <array>
+
 namespace transformers::tokenization {
 namespace {
 
@@ -116,9 +118,9 @@ Character last_character(std::string_view valid_text) {
 }
 
 void append_utf8(std::string& text, char32_t code) {
-  utf8proc_uint8_t buffer[4];
-  const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code), buffer);
-  text.append(reinterpret_cast<const char*>(buffer), static_cast<size_t>(length));
+  std::array<utf8proc_uint8_t, 4> buffer{};
+  const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code), buffer.data());
+  text.append(reinterpret_cast<const char*>(buffer.data()), static_cast<size_t>(length));
 }
 
 bool is_numeric(char32_t code) {

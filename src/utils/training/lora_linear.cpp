@@ -4,8 +4,10 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/nn/linear_slices.h>
 #include <transformers/utils/nn/packed_linear.h>
+#include <transformers/utils/quantization/weight_only.h>
 
 #include <cmath>
+#include <numbers>
 
 namespace transformers {
 namespace {
@@ -13,7 +15,7 @@ namespace {
 /// The bound of `torch.nn.init.kaiming_uniform_(weight, a=math.sqrt(5))`, in its order of rounding.
 double kaiming_bound(int64_t fan_in) {
   const double gain = std::sqrt(2.0 / (1 + 5));
-  return std::sqrt(3.0) * (gain / std::sqrt(static_cast<double>(fan_in)));
+  return std::numbers::sqrt3 * (gain / std::sqrt(static_cast<double>(fan_in)));
 }
 
 /// Halves are multiplied in fp32 on a CPU.
@@ -22,13 +24,25 @@ at::Tensor product(const at::Tensor& B, const at::Tensor& A) {
   return in_float ? at::matmul(B.to(at::kFloat), A.to(at::kFloat)).to(B.scalar_type()) : at::matmul(B, A);
 }
 
+/// The layer's own method, beneath the adapters.
+const LinearMethod* base_method(const LinearImpl& linear) {
+  const auto* method = linear.method().get();
+  const auto* adapted = dynamic_cast<const LoraLinear*>(method);
+  return adapted == nullptr ? method : adapted->base().get();
+}
+
+c10::Device device_of(const LinearImpl& linear) {
+  const auto* quantized = dynamic_cast<const WeightOnlyLinear*>(base_method(linear));
+  return quantized == nullptr ? linear.weight.device() : quantized->device();
+}
+
 }  // namespace
 
 LoraWeightsImpl::LoraWeightsImpl(const LinearImpl& linear, const LoraConfig& config, int64_t rank, double alpha,
                                  c10::ScalarType dtype)
     : scaling(alpha / (config.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank))),
       dropout_(config.lora_dropout) {
-  const auto options = linear.weight.options().dtype(dtype).requires_grad(false);
+  const auto options = at::TensorOptions().dtype(dtype).device(device_of(linear));
   const int64_t out = linear.weight.size(0), in = linear.weight.size(1);
   lora_A = register_parameter("lora_A", at::empty({rank, in}, options));
   lora_B = register_parameter("lora_B", at::empty({out, rank}, options));
@@ -63,7 +77,7 @@ void LoraWeightsImpl::initialize(const LinearImpl& linear, LoraInit init, at::Ge
     }
   }
   if (lora_magnitude_vector.defined()) {
-    lora_magnitude_vector.copy_(weight_norm(linear.weight));
+    lora_magnitude_vector.copy_(weight_norm(dense_weight(linear, base_method(linear))));
   }
 }
 
@@ -85,10 +99,11 @@ at::Tensor LoraWeightsImpl::add_to(const at::Tensor& result, const LinearImpl& l
 
 at::Tensor LoraWeightsImpl::add_dora(const at::Tensor& result, const LinearImpl& linear, const at::Tensor& x) const {
   // The norm counts as a constant in backward (section 4.3 of the paper).
-  const auto factor = lora_magnitude_vector / weight_norm(linear.weight);
+  const auto weight = dense_weight(linear, base_method(linear));
+  const auto factor = lora_magnitude_vector / weight_norm(weight);
   const bool drops = dropout_ > 0 && linear.is_training();
   const auto dropped = drops ? at::dropout(x, dropout_, true) : x;
-  const auto base = drops                   ? at::linear(dropped, linear.weight.to(x.scalar_type()))
+  const auto base = drops                   ? at::linear(dropped, weight.to(x.scalar_type()))
                     : linear.bias.defined() ? result - linear.bias
                                             : result;
   const auto low_rank = at::linear(at::linear(dropped, lora_A), lora_B);
@@ -98,7 +113,7 @@ at::Tensor LoraWeightsImpl::add_dora(const at::Tensor& result, const LinearImpl&
 bool LoraLinear::fits(const LinearMethod* base) {
   return base == nullptr || dynamic_cast<const RowSlices*>(base) != nullptr ||
          dynamic_cast<const ColumnSlices*>(base) != nullptr || dynamic_cast<const PackedLinear*>(base) != nullptr ||
-         dynamic_cast<const LoraLinear*>(base) != nullptr;
+         dynamic_cast<const WeightOnlyLinear*>(base) != nullptr || dynamic_cast<const LoraLinear*>(base) != nullptr;
 }
 
 torch::Tensor LoraLinear::forward(const LinearImpl& linear, const torch::Tensor& input) const {

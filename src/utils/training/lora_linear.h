@@ -33,7 +33,7 @@ class LoraWeightsImpl : public Module {
   double scaling;
 
  private:
-  at::Tensor add_dora(const at::Tensor& result, const LinearImpl& linear, const at::Tensor& input) const;
+  at::Tensor add_dora(const at::Tensor& result, const LinearImpl& linear, const at::Tensor& x) const;
 
   double dropout_;
 };
@@ -43,7 +43,8 @@ TORCH_MODULE(LoraWeights);
 class LoraLinear : public LinearMethod {
  public:
   /// Whether a layer's output comes of its own weight and input alone, so that an adapter's share can be added to it
-  /// and merged: plain, sliced and packed products. Not the part of a product that other processes complete.
+  /// and merged: plain, sliced, packed and quantised products (the last are not merged). Not the part of a product that
+  /// other processes complete.
   static bool fits(const LinearMethod* base);
 
   /// `base` is the layer's method so far; null: the plain product.

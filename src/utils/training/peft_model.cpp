@@ -75,7 +75,7 @@ PeftModelImpl::Parts PeftModelImpl::make_parts(const LoraConfig& config, bool au
     TORCH_CHECK(target.linear->weight.is_floating_point(), target.name, ": an adapter needs a floating weight, got ",
                 target.linear->weight.scalar_type());
     TORCH_CHECK(LoraLinear::fits(target.linear->method().get()), target.name,
-                ": an adapter goes beside a plain, sliced or packed weight only");
+                ": an adapter goes beside a plain, sliced, packed or quantised weight only");
   }
   Parts parts;
   for (auto& target : plan.targets) {
@@ -229,6 +229,8 @@ void PeftModelImpl::merge_adapter() {
         TORCH_CHECK(at::isfinite(parameter).all().item<bool>(), "adapter \"", name, "\" is not finite at ",
                     target.name);
       }
+      TORCH_CHECK(!target.linear->weight.is_meta(), target.name,
+                  ": its weight is quantised, a merge would round it again; dequantize the model first");
       TORCH_CHECK(uses.at(target.linear->weight.unsafeGetTensorImpl()) == 1, target.name,
                   ": its weight is tied to another module's, which a merge would change too");
       TORCH_CHECK(!weights->lora_B_bias.defined() || target.linear->bias.defined(), target.name,

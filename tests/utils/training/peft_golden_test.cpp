@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <transformers/utils/quantization/weight_only.h>
 #include <transformers/utils/training/optimizer.h>
 #include <transformers/utils/training/parameter_groups.h>
 #include <transformers/utils/training/peft_model.h>
@@ -117,22 +118,48 @@ TEST(PeftGoldenTest, OutputsAndGradientsEqualPefts) {
   });
 }
 
+/// Twenty steps of AdamW give the golden's losses and final adapter.
+void expect_training(const AdapterRun& run) {
+  AdamW optimizer(trainable_parameters(*run.adapters), torch::optim::AdamWOptions(5e-3).weight_decay(0.01));
+  std::vector<double> losses;
+  for (int i = 0; i < 20; ++i) {
+    optimizer.zero_grad();
+    const auto loss = loss_of(run);
+    loss.backward();
+    optimizer.step();
+    losses.push_back(loss.item<double>());
+  }
+  EXPECT_TENSORS_CLOSE(at::tensor(losses, at::kDouble), run.golden.tensor("losses"),
+                       {.relative = kRelative, .absolute = 0});
+  expect_state(run.adapters, tensors_under(run.golden, "final."));
+}
+
 TEST(PeftGoldenTest, TwentyStepsOfAdamWGivePeftsCurveAndWeights) {
   for_each_adapter([](AdapterRun& run) {
     set_state(run.adapters, "default", tensors_under(run.golden, "initial."));
-    AdamW optimizer(trainable_parameters(*run.adapters), torch::optim::AdamWOptions(5e-3).weight_decay(0.01));
-    std::vector<double> losses;
-    for (int i = 0; i < 20; ++i) {
-      optimizer.zero_grad();
-      const auto loss = loss_of(run);
-      loss.backward();
-      optimizer.step();
-      losses.push_back(loss.item<double>());
-    }
-    EXPECT_TENSORS_CLOSE(at::tensor(losses, at::kDouble), run.golden.tensor("losses"),
-                         {.relative = kRelative, .absolute = 0});
-    expect_state(run.adapters, tensors_under(run.golden, "final."));
+    expect_training(run);
   });
+}
+
+/// Over a base whose weights are quantised, peft's over one that holds what rounding leaves of them.
+TEST(PeftGoldenTest, TwentyStepsOverQuantisedWeightsGivePeftsCurveAndWeights) {
+  for (const auto& family : kFamilies) {
+    const auto cases = golden_cases("quantization", "qlora_" + family);
+    const auto start = std::ranges::find_if(cases, [](const auto& golden) { return golden.name == "start"; });
+    for (const auto& golden : cases) {
+      if (golden.name == "start") {
+        continue;
+      }
+      SCOPED_TRACE(family + " " + golden.name);
+      AdapterRun run{*start, golden, model_of(*start)};
+      run.start.tensors["labels"] = run.start.tensor("input_ids");
+      quantize(run.model->base_model(), {.format = weight_format_from_name(golden.name.substr(0, 4)), .group_size = 8});
+      run.adapters = PeftModel(run.model);
+      run.adapters->add_adapter("default", config_of(golden), {.seed = 7});
+      EXPECT_TRUE(tensors_close_to_largest(output_of(run).logits.detach(), golden.tensor("logits_before"), kRelative));
+      expect_training(run);
+    }
+  }
 }
 
 /// The case's adapter as peft left it after training.
