@@ -156,5 +156,352 @@ TEST(FullyShardedDataParallelTest, KeepingWholeParametersAndNoPrefetchGiveTheSam
       {.options = {.reshard_after_forward = false, .forward_prefetch = false, .backward_prefetch = false}});
 }
 
+/// Two linear layers of ours, each a unit where asked for, and a scale of the root's.
+struct TwoLayersImpl : Module {
+  TwoLayersImpl() {
+    first = register_module("first", Linear(3, 3));
+    second = register_module("second", Linear(3, 3));
+    scale = register_parameter("scale", torch::ones({3}));
+  }
+  /// order: which layer comes first, or -1 for the first alone.
+  at::Tensor forward(const at::Tensor& input, int64_t order = 0) {
+    if (order < 0) {
+      return first(input) * scale;
+    }
+    return (order == 0 ? second(first(input)) : first(second(input))) * scale;
+  }
+  Linear first{nullptr}, second{nullptr};
+  at::Tensor scale;
+};
+
+FullyShardedOptions each_layer() { return {.auto_wrap_policy = wrap_modules<LinearImpl>()}; }
+
+std::shared_ptr<TwoLayersImpl> two_layers(int64_t seed = 3) {
+  torch::manual_seed(seed);
+  return std::make_shared<TwoLayersImpl>();
+}
+
+at::Tensor own_gradient(const torch::nn::Module& alone, const ShardedParameter& own) {
+  return own_rows(alone.named_parameters()[own.name].grad(), own);
+}
+
+TEST(FullyShardedDataParallelTest, MakesUnitsOfLayersAndOneOfTheRest) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    FullyShardedDataParallel llama(tiny_model(tiny_llama())), gptj(tiny_model(tiny_gptj()));
+    EXPECT_EQ(llama.unit_names(), (std::vector<std::string>{"model.layers.0", "model.layers.1", ""}));
+    EXPECT_EQ(gptj.unit_names(), (std::vector<std::string>{"transformer.h.0", "transformer.h.1", ""}));
+    FullyShardedDataParallel by_name(
+        two_layers(), {.auto_wrap_policy = [](const std::string& name, const auto&) { return name == "second"; }});
+    EXPECT_EQ(by_name.unit_names(), (std::vector<std::string>{"second", ""}));
+    EXPECT_EQ(by_name.sharded_parameters()[0].name, "scale");
+    EXPECT_EQ(by_name.sharded_parameters()[0].parameter.size(0), rank.rank == 0 ? 2 : 1);
+    EXPECT_EQ(by_name.sharded_parameters()[0].start, 2 * rank.rank);
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, ParametersHoldRowsAloneWheneverNothingComputes) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto module = tiny_model(tiny_llama());
+    const auto shapes = [&] {
+      std::vector<std::vector<int64_t>> shapes;
+      for (const auto& parameter : module->parameters()) {
+        shapes.push_back(parameter.sizes().vec());
+      }
+      return shapes;
+    };
+    const auto whole = shapes();
+    FullyShardedDataParallel model(module);
+    auto rows = whole;
+    for (auto& shape : rows) {
+      shape[0] /= 2;  // all are even
+    }
+    EXPECT_EQ(shapes(), rows);
+    bool was_whole = false;
+    auto& layer = dynamic_cast<LlamaForCausalLMImpl&>(*module).model->layers[0]->as<LlamaDecoderLayerImpl>()->mlp;
+    layer->register_forward_pre_hook([&](const at::Tensor&) {
+      was_whole = layer->gate_proj->weight.size(0) == 20;
+      return at::Tensor();
+    });
+    const auto loss = model.run([&](auto& causal_lm) { return loss_of(causal_lm, tiny_ids(2, 6)); });
+    EXPECT_TRUE(was_whole);
+    EXPECT_EQ(layer->gate_proj->weight.size(0), 10);
+    loss.backward();
+    EXPECT_EQ(shapes(), rows);
+    EXPECT_EQ(layer->gate_proj->weight.grad().size(0), 10);
+    {
+      const torch::NoGradGuard no_grad;
+      model.run([&](auto& causal_lm) { return loss_of(causal_lm, tiny_ids(2, 6)); });
+    }
+    EXPECT_EQ(shapes(), rows);
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, GeneratesWhatOneProcessDoes) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    for (const auto& config : testing::config_grid()) {
+      const auto alone = tiny_model(*config.config), module = tiny_model(*config.config);
+      FullyShardedDataParallel model(module);
+      const auto prompt = tiny_ids(2, 5);
+      const torch::NoGradGuard no_grad;
+      const auto tokens = [&](CausalLM& causal_lm) {
+        return generate(causal_lm, {.input_ids = prompt}, {.max_new_tokens = 6}).sequences;
+      };
+      EXPECT_TENSORS_EQUAL(model.run(tokens), tokens(*alone)) << config.name;
+    }
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, ForwardsBeforeTheirBackwardsAndTwoBackwardsOfOneGiveTheSame) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto alone = two_layers(), module = two_layers();
+    FullyShardedDataParallel model(module, each_layer());
+    const auto first = torch::rand({2, 3}), second = torch::rand({4, 3});
+    const auto train = [&](auto& call) {
+      auto one = call(first).square().sum();
+      auto other = call(second, 1).square().sum();
+      (one + other).backward({}, /*retain_graph=*/true);
+      other.backward({}, /*retain_graph=*/true);
+      one.backward();
+    };
+    const auto call = [&](const auto&... arguments) { return alone->forward(arguments...); };
+    train(call);
+    train(model);
+    for (const auto& own : model.sharded_parameters()) {
+      EXPECT_TENSORS_CLOSE(own.parameter.grad(), own_gradient(*alone, own)) << own.name;
+    }
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, LossesOfAttentionsAndHiddenStatesGiveTheSame) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    auto config = tiny_llama();
+    config.attn_implementation = AttnImplementation::kEager;
+    const auto alone = tiny_model(config), module = tiny_model(config);
+    FullyShardedDataParallel model(module);
+    const auto ids = tiny_ids(2, 6);
+    const auto backward = [&](const auto& run) {
+      const auto output = run([&](auto& causal_lm) {
+        return causal_lm.forward(
+            {.input_ids = ids, .use_cache = false, .output_attentions = true, .output_hidden_states = true});
+      });
+      (output.attentions[1].square().sum() + output.hidden_states[1].square().sum()).backward();
+    };
+    backward([&](const auto& forward) { return forward(*alone); });
+    backward([&](const auto& forward) { return model.run(forward); });
+    for (const auto& own : model.sharded_parameters()) {
+      const auto expected = alone->named_parameters()[own.name].grad();
+      ASSERT_EQ(own.parameter.grad().defined(), expected.defined()) << own.name;
+      if (expected.defined()) {
+        EXPECT_TENSORS_CLOSE(own.parameter.grad(), own_rows(expected, own)) << own.name;
+      }
+    }
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, ZeroGradBetweenForwardAndBackwardForgetsEarlierGradients) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto module = two_layers();
+    FullyShardedDataParallel model(module, each_layer());
+    torch::optim::SGD optimizer(module->parameters(), 0.1);
+    const auto input = torch::ones({1, 3});
+    model(input).sum().backward();
+    const auto once = module->scale.grad().clone();
+    const auto loss = model(input).sum();
+    optimizer.zero_grad();
+    loss.backward();
+    EXPECT_TENSORS_EQUAL(module->scale.grad(), once);
+    model(input).sum().backward();
+    EXPECT_TENSORS_EQUAL(module->scale.grad(), 2 * once);
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, WhatNoRankUsedHasNoGradientAndWhatSomeUsedCountsAsZeroElsewhere) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto module = two_layers();
+    FullyShardedDataParallel model(module);  // the root unit alone
+    for (int step = 0; step < 2; ++step) {
+      module->zero_grad();
+      model(torch::ones({1, 3}), int64_t{-1}).sum().backward();
+      EXPECT_FALSE(module->second->weight.grad().defined());
+      EXPECT_TRUE(module->first->weight.grad().defined());
+    }
+    module->zero_grad();
+    const auto order = rank.rank == 0 ? int64_t{-1} : int64_t{0};
+    model(torch::ones({1, 3}), order).sum().backward();
+    const auto alone = two_layers();
+    (alone->forward(torch::ones({1, 3})).sum() / 2).backward();
+    const auto& own = model.sharded_parameters()[3];
+    EXPECT_EQ(own.name, "second.weight");
+    EXPECT_TENSORS_CLOSE(own.parameter.grad(), own_gradient(*alone, own));
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, IgnoredParametersStayWholeAndEachRanksOwn) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto module = two_layers(rank.rank);
+    const auto bias = module->second->bias.detach().clone();
+    FullyShardedDataParallel model(
+        module, {.sync_module_states = true, .ignored_modules = {"second"}, .ignored_parameters = {"scale"}});
+    EXPECT_EQ(model.sharded_parameters().size(), 2U);
+    (model(torch::ones({1, 3})) * (rank.rank + 1)).sum().backward();
+    EXPECT_TENSORS_EQUAL(module->second->bias.detach(), bias);
+    EXPECT_TENSORS_EQUAL(module->second->bias.grad(), torch::full({3}, rank.rank + 1.0));
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, TakesRankZerosValuesAlsoOntoTheMetaDevice) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto alone = two_layers();
+    std::shared_ptr<TwoLayersImpl> module;
+    if (rank.rank == 0) {
+      module = two_layers();
+    } else {
+      module = std::make_shared<TwoLayersImpl>();
+      const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
+      module->first = module->replace_module("first", Linear(3, 3));
+    }
+    FullyShardedDataParallel model(module, {.sync_module_states = true});
+    for (const auto& own : model.sharded_parameters()) {
+      EXPECT_TENSORS_EQUAL(own.parameter.detach(), own_rows(alone->named_parameters()[own.name].detach(), own));
+    }
+    model(torch::ones({1, 3})).sum().backward();
+    alone->forward(torch::ones({1, 3})).sum().backward();
+    EXPECT_TENSORS_CLOSE(module->first->weight.grad(), own_gradient(*alone, model.sharded_parameters()[1]));
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, SummonedParametersAreWholeAndKeepWhatIsWritten) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto alone = two_layers(), module = two_layers();
+    FullyShardedDataParallel model(module, {.mixed_precision = {.param_dtype = at::kBFloat16}});
+    for (const bool writeback : {false, true}) {
+      {
+        const auto whole = model.summon_full_params(writeback);
+        for (const auto& parameter : alone->named_parameters()) {
+          EXPECT_TENSORS_EQUAL(module->named_parameters()[parameter.key()].detach(), parameter->detach());
+        }
+        EXPECT_ERROR(model(torch::ones({1, 3})), "summon_full_params");
+        const torch::NoGradGuard no_grad;
+        module->scale += 1;
+      }
+      const auto& own = model.sharded_parameters()[0];
+      EXPECT_TENSORS_EQUAL(own.parameter.detach(), own_rows(torch::full({3}, writeback ? 2.0 : 1.0), own));
+    }
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, RefusesWhatCannotBeSharded) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto own = "rank " + std::to_string(rank.rank) + " of 2";
+    const auto build = [](const std::shared_ptr<torch::nn::Module>& module, const FullyShardedOptions& options = {}) {
+      FullyShardedDataParallel model(module, options);
+    };
+    EXPECT_ERROR(build(nullptr), "needs a module");
+    EXPECT_ERROR(build(two_layers(), {.mixed_precision = {.param_dtype = at::kLong}}), "param_dtype", "Long");
+    EXPECT_ERROR(build(two_layers(), {.ignored_modules = {"third"}}), "ignored_modules", "third");
+    EXPECT_ERROR(build(two_layers(), {.ignored_parameters = {"bias"}}), "ignored_parameters", "bias");
+    EXPECT_ERROR(build(torch::nn::Sequential(torch::nn::Linear(2, 2)).ptr(),
+                       {.auto_wrap_policy = wrap_modules<torch::nn::LinearImpl>()}),
+                 "forward hooks");
+    EXPECT_ERROR(build(std::make_shared<LinearImpl>(2, 1 + rank.rank)), own, "weight", "[2, 2]", "[1, 2]");
+    const auto uneven = rank.rank == 0 ? each_layer() : FullyShardedOptions{};
+    EXPECT_ERROR(build(two_layers(), uneven), own, "units of rank 1 are not those of rank 0");
+    auto scalar = two_layers();
+    if (rank.rank == 1) {
+      scalar->register_parameter("one", torch::ones({}));
+    }
+    EXPECT_ERROR(build(scalar), own, "scalar one");
+    build(two_layers());  // every rank came out of it able to go on
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, AParameterWhoseDataWasReplacedIsNamed) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto module = two_layers();
+    FullyShardedDataParallel model(module);
+    module->to(at::kBFloat16);
+    EXPECT_ERROR(model(torch::ones({1, 3})), "scale", "replaced");
+    destroy_process_group();
+  });
+}
+
+struct Opaque {
+  at::Tensor tensor{};
+};
+
+TEST(FullyShardedDataParallelTest, SaysWhenItCannotSeeTheOutput) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    FullyShardedDataParallel model(two_layers());
+    const auto run = [&] { model.run([](auto& module) { return Opaque{module.forward(torch::ones({1, 3}))}; }); };
+    EXPECT_ERROR(run(), "visit_fields");
+    const torch::NoGradGuard no_grad;
+    run();
+    destroy_process_group();
+  });
+}
+
+TEST(FullyShardedDataParallelTest, NamesThisRankWhenAnotherDiesBetweenSteps) {
+  run_on_ranks(2,
+               [](const Rank& rank) {
+                 rank.join();
+                 FullyShardedDataParallel model(two_layers(), each_layer());
+                 model(torch::ones({1, 3})).sum().backward();
+                 if (rank.rank == 1) {
+                   std::_Exit(kDied);
+                 }
+                 EXPECT_ERROR(model(torch::ones({1, 3})), "rank 0 of 2", "all-gather of");
+               },
+               {.expected_status = {{1, kDied}}});
+}
+
+TEST(FullyShardedDataParallelTest, NamesThisRankWhenAnotherDiesInTheBackward) {
+  run_on_ranks(2,
+               [](const Rank& rank) {
+                 rank.join();
+                 FullyShardedDataParallel model(two_layers(), each_layer());
+                 const auto loss = model(torch::ones({1, 3})).sum();
+                 if (rank.rank == 1) {
+                   std::_Exit(kDied);
+                 }
+                 EXPECT_ERROR(loss.backward(), "rank 0 of 2", "unit 'second'");
+               },
+               {.expected_status = {{1, kDied}}});
+}
+
+TEST(FullyShardedDataParallelTest, RanksThatRunTheirUnitsInAnotherOrderAreTold) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    FullyShardedDataParallel model(two_layers(), each_layer());
+    EXPECT_ERROR(model(torch::ones({1, 3}), rank.rank), "rank " + std::to_string(rank.rank) + " of 2", "disagree",
+                 "unit 'first'", "unit 'second'");
+    model(torch::ones({1, 3})).sum().backward();  // all of it left the model usable
+    destroy_process_group();
+  });
+}
+
 }  // namespace
 }  // namespace transformers
