@@ -241,11 +241,10 @@ void ShardedUnit::post_backward(bool sync) {
   }
   finish_reduction();
   reduction_.input = packed_gradients();
-  reduction_.output = at::empty({reduction_.input.size(1)}, reduction_.input.options());
-  check_same_operation(group_, "reduce-scatter of unit '" + name_ + "', " + shape_text(reduction_.input));
-  reduction_.work = naming("reduce-scatter of ", [&] {
-    return reduce_scatter_single(*group_.handle().group, reduction_.output, reduction_.input.view({-1}),
-                                 c10d::ReduceOp::SUM);
+  reduction_.output = at::empty_like(reduction_.input);
+  check_same_operation(group_, "reduction of unit '" + name_ + "', " + shape_text(reduction_.input));
+  reduction_.work = naming("reduction of ", [&] {
+    return all_to_all_equal_parts(*group_.handle().group, reduction_.output.view({-1}), reduction_.input.view({-1}));
   });
 }
 
@@ -255,14 +254,14 @@ void ShardedUnit::finish_reduction() {
   }
   const at::NoGradGuard no_grad;
   const auto message = std::exchange(reduction_, {});
-  naming("reduce-scatter of ", [&] { message.work->wait(); });
-  const auto flags =
-      message.output.narrow(0, piece_numel_, static_cast<int64_t>(entries_.size())).to(at::kCPU, at::kFloat);
+  naming("reduction of ", [&] { message.work->wait(); });
+  const auto sum = message.output.sum(0);
+  const auto flags = sum.narrow(0, piece_numel_, static_cast<int64_t>(entries_.size())).to(at::kCPU, at::kFloat);
   for (size_t i = 0; i < entries_.size(); ++i) {
     auto& entry = entries_[i];
     if (flags.const_data_ptr<float>()[i] > 0) {
       const auto length = entry.shard.numel();
-      add_gradient(entry, message.output.narrow(0, entry.offset, length).view(entry.shard.sizes()).to(dtype_));
+      add_gradient(entry, sum.narrow(0, entry.offset, length).view(entry.shard.sizes()).to(dtype_));
     }
   }
 }

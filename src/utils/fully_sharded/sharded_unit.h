@@ -16,6 +16,9 @@ struct NamedParameter {
 /// rows as there are ranks, as by `torch.chunk`; a rank's pieces of all parameters lie one after the other, padded to
 /// the longest, and are what it sends. The tensors of the module stay the same objects; their data is exchanged.
 ///
+/// Gradients are reduced and scattered by sending each rank its rows and adding them up there, in the order of the
+/// ranks: gloo has no reduce-scatter but an all-reduce, which sends twice as much.
+///
 /// Whole parameters lie in one storage that stays while its memory comes and goes, so that what autograd has saved of
 /// them is valid whenever they are whole.
 class ShardedUnit {

@@ -56,7 +56,7 @@ std::string saved_folder(const ProcessGroup& group, int64_t layers) {
 
 std::unique_ptr<torch::optim::Optimizer> optimizer_for(const torch::nn::Module& model, bool adamw) {
   if (adamw) {
-    return std::make_unique<AdamW>(model.parameters(), torch::optim::AdamWOptions(1e-4));
+    return std::make_unique<AdamW>(model.parameters(), torch::optim::AdamWOptions(1e-4).eps(1e-6));
   }
   return std::make_unique<torch::optim::SGD>(model.parameters(), 0.1);
 }
