@@ -4,6 +4,7 @@
 #include <torch/ordered_dict.h>
 #include <transformers/utils/io/tensor_file.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string_view>
@@ -77,6 +78,12 @@ void save_checkpoint(const std::string& folder, const torch::OrderedDict<std::st
 /// The same as part of a larger save; nothing is in place before `save.commit()`.
 void add_checkpoint(SaveTransaction& save, const torch::OrderedDict<std::string, at::Tensor>& state,
                     const SaveCheckpointOptions& options = {});
+
+/// The same with `count` files whose tensors are made when their file is written, in order, so that no more than one
+/// file's need memory at a time. No name may come twice, nor any element under two names.
+void add_checkpoint_files(SaveTransaction& save, size_t count,
+                          const std::function<torch::OrderedDict<std::string, at::Tensor>(size_t)>& tensors_of,
+                          const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
 /// Bytes of "5GB", "500MB", "2GiB", "1.5 kB", "1024": decimal units, binary ones with an i.
 int64_t parse_size(std::string_view text);

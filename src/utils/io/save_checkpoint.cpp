@@ -159,33 +159,38 @@ void remove_stale(SaveTransaction& save, const std::set<std::string>& new_names)
 
 }  // namespace
 
-void add_checkpoint(SaveTransaction& save, const Tensors& state, const SaveCheckpointOptions& options) {
-  TORCH_CHECK(options.max_shard_size > 0, "max_shard_size must be positive, found ", options.max_shard_size);
-  const auto shards = fill_shards(group_by_storage(state), options.max_shard_size);
+void add_checkpoint_files(SaveTransaction& save, size_t count, const std::function<Tensors(size_t)>& tensors_of,
+                          const std::map<std::string, std::string>& metadata) {
   std::set<std::string> new_names;
-  for (size_t i = 0; i < shards.size(); ++i) {
-    new_names.insert(shards.size() == 1 ? kSingleName : shard_name(i + 1, shards.size()));
+  for (size_t i = 0; i < count; ++i) {
+    new_names.insert(count == 1 ? kSingleName : shard_name(i + 1, count));
   }
   keep_old_shards_readable(save, new_names);
 
   WeightMap weight_map;
   int64_t bytes = 0, parameters = 0;
   auto name = new_names.begin();
-  for (const auto& shard : shards) {
-    const auto tensors = select(state, shard.names);
-    save.write(*name, [&](const ByteSink& sink) { write_safetensors(sink, tensors, options.metadata); });
+  for (size_t i = 0; i < count; ++i, ++name) {
+    const auto tensors = tensors_of(i);
+    save.write(*name, [&](const ByteSink& sink) { write_safetensors(sink, tensors, metadata); });
     for (const auto& item : tensors) {
       weight_map.emplace(item.key(), *name);
       parameters += item.value().numel();
+      bytes += static_cast<int64_t>(item.value().nbytes());
     }
-    bytes += shard.bytes;
-    ++name;
   }
-  if (shards.size() > 1) {
+  if (count > 1) {
     save.write(kIndexName, shard_index_text(weight_map, bytes, parameters));
     new_names.insert(kIndexName);
   }
   remove_stale(save, new_names);
+}
+
+void add_checkpoint(SaveTransaction& save, const Tensors& state, const SaveCheckpointOptions& options) {
+  TORCH_CHECK(options.max_shard_size > 0, "max_shard_size must be positive, found ", options.max_shard_size);
+  const auto shards = fill_shards(group_by_storage(state), options.max_shard_size);
+  add_checkpoint_files(
+      save, shards.size(), [&](size_t i) { return select(state, shards[i].names); }, options.metadata);
 }
 
 void save_checkpoint(const std::string& folder, const Tensors& state, const SaveCheckpointOptions& options) {

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <transformers/utils/nn/forward_hooks.h>
+
+#include "utils/fully_sharded/sharded_unit.h"
+
+namespace transformers {
+
+/// When units are gathered, given back and reduced.
+struct FullyShardedModule::State : std::enable_shared_from_this<FullyShardedModule::State> {
+  State(std::shared_ptr<torch::nn::Module> module, ProcessGroup group, FullyShardedOptions options);
+
+  /// Splits the module; the rest of a constructor, in which shared_from_this works.
+  void start();
+  void remove_hooks();
+
+  void before_forward();
+  void after_forward(const std::optional<std::vector<at::Tensor>>& outputs);
+  /// Between backward and forward: nothing is whole, nothing on its way.
+  void settle();
+
+  std::shared_ptr<torch::nn::Module> module;
+  ProcessGroup group;
+  FullyShardedOptions options;
+  c10::Device device;
+  std::vector<std::unique_ptr<ShardedUnit>> units{};
+  std::vector<ShardedParameter> parameters{};  // in the module's order
+  bool require_sync = true;
+
+ private:
+  /// A call of a unit, by the numbers autograd gave the nodes that it made.
+  struct Call {
+    size_t unit = 0;
+    uint64_t begin = 0, end = 0;
+  };
+  static constexpr size_t kNone = -1;
+
+  std::string complaint(std::vector<struct PlannedUnit>& plan) const;
+  void check(std::vector<struct PlannedUnit>& plan) const;
+  void cast_buffers() const;
+  void hook(size_t unit, ForwardHooks& hooks);
+  at::Tensor before_unit(size_t unit, const at::Tensor& input);
+  void after_unit(size_t unit, const at::Tensor& output);
+  void note_order(size_t unit);
+  void prefetch(size_t unit, bool wanted) const;
+  void call_before_backward(const at::Tensor& tensor, size_t unit);
+  void before_backward(size_t unit);
+  void begin_backward();
+  void after_unit_backward(size_t unit);
+  void end_backward();
+
+  std::vector<std::pair<ForwardHooks*, ForwardHooks::HookId>> hook_ids;
+  size_t first_root = 0;                   // the root's units, one a dtype, come last
+  std::vector<size_t> next{}, previous{};  // in forward, as the last one went
+  size_t last_called = kNone;
+  std::vector<Call> calls{};  // of this forward
+  bool with_gradient = false;
+  bool in_backward = false;
+};
+
+}  // namespace transformers

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <transformers/utils/nn/forward_hooks.h>
+
+#include <map>
+
+#include "utils/fully_sharded/sharded_unit.h"
+
+namespace transformers {
+
+/// A module whose parameters become a unit.
+struct PlannedUnit {
+  std::string name{};
+  ForwardHooks* hooks = nullptr;  // of the module that is the unit; null for the root
+  std::vector<NamedParameter> parameters{};
+};
+
+/// Which parameters go together, each in the innermost unit that it lies in; what several units share, as tied
+/// embeddings may be, goes to the root. Units in the order of the module, the root's last, one for each dtype. Throws
+/// on what cannot be sharded.
+std::vector<PlannedUnit> plan_units(torch::nn::Module& module, const FullyShardedOptions& options);
+
+/// All parameters but the ignored ones, each once under its first name.
+std::vector<NamedParameter> sharded_parameters_of(const torch::nn::Module& module, const FullyShardedOptions& options);
+
+/// Whether a parameter or buffer of that name is ignored.
+bool is_ignored(const std::string& name, const FullyShardedOptions& options);
+
+}  // namespace transformers

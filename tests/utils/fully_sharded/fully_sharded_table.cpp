@@ -1,0 +1,140 @@
+// One row of a table in docs/distributed.md:
+//
+//     torchrun --no-python --nproc-per-node 2 build/release/tests/fully_sharded_table [LAYERS [adamw]]
+//
+// A LLaMA, of 8 layers where nothing else is said, takes SGD or AdamW steps on one batch that the ranks share. Printed:
+// peak memory of a rank above what it held before the model, with AdamW also what it held between steps, bytes a rank
+// sent in a step as the kernel counted them, and how far gradients and weights are from those of one process with the
+// whole batch.
+#include <malloc.h>
+#include <torch/torch.h>
+#include <transformers/llama/modeling_llama.h>
+#include <transformers/utils/distributed/torchrun.h>
+#include <transformers/utils/fully_sharded/fully_sharded.h>
+#include <transformers/utils/training/optimizer.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "utils/distributed/process_counters.h"
+#include "utils/fully_sharded/own_rows.h"
+
+namespace {
+
+using namespace transformers;
+using testing::own_rows;
+using testing::process_bytes;
+using testing::sent_bytes;
+
+constexpr int kSteps = 5;
+
+LlamaConfig config(int64_t layers) {
+  LlamaConfig config;
+  config.vocab_size = 2000;
+  config.hidden_size = 256;
+  config.intermediate_size = 688;
+  config.num_hidden_layers = layers;
+  config.num_attention_heads = 4;
+  return config;
+}
+
+/// Written by rank 0, so that each rank reads its rows alone.
+std::string saved_folder(const ProcessGroup& group, int64_t layers) {
+  const auto process = torch::full({1}, static_cast<int64_t>(getpid()), torch::kLong);
+  group.broadcast(process, 0).wait();
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("fully_sharded_table_" + std::to_string(process.item<int64_t>()));
+  if (group.rank() == 0) {
+    torch::manual_seed(1);
+    LlamaForCausalLM(config(layers))->save_pretrained(folder.string());
+    malloc_trim(0);
+  }
+  group.barrier();
+  return folder.string();
+}
+
+std::unique_ptr<torch::optim::Optimizer> optimizer_for(const torch::nn::Module& model, bool adamw) {
+  if (adamw) {
+    return std::make_unique<AdamW>(model.parameters(), torch::optim::AdamWOptions(1e-4).eps(1e-6));
+  }
+  return std::make_unique<torch::optim::SGD>(model.parameters(), 0.1);
+}
+
+at::Tensor loss_of(LlamaForCausalLMImpl& model, const at::Tensor& ids) {
+  return model.forward({.input_ids = ids, .use_cache = false}, {.labels = ids}).loss;
+}
+
+template <typename Loss>
+std::unique_ptr<torch::optim::Optimizer> train(const torch::nn::Module& model, bool adamw, const Loss& loss) {
+  auto optimizer = optimizer_for(model, adamw);
+  for (int step = 0; step < kSteps; ++step) {
+    optimizer->zero_grad();
+    loss().backward();
+    optimizer->step();
+  }
+  return optimizer;
+}
+
+double largest_difference(const torch::nn::Module& whole, const FullyShardedModule& sharded, bool of_gradients) {
+  double largest = 0;
+  const auto expected = whole.named_parameters();
+  for (const auto& own : sharded.sharded_parameters()) {
+    const auto& parameter = expected[own.name];
+    const auto difference = of_gradients ? own.parameter.grad() - own_rows(parameter.grad(), own)
+                                         : own.parameter - own_rows(parameter, own);
+    largest = difference.numel() > 0 ? std::max(largest, difference.abs().max().item<double>()) : largest;
+  }
+  return largest;
+}
+
+/// The largest over the ranks.
+double over_ranks(const ProcessGroup& group, double value) {
+  const auto tensor = torch::full({1}, value, torch::kDouble);
+  group.all_reduce(tensor, ReduceOp::kMax).wait();
+  return tensor.item<double>();
+}
+
+double memory_now() {
+  malloc_trim(0);
+  return static_cast<double>(process_bytes("VmRSS"));
+}
+
+int print_row(int64_t layers, bool adamw) {
+  const auto group = init_process_group();
+  const auto folder = saved_folder(group, layers);
+  torch::manual_seed(2);
+  const auto batch = torch::randint(config(layers).vocab_size, {8, 64}, torch::kLong);
+  const auto share = batch.chunk(group.size())[group.rank()];
+  const auto before = memory_now();
+  testing::forget_peak();
+  FullyShardedDataParallel model(LlamaForCausalLM::from_pretrained(folder).ptr());
+  const auto sent_before = sent_bytes();
+  auto optimizer =
+      train(model.module(), adamw, [&] { return model.run([&](auto& module) { return loss_of(module, share); }); });
+  const auto sent = over_ranks(group, static_cast<double>(sent_bytes() - sent_before) / kSteps);
+  const auto peak = over_ranks(group, static_cast<double>(process_bytes("VmHWM")) - before);
+  const auto held = over_ranks(group, memory_now() - before);
+
+  auto alone = LlamaForCausalLM::from_pretrained(folder);
+  train(*alone, adamw, [&] { return loss_of(*alone, batch); });
+  const auto gradients = over_ranks(group, largest_difference(*alone, model, /*of_gradients=*/true));
+  const auto weights = over_ranks(group, largest_difference(*alone, model, /*of_gradients=*/false));
+  if (group.rank() == 0) {
+    std::printf("| fully sharded | %d | %.1f MB | ", static_cast<int>(group.size()), peak / 1e6);
+    if (adamw) {
+      std::printf("%.1f MB | ", held / 1e6);
+    }
+    std::printf("%.2f MB | %.1e | %.1e |\n", sent / 1e6, gradients, weights);
+    std::filesystem::remove_all(folder);
+  }
+  destroy_process_group();
+  return gradients < 1e-6 && weights < 1e-6 ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return transformers::record(
+      [&] { return print_row(argc > 1 ? std::atoi(argv[1]) : 8, argc > 2 && std::strcmp(argv[2], "adamw") == 0); });
+}
