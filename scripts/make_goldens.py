@@ -37,6 +37,7 @@ SUBJECTS = {
     "lora": "lora",
     "pruning": "pruning",
     "model_pruning": "model_pruning",
+    "device_map": "device_map",
 }
 
 LEGACY_FOLDER = ROOT / "build" / "transformers-4.37.2"
