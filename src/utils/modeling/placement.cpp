@@ -24,7 +24,7 @@ void register_offload(ForwardHooks& layer, const std::string& name, std::vector<
     for (auto [parameter, source] : visitors) {
       assign_tensor(parameter, source.read().to(device));
     }
-    return at::Tensor();
+    return input.to(device);
   });
   layer.register_forward_hook([=](const at::Tensor&, const at::Tensor&) {
     for (auto [parameter, source] : visitors) {
@@ -169,6 +169,8 @@ std::vector<ForwardHooks::HookId> align_devices(ForwardHooks& layer, c10::Device
 void place(PreTrainedModel& model, std::shared_ptr<Placement> placement) {
   move_computed_buffers(model, placement->main_device);
   const bool is_spread = places_of(model, *placement).size() > 1;
+  // As in Python, ids on the CPU will do for a model in several places.
+  const bool moves_inputs = is_spread || (!placement->main_device.is_cpu() && !placement->offloaded.empty());
   std::set<const torch::nn::Module*> in_blocks;
   std::vector<c10::Device> block_devices;
   for (const auto& layer : model.base_model().structure().layers) {
@@ -185,7 +187,7 @@ void place(PreTrainedModel& model, std::shared_ptr<Placement> placement) {
     if (layer == nullptr || !device) {
       continue;
     }
-    if (is_spread && !in_blocks.contains(entry.value().get())) {
+    if (moves_inputs && !in_blocks.contains(entry.value().get())) {
       const bool is_head = entry.value()->as<LinearImpl>() != nullptr;
       align_devices(*layer, *device, is_head ? std::optional(placement->main_device) : std::nullopt);
     }
@@ -211,20 +213,19 @@ void move_layer(torch::nn::Module& layer, c10::Device device) {
 
 StateDict whole_state_dict(const PreTrainedModel& model, const Placement* placement) {
   auto state = state_dict(model);
-  if (placement == nullptr) {
-    return state;
-  }
   std::unordered_map<const void*, at::Tensor> read;  // tied names share it
   for (const auto& parameter : model.named_parameters()) {
-    const auto* tensor = parameter->unsafeGetTensorImpl();
-    const auto source = placement->offloaded.find(tensor);
-    TORCH_CHECK(source != placement->offloaded.end() || !parameter->is_meta(), parameter.key(),
-                " has no values here; a model that is split over ranks is saved by its group");
-    if (source != placement->offloaded.end()) {
-      auto& values = read[tensor];
-      values = values.defined() ? values : source->second.read();
-      state[parameter.key()] = values;
+    if (!parameter->is_meta()) {
+      continue;
     }
+    const auto* tensor = parameter->unsafeGetTensorImpl();
+    TORCH_CHECK(placement != nullptr && placement->offloaded.contains(tensor), parameter.key(),
+                " has no values here; a model that is split over ranks is saved by its group");
+    const auto [known, is_new] = read.try_emplace(tensor);
+    if (is_new) {
+      known->second = placement->offloaded.at(tensor).read();
+    }
+    state[parameter.key()] = known->second;
   }
   return state;
 }
