@@ -25,14 +25,15 @@ class PreTrainedModel;
 // Where the parts of a model lie. Mirrors integrations/accelerate.py, transformers 5.23.0, and utils/modeling.py,
 // accelerate 1.15.
 
-/// A device, or the file that weights were read from. As key of a map: GPUs by number, then the CPU, then the disk.
+/// A device, or the file that weights were read from. Converts from what Python's maps hold: numbers of GPUs and names.
+/// As key of a map: GPUs by number, then the CPU, then the disk.
 class Place {
  public:
-  Place(c10::Device device) : device_(device) {}  // NOLINT(google-explicit-constructor): as Python's maps are written
-  Place(int cuda_index);                          // NOLINT(google-explicit-constructor)
+  Place(c10::Device device) : device_(device) {}
+  Place(int cuda_index);
   /// "cpu", "disk", "cuda", "cuda:1"; "meta" is nowhere: shapes without values. Throws on another name.
-  Place(const std::string& name);                        // NOLINT(google-explicit-constructor)
-  Place(const char* name) : Place(std::string(name)) {}  // NOLINT(google-explicit-constructor)
+  Place(const std::string& name);
+  Place(const char* name) : Place(std::string(name)) {}
 
   bool is_disk() const { return !device_; }
   bool is_cpu() const { return device_ && device_->is_cpu(); }
@@ -66,11 +67,10 @@ class DeviceMapOption {
   using MapOfModel = std::function<DeviceMap(PreTrainedModel&)>;
 
   DeviceMapOption() = default;
-  DeviceMapOption(const char* strategy_or_place)  // NOLINT(google-explicit-constructor): written as a literal
-      : DeviceMapOption(std::string(strategy_or_place)) {}
-  DeviceMapOption(const std::string& strategy_or_place);        // NOLINT(google-explicit-constructor)
-  DeviceMapOption(DeviceMap map) : choice_(std::move(map)) {}   // NOLINT(google-explicit-constructor)
-  DeviceMapOption(MapOfModel map) : choice_(std::move(map)) {}  // NOLINT(google-explicit-constructor)
+  DeviceMapOption(const char* strategy_or_place) : DeviceMapOption(std::string(strategy_or_place)) {}
+  DeviceMapOption(const std::string& strategy_or_place);
+  DeviceMapOption(DeviceMap map) : choice_(std::move(map)) {}
+  DeviceMapOption(MapOfModel map) : choice_(std::move(map)) {}
   DeviceMapOption(std::initializer_list<DeviceMap::value_type> entries) : choice_(DeviceMap(entries)) {}
 
   /// Nothing was asked for.

@@ -2,7 +2,6 @@
 // that is no module of the model is an error, where Python warns.
 #include <ATen/ops/empty.h>
 #include <c10/core/CachingDeviceAllocator.h>
-#include <c10/core/DeviceGuard.h>
 #include <torch/nn/module.h>
 #include <transformers/utils/modeling/device_map.h>
 #include <transformers/utils/nn/device.h>
@@ -105,7 +104,7 @@ std::string Place::to_string() const { return device_ ? device_->str() : "disk";
 
 std::pair<int, int> Place::order() const {
   if (is_accelerator()) {
-    return {0, device_->index()};
+    return {0, static_cast<int>(device_->type()) * 256 + device_->index()};
   }
   return {is_cpu() ? 1 : is_disk() ? 2 : 3, 0};
 }

@@ -142,10 +142,10 @@ std::shared_ptr<Placement> plan_placement(PreTrainedModel& model, const LoadOpti
   auto placement = std::make_shared<Placement>();
   placement->device_map = map_asked_for(model, options, dtype);
   check_device_map(model, placement->device_map);
-  check_machine(placement->device_map);
   placement->main_device = main_device_of(placement->device_map);
   note_places(model, *placement);
   check_blocks(model, *placement);
+  check_machine(placement->device_map);
   return placement;
 }
 

@@ -148,8 +148,11 @@ TEST_F(DeviceMapLoadTest, AModelOnTheDiskNeedsTheMemoryOfAboutOneLayer) {
   run();  // what LibTorch allocates once
   forget_peak();
   const auto before = process_bytes("VmRSS");
-  run();
   const int64_t layer = 4 * (4 * 512 * 512 + 3 * 512 * 1376);
+  if (process_bytes("VmHWM") > before + layer) {
+    GTEST_SKIP() << "this system does not let the peak of memory begin anew";
+  }
+  run();
   EXPECT_LT(process_bytes("VmHWM") - before, 2 * layer);
   EXPECT_LT(mapped_memory((folder_.path() / "model" / "model.safetensors").string(), "Rss"), layer);
 }
@@ -176,6 +179,8 @@ TEST_F(DeviceMapLoadTest, RefusesMapsThatFitNeitherModelNorMachine) {
   EXPECT_ERROR(load({.device_map = {{"model", "cpu"}}}), "gives no place to lm_head.weight");
   EXPECT_ERROR(load({.device_map = {{"", "cpu"}, {"transformer", "cpu"}}}), "no module transformer");
   EXPECT_ERROR(load({.device_map = {{"", 99}}}), "cuda:99");
+  EXPECT_ERROR(load({.device_map = "auto", .max_memory = MaxMemory{{99, 1 << 30}}}), "cuda:99");
+  EXPECT_ERROR(load({.device_map = {{"", 98}, {"model.layers.1.mlp", 99}}}), "block 1", "cuda:98 and cuda:99");
 }
 
 /// As torch.save writes them.
@@ -206,6 +211,29 @@ TEST_F(DeviceMapLoadTest, APlacedModelIsNeitherMovedNorCopied) {
   EXPECT_ERROR(model->to(at::kCPU), "LlamaForCausalLM", "neither moved nor cast");
   EXPECT_ERROR(model->to(at::kHalf), "neither moved nor cast");
   EXPECT_ERROR(model->clone(), "cannot be copied");
+}
+
+void expect_two_halves_equal_the_whole(CausalLM& model, const ModelInputs& inputs) {
+  const at::NoGradGuard no_grad;
+  const auto expected = model.forward(inputs).logits;
+  model.run_blocks({0, 1});
+  const auto half = dynamic_cast<BaseModel&>(model.base_model()).forward(inputs).last_hidden_state;
+  model.run_blocks({1, 2});
+  const auto found = model.forward({.attention_mask = inputs.attention_mask, .inputs_embeds = half}).logits;
+  EXPECT_TENSORS_EQUAL(found, expected);
+}
+
+TEST(RunBlocksTest, TwoHalvesInTurnAreTheWholeModel) {
+  const auto mask = torch::tensor({{0, 1, 1, 1, 1}, {1, 1, 1, 1, 1}});
+  expect_two_halves_equal_the_whole(*tiny_model(tiny_llama()), {.input_ids = tiny_ids(2, 5), .attention_mask = mask});
+  expect_two_halves_equal_the_whole(*tiny_model(tiny_gptj()), {.input_ids = tiny_ids(2, 5), .attention_mask = mask});
+}
+
+TEST(RunBlocksTest, RefusesBlocksThatTheModelLacks) {
+  const auto model = tiny_model(tiny_llama());
+  EXPECT_ERROR(model->run_blocks({0, 3}), "[0, 3)", "2");
+  EXPECT_ERROR(model->run_blocks({1, 1}), "[1, 1)");
+  EXPECT_ERROR(model->run_blocks({-1, 1}), "[-1, 1)");
 }
 
 TEST(NoSplitModulesTest, AreTheBlocks) {
