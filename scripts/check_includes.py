@@ -16,7 +16,7 @@ LEVELS = [
     ["nn", "json"],
     ["pytorch_utils", "io", "tokenization", "distributed"],
     ["modeling", "quantization", "pruning"],
-    ["gptj", "llama", "generation", "training", "model_pruning", "tensor_parallel", "fully_sharded"],
+    ["gptj", "llama", "generation", "training", "model_pruning", "tensor_parallel", "fully_sharded", "pipeline"],
     ["auto"],
     ["cli", "examples", "benchmarks"],
 ]

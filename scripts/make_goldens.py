@@ -38,6 +38,7 @@ SUBJECTS = {
     "quantization": "quantization",
     "pruning": "pruning",
     "model_pruning": "model_pruning",
+    "device_map": "device_map",
 }
 
 LEGACY_FOLDER = ROOT / "build" / "transformers-4.37.2"

@@ -5,6 +5,7 @@
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/attention.h>
 #include <transformers/utils/modeling/causal_lm.h>
+#include <transformers/utils/modeling/model_parallel_utils.h>
 #include <transformers/utils/modeling/modeling_layers.h>
 #include <transformers/utils/modeling/modeling_utils.h>
 #include <transformers/utils/modeling/rope.h>
@@ -12,7 +13,8 @@
 
 namespace transformers {
 
-// Mirrors models/gptj/modeling_gptj.py, transformers 5.23.0, class by class; `head_mask` is that of 4.37.2.
+// Mirrors models/gptj/modeling_gptj.py, transformers 5.23.0, class by class; `head_mask` and `parallelize` are those of
+// 4.37.2.
 
 namespace gptj {
 /// fp32 [num_pos, dim]: sines in the first half, cosines in the second.
@@ -92,6 +94,18 @@ class GPTJModelImpl : public BaseModel {
   /// Positions from n_positions on throw. input_ids of higher rank are flattened to [rows, seq].
   BaseModelOutputWithPast forward(const ModelInputs& given) override;
 
+  /// Spreads the blocks over devices; empty: evenly over all CUDA devices. `wte` goes to the first device (the CPU
+  /// where it is named, else the one of the lowest number), `ln_f` to the last. Hidden states hop where the device
+  /// changes, with mask, positions and head mask; each block's keys and values stay with it. Throws, changing nothing,
+  /// on a map that `assert_device_map` refuses and on devices that are not there.
+  void parallelize(const BlocksByDevice& device_map = {});
+  /// Back to the CPU.
+  void deparallelize();
+  /// The map in force; empty: not parallelized.
+  const BlocksByDevice& device_map() const { return device_map_; }
+  c10::Device first_device() const { return first_device_; }
+  c10::Device last_device() const { return last_device_; }
+
   const GPTJConfig& config() const override { return config_; }
   GPTJConfig& config() override { return config_; }
   Embedding get_input_embeddings() override { return wte; }
@@ -115,6 +129,9 @@ class GPTJModelImpl : public BaseModel {
   RotaryEmbeddings position_embeddings(const at::Tensor& position_ids, c10::ScalarType dtype) const;
 
   GPTJConfig config_;
+  BlocksByDevice device_map_;
+  c10::Device first_device_ = c10::kCPU, last_device_ = c10::kCPU;
+  std::vector<ForwardHooks::HookId> embedding_hops_, norm_hops_;
 };
 TRANSFORMERS_MODEL(GPTJModel);
 
@@ -124,6 +141,10 @@ class GPTJForCausalLMImpl : public CausalLM {
   explicit GPTJForCausalLMImpl(const GPTJConfig& config);
 
   CausalLMOutputWithPast forward(const ModelInputs& inputs, const CausalLMOptions& options = {}) override;
+
+  /// See GPTJModel; `lm_head` goes to the first device.
+  void parallelize(const BlocksByDevice& device_map = {});
+  void deparallelize();
 
   const GPTJConfig& config() const override { return transformer->config(); }
   GPTJConfig& config() override { return transformer->config(); }
@@ -135,6 +156,9 @@ class GPTJForCausalLMImpl : public CausalLM {
 
   GPTJModel transformer{nullptr};
   Linear lm_head{nullptr};
+
+ private:
+  std::vector<ForwardHooks::HookId> head_hops_;
 };
 TRANSFORMERS_MODEL(GPTJForCausalLM);
 

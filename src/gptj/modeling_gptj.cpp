@@ -190,7 +190,8 @@ BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
   }
   check_model_inputs(inputs, config_);
   warn_if_padding_and_no_attention_mask(inputs, config_);
-  auto hidden_states = embedded(inputs);
+  const auto blocks = blocks_to_run(h->size());
+  auto hidden_states = blocks.begin == 0 ? embedded(inputs) : inputs.inputs_embeds;
   const auto plan = plan_forward(inputs, hidden_states, config_, /*weights_wanted=*/inputs.head_mask.defined());
 
   GPTJLayerInputs layer_inputs{
@@ -204,11 +205,14 @@ BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
 
   BaseModelOutputWithPast outputs;
   outputs.past_key_values = plan.past_key_values;
-  for (size_t i = 0; i < h->size(); ++i) {
+  for (auto i = static_cast<size_t>(blocks.begin); i < static_cast<size_t>(blocks.end); ++i) {
+    if (const auto device = block_device(i)) {
+      hop(*device, hidden_states, layer_inputs);
+    }
     if (plan.output_hidden_states) {
       outputs.hidden_states.push_back(hidden_states);
     }
-    layer_inputs.head_mask = masks.empty() ? at::Tensor() : masks[i];
+    layer_inputs.head_mask = masks.empty() ? at::Tensor() : masks[i].to(hidden_states.device());
     GPTJBlock block(h->ptr<GPTJBlockImpl>(i));
     LayerOutput output;
     if (checkpoints_block(i) && !plan.output_attentions) {
@@ -224,7 +228,8 @@ BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
       outputs.attentions.push_back(std::move(output.attentions));
     }
   }
-  outputs.last_hidden_state = ln_f(hidden_states);
+  const bool is_last = static_cast<size_t>(blocks.end) == h->size();
+  outputs.last_hidden_state = is_last ? ln_f(hidden_states) : hidden_states;
   if (plan.output_hidden_states) {
     outputs.hidden_states.push_back(outputs.last_hidden_state);
   }

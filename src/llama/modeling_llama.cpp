@@ -203,7 +203,12 @@ BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& given) {
 
   BaseModelOutputWithPast outputs;
   outputs.past_key_values = plan.past_key_values;
-  for (size_t i = 0; i < layers->size(); ++i) {
+  const auto blocks = blocks_to_run(layers->size());
+  for (auto i = static_cast<size_t>(blocks.begin); i < static_cast<size_t>(blocks.end); ++i) {
+    if (const auto device = block_device(i)) {
+      hop(*device, hidden_states, layer_inputs);
+      cache_rotary = moved(cache_rotary, *device);
+    }
     if (plan.output_hidden_states) {
       outputs.hidden_states.push_back(hidden_states);
     }
@@ -222,7 +227,8 @@ BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& given) {
       outputs.attentions.push_back(std::move(output.attentions));
     }
   }
-  outputs.last_hidden_state = norm(hidden_states);
+  const bool is_last = static_cast<size_t>(blocks.end) == layers->size();
+  outputs.last_hidden_state = is_last ? norm(hidden_states) : hidden_states;
   if (plan.output_hidden_states) {
     outputs.hidden_states.push_back(outputs.last_hidden_state);
   }

@@ -1,29 +1,14 @@
 #include <ATen/ATen.h>
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/utils/generation/generate.h>
-#include <transformers/utils/nn/device.h>
 
+#include "cuda/skip_without_cuda.h"
 #include "support/model_golden.h"
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
 
 namespace transformers::testing {
 namespace {
-
-bool has_cuda() {
-  try {
-    require_device(at::kCUDA);
-    return true;
-  } catch (const c10::Error&) {
-    return false;
-  }
-}
-
-#define SKIP_WITHOUT_CUDA()                           \
-  if (!has_cuda()) {                                  \
-    GTEST_SKIP() << "no CUDA device on this machine"; \
-  }                                                   \
-  static_assert(true)
 
 class ModelsOnCudaTest : public ::testing::TestWithParam<std::string> {};
 

@@ -29,4 +29,20 @@ struct ForwardPlan {
 ForwardPlan plan_forward(const ModelInputs& inputs, const at::Tensor& inputs_embeds, const PretrainedConfig& config,
                          bool weights_wanted = false);
 
+/// The same tensor where it is there already; undefined stays undefined.
+inline at::Tensor moved(const at::Tensor& tensor, c10::Device device) {
+  return tensor.defined() ? tensor.to(device) : tensor;
+}
+inline RotaryEmbeddings moved(const RotaryEmbeddings& tables, c10::Device device) {
+  return {.cos = moved(tables.cos, device), .sin = moved(tables.sin, device)};
+}
+
+/// Brings hidden states, and what a block takes beside them, to where the block runs.
+template <typename LayerInputs>
+void hop(c10::Device device, at::Tensor& hidden_states, LayerInputs& inputs) {
+  hidden_states = hidden_states.to(device);
+  inputs.attention_mask = moved(inputs.attention_mask, device);
+  inputs.position_embeddings = moved(inputs.position_embeddings, device);
+}
+
 }  // namespace transformers

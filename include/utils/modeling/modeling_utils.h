@@ -1,6 +1,7 @@
 #pragma once
 
 #include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/modeling/device_map.h>
 #include <transformers/utils/modeling/generation_config.h>
 #include <transformers/utils/modeling/model_structure.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
@@ -19,6 +20,7 @@
 namespace transformers {
 
 class Checkpoint;
+struct Placement;
 
 /// What loading a folder met, by the model's own names.
 struct LoadReport : IncompatibleKeys {
@@ -37,6 +39,13 @@ struct LoadOptions {
   std::string variant{};
   /// Filled when given.
   LoadReport* report = nullptr;
+  /// Several places instead of `device`: "auto", another strategy, or {{"model", 0}, {"lm_head", "cpu"}}. Weights on
+  /// the disk are read from the safetensors files when their layer runs and dropped afterwards; weights on the CPU of a
+  /// model that has GPUs wait there and run on the first GPU. Neither can be trained. Placing is the last change to a
+  /// model: it can be saved, and neither moved, copied, pruned nor resized.
+  DeviceMapOption device_map{};
+  /// What each place may hold where `device_map` is a strategy; unset: the memory that is free.
+  std::optional<MaxMemory> max_memory{};
 };
 
 struct SaveOptions {
@@ -52,6 +61,12 @@ struct ResizeOptions {
   std::optional<int64_t> pad_to_multiple_of{};
   /// New rows around the mean of the old ones, with their covariance times 1e-9; false: as fresh weights.
   bool mean_resizing = true;
+};
+
+/// Blocks [begin, end) of a model, a stage of a pipeline.
+struct BlockRange {
+  int64_t begin = 0;
+  int64_t end = 0;
 };
 
 /// Base of all models. Mirrors HF's `PreTrainedModel` (modeling_utils.py, transformers 5.23.0).
@@ -95,11 +110,26 @@ class PreTrainedModel : public Module {
   void gradient_checkpointing_disable() { base_model().checkpoint_every_ = 0; }
   bool is_gradient_checkpointing() { return base_model().checkpoint_every_ > 0; }
 
+  /// Where its parts lie, as it was loaded with a device map; else empty. Mirrors HF's attribute of that name.
+  const DeviceMap& hf_device_map() const;
+  /// Classes of modules that a device map keeps whole: the blocks. Mirrors HF's `_no_split_modules`.
+  std::vector<std::string> no_split_modules();
+  /// From now on a forward runs these blocks alone: from the first on, it takes hidden states as `inputs_embeds`;
+  /// before the last, the base model returns hidden states without the last norm. Only what runs needs values.
+  void run_blocks(const BlockRange& blocks);
+
+  using Module::to;
+  /// As `Module::to`; throws on a model whose parts lie in several places.
+  void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;
+  void to(torch::Dtype dtype, bool non_blocking = false) override;
+  void to(torch::Device device, bool non_blocking = false) override;
+
   /// Tied tensors count once.
   int64_t num_parameters(bool only_trainable = false, bool exclude_embeddings = false) const;
   /// Bytes of parameters and, when asked for, buffers.
   int64_t get_memory_footprint(bool with_buffers = true) const;
   c10::ScalarType dtype() const;
+  /// Of the first parameter; of a model in several places, the device that takes ids and gives scores.
   c10::Device device() const;
 
   /// "auto", "eager", "sdpa", "flash" on a live model.
@@ -136,14 +166,27 @@ class PreTrainedModel : public Module {
   /// The call without a cache, with a warning where one was wanted, while blocks are checkpointed.
   ModelInputs without_cache_when_checkpointing(ModelInputs inputs) const;
 
+  /// Which of a base model's `count` blocks a forward runs.
+  BlockRange blocks_to_run(size_t count) const;
+  /// Where block `i` of a base model runs; none where all run in one place.
+  std::optional<c10::Device> block_device(size_t i) const;
+  /// Of a base model: where each block runs; empty: all in one place.
+  void set_block_devices(std::vector<c10::Device> devices) { block_devices_ = std::move(devices); }
+
   /// Exchanges the list of layers; the config is the caller's business.
   virtual void select_layers(const std::vector<int64_t>& layers) { base_model().select_layers(layers); }
 
  private:
-  friend LoadReport load_weights(PreTrainedModel&, const Checkpoint&, const std::string&, const LoadOptions&);
+  friend LoadReport load_weights(PreTrainedModel&, const std::shared_ptr<const Checkpoint>&, const std::string&,
+                                 const LoadOptions&);
+  friend void place(PreTrainedModel&, std::shared_ptr<Placement>);
   void post_init();
+  void check_movable() const;
 
-  int64_t checkpoint_every_ = 0;  // of a base model; 0: off
+  int64_t checkpoint_every_ = 0;            // of a base model; 0: off
+  std::optional<BlockRange> blocks_;        // of a base model; unset: all
+  std::vector<c10::Device> block_devices_;  // of a base model
+  std::shared_ptr<Placement> placement_;    // null: all in one place
 };
 
 /// A folder's weights, every file opened and checked; throws when they cannot be a model of that many layers.
@@ -156,8 +199,8 @@ void check_fit(const LoadReport& report, const PreTrainedModel& model, const std
                bool ignore_mismatched_sizes = false);
 /// Fills a model that was built on the meta device. Without a cast, parameters are the file's own pages. Leaves it in
 /// eval mode. Throws as `check_fit` does.
-LoadReport load_weights(PreTrainedModel& model, const Checkpoint& checkpoint, const std::string& folder,
-                        const LoadOptions& options);
+LoadReport load_weights(PreTrainedModel& model, const std::shared_ptr<const Checkpoint>& checkpoint,
+                        const std::string& folder, const LoadOptions& options);
 
 /// The model that `build` makes of a config on the meta device, for these weights. transformers 5.x ignores
 /// `pruned_heads`, so a folder may carry the key though its weights are whole: then it is dropped with a warning.
@@ -185,7 +228,7 @@ Model load_pretrained(const std::string& folder, const LoadOptions& options) {
   config.attn_implementation = options.attn_implementation;
   const auto checkpoint = open_checkpoint(folder, config, options);
   auto model = build_for(config, *checkpoint, folder, [](const auto& fitting) { return Model(fitting); });
-  auto report = load_weights(*model, *checkpoint, folder, options);
+  auto report = load_weights(*model, checkpoint, folder, options);
   if (options.report != nullptr) {
     *options.report = std::move(report);
   }

@@ -2,6 +2,8 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
+
 namespace transformers {
 
 /// Makes a device usable or throws. The library links LibTorch's CPU half only and starts fast; the first call that
@@ -9,5 +11,8 @@ namespace transformers {
 /// that library is missing, when there is no usable CUDA device, or none of the index asked for. `from_pretrained`
 /// calls it for the device of its options.
 void require_device(c10::Device device);
+
+/// How many CUDA devices this process can use; 0 without CUDA. Loads LibTorch's CUDA half where it is there.
+int64_t cuda_device_count();
 
 }  // namespace transformers

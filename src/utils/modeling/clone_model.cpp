@@ -69,6 +69,9 @@ void copy_others(const torch::nn::Module& module, torch::nn::Module& copy, Param
 
 void copy_parameters(const torch::nn::Module& model, torch::nn::Module& copy,
                      const std::optional<torch::Device>& device) {
+  const auto* whole = dynamic_cast<const PreTrainedModel*>(&model);
+  TORCH_CHECK(whole == nullptr || whole->hf_device_map().empty(),
+              "clone: a model that lies in several places by its device map cannot be copied");
   const at::NoGradGuard no_grad;
   ParameterCopies copies(device);
   const auto modules = model.named_modules();

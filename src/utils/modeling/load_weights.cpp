@@ -11,6 +11,7 @@
 #include <unordered_set>
 
 #include "utils/modeling/init_parameter.h"
+#include "utils/modeling/placement.h"
 
 namespace transformers {
 namespace {
@@ -168,18 +169,57 @@ void untie_if_different(PreTrainedModel& model, const Checkpoint& checkpoint, co
   slots = slots_of(model);
 }
 
-/// Gives memory and fresh values to what the file did not fill.
+/// Throws where a weight cannot lie where it is to.
+void check_places(const Checkpoint& checkpoint, const Plan& plan, const Slots& slots, const Placement& placement,
+                  const std::string& folder) {
+  std::map<std::string, const CheckpointTensor*> stored;
+  for (const auto& tensor : checkpoint.tensors()) {
+    stored[tensor.name] = &tensor;
+  }
+  for (const auto& [name, file_name] : plan.file_names) {
+    check_disk_files(placement, folder, slots.at(name).tensor, *stored.at(file_name));
+  }
+}
+
+/// How an offloaded tensor's values come: from the file each time, or from the CPU's memory.
+OffloadedTensor offloaded(const std::shared_ptr<const Checkpoint>& checkpoint, const std::string& name,
+                          c10::ScalarType dtype, bool on_disk) {
+  if (!on_disk) {
+    return {.read = [values = read(*checkpoint, name, dtype, c10::kCPU)] { return values; }, .release = [] {}};
+  }
+  return {.read = [=] { return read(*checkpoint, name, dtype, c10::kCPU); },
+          .release = [=] { checkpoint->drop_pages(name); }};
+}
+
+/// Fills a tensor, or notes how it is filled when its layer runs.
+void fill(at::Tensor& tensor, const std::shared_ptr<const Checkpoint>& checkpoint, const std::string& name,
+          c10::ScalarType dtype, Placement& placement) {
+  const auto place = placement.place_of(tensor);
+  if (!place.is_meta() && !placement.is_offloaded(place)) {
+    assign_tensor(tensor, read(*checkpoint, name, dtype, place.device()));
+    return;
+  }
+  assign_tensor(tensor, at::empty(tensor.sizes(), at::TensorOptions().dtype(dtype).device(c10::kMeta)));
+  if (!place.is_meta()) {
+    tensor.requires_grad_(false);
+    placement.offloaded[tensor.unsafeGetTensorImpl()] = offloaded(checkpoint, name, dtype, place.is_disk());
+  }
+}
+
+/// Gives memory and fresh values to what the file did not fill. The file has no values to come back for, so they are
+/// kept in memory.
 void initialize(PreTrainedModel& model, Slots& slots, const std::map<std::string, std::string>& filled,
-                c10::ScalarType dtype, c10::Device device, LoadReport& report) {
+                c10::ScalarType dtype, const Placement& placement, LoadReport& report) {
   std::unordered_set<const void*> done;
   for (const auto& [name, file_name] : filled) {
     done.insert(slots.at(name).tensor.unsafeGetTensorImpl());
   }
   for (auto& [name, slot] : slots) {
-    if (!done.insert(slot.tensor.unsafeGetTensorImpl()).second) {
+    const auto device = placement.runs_on(slot.tensor);
+    if (!done.insert(slot.tensor.unsafeGetTensorImpl()).second || !device) {
       continue;
     }
-    assign_tensor(slot.tensor, at::empty(slot.tensor.sizes(), at::TensorOptions().dtype(dtype).device(device)));
+    assign_tensor(slot.tensor, at::empty(slot.tensor.sizes(), at::TensorOptions().dtype(dtype).device(*device)));
     init_parameter(*slot.module, slot.parameter, slot.tensor, model.config().initializer_range);
     report.initialized.push_back(name);
   }
@@ -214,19 +254,23 @@ std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& folder, con
   return checkpoint;
 }
 
-LoadReport load_weights(PreTrainedModel& model, const Checkpoint& checkpoint, const std::string& folder,
-                        const LoadOptions& options) {
+LoadReport load_weights(PreTrainedModel& model, const std::shared_ptr<const Checkpoint>& checkpoint,
+                        const std::string& folder, const LoadOptions& options) {
   const at::NoGradGuard no_grad;
   auto slots = slots_of(model);
-  auto plan = match(checkpoint, slots, model.base_model_prefix());
+  auto plan = match(*checkpoint, slots, model.base_model_prefix());
   check_fit(plan.report, model, folder, options.ignore_mismatched_sizes);
-  untie_if_different(model, checkpoint, plan, slots);
-  const auto dtype = target_dtype(model, checkpoint, options);
+  untie_if_different(model, *checkpoint, plan, slots);
+  const auto dtype = target_dtype(model, *checkpoint, options);
+  auto placement = plan_placement(model, options, dtype);
+  check_places(*checkpoint, plan, slots, *placement, folder);
   for (const auto& [name, file_name] : plan.file_names) {
-    assign_tensor(slots.at(name).tensor, read(checkpoint, file_name, dtype, options.device));
+    fill(slots.at(name).tensor, checkpoint, file_name, dtype, *placement);
   }
-  initialize(model, slots, plan.file_names, dtype, options.device, plan.report);
-  if (options.device != c10::kCPU) {
+  initialize(model, slots, plan.file_names, dtype, *placement, plan.report);
+  if (!options.device_map.empty()) {
+    place(model, std::move(placement));
+  } else if (options.device != c10::kCPU) {
     model.to(options.device);
   }
   model.config().dtype = dtype;

@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "utils/modeling/init_parameter.h"
+#include "utils/modeling/placement.h"
 
 namespace transformers {
 namespace {
@@ -142,6 +143,9 @@ c10::ScalarType PreTrainedModel::dtype() const {
 }
 
 c10::Device PreTrainedModel::device() const {
+  if (placement_) {
+    return placement_->main_device;
+  }
   const auto all = parameters();
   return all.empty() ? construction_options().device : all.front().device();
 }
@@ -155,10 +159,11 @@ void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptio
   const auto tokens = get_input_embeddings()->weight.size(0);
   TORCH_CHECK(tokens == config().vocab_size, folder, ": the embeddings hold ", tokens, " of the config's ",
               config().vocab_size, " tokens; a model that is split over ranks is saved by its group");
+  const auto state = whole_state_dict(*this, placement_.get());
   config().architectures = {architecture()};
   config().dtype = dtype();
   SaveTransaction save(folder);
-  add_checkpoint(save, state_dict(*this), {.max_shard_size = options.max_shard_size});
+  add_checkpoint(save, state, {.max_shard_size = options.max_shard_size});
   if (const auto text = generation_config_json(); !text.empty()) {
     save.write("generation_config.json", text);
   }

@@ -1,0 +1,128 @@
+#pragma once
+
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <compare>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace torch::nn {
+class Module;
+}
+
+namespace transformers {
+
+class PreTrainedModel;
+
+// Where the parts of a model lie. Mirrors integrations/accelerate.py, transformers 5.23.0, and utils/modeling.py,
+// accelerate 1.15.
+
+/// A device, or the file that weights were read from. Converts from what Python's maps hold: numbers of GPUs and names.
+/// As key of a map: GPUs by number, then the CPU, then the disk.
+class Place {
+ public:
+  Place(c10::Device device) : device_(device) {}
+  Place(int cuda_index);
+  /// "cpu", "disk", "cuda", "cuda:1"; "meta" is nowhere: shapes without values. Throws on another name.
+  Place(const std::string& name);
+  Place(const char* name) : Place(std::string(name)) {}
+
+  bool is_disk() const { return !device_; }
+  bool is_cpu() const { return device_ && device_->is_cpu(); }
+  bool is_meta() const { return device_ && device_->is_meta(); }
+  bool is_accelerator() const { return device_ && !device_->is_cpu() && !device_->is_meta(); }
+  /// Throws for the disk.
+  c10::Device device() const;
+  std::string to_string() const;
+
+  std::strong_ordering operator<=>(const Place& other) const { return order() <=> other.order(); }
+  bool operator==(const Place& other) const { return order() == other.order(); }
+
+ private:
+  std::pair<int, int> order() const;
+
+  std::optional<c10::Device> device_;  // unset: the disk
+};
+
+/// Places by module: a name stands for everything below it, unless a longer one says otherwise; "" is the whole model.
+using DeviceMap = std::map<std::string, Place>;
+/// Bytes of weights that a place may hold.
+using MaxMemory = std::map<Place, int64_t>;
+
+/// What `from_pretrained` takes: a strategy, a map, one place for everything, or a function that finds the map.
+///
+/// "auto", "balanced": each GPU about as much; "balanced_low_0": little on the first; "sequential": each filled before
+/// the next. What no GPU has room for goes to the CPU, then to the disk.
+class DeviceMapOption {
+ public:
+  /// Gets the model before it has values, on the meta device.
+  using MapOfModel = std::function<DeviceMap(PreTrainedModel&)>;
+
+  DeviceMapOption() = default;
+  DeviceMapOption(const char* strategy_or_place) : DeviceMapOption(std::string(strategy_or_place)) {}
+  DeviceMapOption(const std::string& strategy_or_place);
+  DeviceMapOption(DeviceMap map) : choice_(std::move(map)) {}
+  DeviceMapOption(MapOfModel map) : choice_(std::move(map)) {}
+  DeviceMapOption(std::initializer_list<DeviceMap::value_type> entries) : choice_(DeviceMap(entries)) {}
+
+  /// Nothing was asked for.
+  bool empty() const { return std::holds_alternative<std::monostate>(choice_); }
+  /// Null unless it is a map.
+  const DeviceMap* map() const { return std::get_if<DeviceMap>(&choice_); }
+  /// Null unless it is a strategy.
+  const std::string* strategy() const { return std::get_if<std::string>(&choice_); }
+  /// Null unless it is a function.
+  const MapOfModel* map_of_model() const { return std::get_if<MapOfModel>(&choice_); }
+
+ private:
+  std::variant<std::monostate, std::string, DeviceMap, MapOfModel> choice_{};
+};
+
+/// A module as a map sees it: names and sizes.
+struct ModuleSizes {
+  std::string name{};        // within the module that holds it; empty: the model
+  std::string class_name{};  // HF's, e.g. LlamaDecoderLayer
+  std::vector<std::pair<std::string, int64_t>>
+      parameters{};          // its own, in bytes; tied ones count under their first name
+  int64_t buffer_bytes = 0;  // its own
+  std::vector<ModuleSizes> children{};
+};
+
+/// Sizes of a model whose floating tensors are `dtype`; on the meta device they cost nothing.
+ModuleSizes module_sizes(const torch::nn::Module& model, std::optional<c10::ScalarType> dtype = std::nullopt);
+/// Full names of parameters that are one tensor, group by group.
+std::vector<std::vector<std::string>> find_tied_parameters(const torch::nn::Module& model);
+
+/// The memory that is free now: of every GPU, and 90 % of what the CPU has.
+MaxMemory get_max_memory();
+
+/// Limits under which GPUs hold about the same. low_zero: little on the first. Without GPUs: max_memory as it is.
+MaxMemory get_balanced_memory(const ModuleSizes& model, MaxMemory max_memory,
+                              const std::vector<std::string>& no_split_module_classes, bool low_zero = false);
+
+/// Fills the places of `max_memory` one after the other and the disk last. Modules of the named classes stay whole. The
+/// first GPU and the CPU keep room for the largest layer that might have to come back. Tied parameters stay together.
+DeviceMap infer_auto_device_map(const ModuleSizes& model, const MaxMemory& max_memory,
+                                const std::vector<std::string>& no_split_module_classes,
+                                const std::vector<std::vector<std::string>>& tied_parameters = {});
+
+/// The map of a strategy.
+DeviceMap infer_auto_device_map(const ModuleSizes& model, const std::string& strategy,
+                                const std::optional<MaxMemory>& max_memory,
+                                const std::vector<std::string>& no_split_module_classes,
+                                const std::vector<std::vector<std::string>>& tied_parameters = {});
+
+/// Throws, naming them, when the map names modules that are not there, or leaves tensors of the model without a place.
+void check_device_map(const torch::nn::Module& model, const DeviceMap& device_map);
+/// Of a tensor or module: what the longest name that covers it says. Throws when none does.
+Place place_of(const DeviceMap& device_map, const std::string& name);
+
+}  // namespace transformers

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <transformers/utils/pipeline/pipeline_stage.h>
+
+#include <map>
+#include <vector>
+
+namespace transformers {
+
+// Mirrors distributed/pipelining/schedules.py, torch 2.11.
+
+/// What a stage does with one micro-batch.
+struct PipelineAction {
+  enum class Kind { kForward, kBackward };
+  Kind kind = Kind::kForward;
+  int64_t microbatch = 0;
+  bool operator==(const PipelineAction&) const = default;
+};
+
+/// All forwards, then all backwards.
+std::vector<PipelineAction> gpipe_actions(int64_t n_microbatches);
+/// As many forwards as there are stages from this one on, then a backward and a forward in turn, then the backwards
+/// that are left: no stage holds more micro-batches than that.
+std::vector<PipelineAction> one_f_one_b_actions(int64_t stage_index, int64_t num_stages, int64_t n_microbatches);
+
+/// Runs batches through the stages of a pipeline in micro-batches. A stage's schedule is used by one thread.
+class PipelineSchedule {
+ public:
+  PipelineSchedule(const PipelineSchedule&) = delete;
+  PipelineSchedule& operator=(const PipelineSchedule&) = delete;
+  virtual ~PipelineSchedule() = default;
+
+  /// Forward and backward of a batch; gradients are added to those that are there. All ranks call it with the same
+  /// batch, of which `n_microbatches` divides the rows: input_ids, masks, positions and token types, head mask, labels.
+  /// Returns the loss on every rank, fp32 []: the mean over the labels that count, of all micro-batches together, or
+  /// their sum over `num_items_in_batch`. Throws on all ranks when they were called differently; when one dies the
+  /// others throw, naming it, at the latest after the group's timeout. Gradients are unfinished then.
+  at::Tensor step(const ModelInputs& inputs, const CausalLMOptions& options);
+  /// The loss alone, without gradients.
+  at::Tensor eval(const ModelInputs& inputs, const CausalLMOptions& options);
+
+  /// The most micro-batches whose activations this stage held at a time in the last step.
+  int64_t most_live_microbatches() const { return most_live_; }
+
+ protected:
+  PipelineSchedule(PipelineStage stage, int64_t n_microbatches, std::vector<PipelineAction> actions);
+
+ private:
+  struct Live {
+    at::Tensor input, output;
+  };
+  struct Batch;
+
+  at::Tensor run(const ModelInputs& inputs, const CausalLMOptions& options, const std::vector<PipelineAction>& actions);
+  void forward(Batch& batch, int64_t microbatch);
+  void backward(Batch& batch, int64_t microbatch);
+
+  PipelineStage stage_;
+  int64_t n_microbatches_;
+  std::vector<PipelineAction> actions_;
+  std::map<int64_t, Live> live_;  // by micro-batch
+  int64_t most_live_ = 0;
+};
+
+class ScheduleGPipe : public PipelineSchedule {
+ public:
+  ScheduleGPipe(const PipelineStage& stage, int64_t n_microbatches);
+};
+
+class Schedule1F1B : public PipelineSchedule {
+ public:
+  Schedule1F1B(const PipelineStage& stage, int64_t n_microbatches);
+};
+
+}  // namespace transformers
