@@ -34,6 +34,8 @@ SUBJECTS = {
     "generation": "generation",
     "legacy": "legacy",
     "training": "training",
+    "trainer": "training",
+    "adamw_8bit": "training",
     "lora": "lora",
     "pruning": "pruning",
     "model_pruning": "model_pruning",
