@@ -116,6 +116,8 @@ class Trainer {
 
   int64_t steps_done() const { return state_.global_step; }
   const TrainerState& state() const { return state_; }
+  /// No steps are left, or early stopping ended the run.
+  bool is_finished() const { return stopped_early_ || state_.global_step >= arguments_.max_steps; }
 
   /// The figures of TrainingArguments::evaluation. Every rank goes through all of the data.
   Metrics evaluate();

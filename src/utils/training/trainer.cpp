@@ -104,12 +104,12 @@ int64_t Trainer::train(BatchLoader& data) {
   model_.train();
   bool goes_on = true;
   stopped_early_ = false;
-  while (goes_on && !stopped_early_ && state_.global_step < arguments_.max_steps) {
+  while (goes_on && !is_finished()) {
     const auto log = train_step(data);
     const bool wanted = !callbacks_.on_step || callbacks_.on_step(log);
     goes_on = all_go_on(log_step(log) && wanted) && after_step(data);
   }
-  if (goes_on && arguments_.load_best_model_at_end) {
+  if (is_finished() && arguments_.load_best_model_at_end) {
     load_best_model();
   }
   return state_.global_step;
