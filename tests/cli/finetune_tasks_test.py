@@ -32,13 +32,15 @@ QUESTIONS = [
         "context": "Éva wrote a long letter to her friend in the north. " * 3 + "Then Otto answered from the sea.",
         "answers": {"text": ["Otto"], "answer_start": [161]},
     },
-    {"question": "Where?", "context": "Über den Wolken, 東京 and home", "start": 17, "end": 19},
+    {"question": "Where?", "context": "Über den Wolken, Üb and home", "start": 17, "end": 19},
 ]
 WORDS = [
     {"tokens": ["Éva", "Smith", "lives", "in", "New", "York"], "labels": ["B-PER", "I-PER", "O", "O", "B-LOC", "I-LOC"]},
     {"words": ["Nothing", "here"], "ner_tags": [0, 0]},
     {"tokens": ["Otto", "left", "Tokyo"], "labels": ["B-PER", "O", "B-LOC"]},
 ]
+# Byte-level, byte-level with a beginning-of-sequence token, and with the space before a word and single bytes in the tokenizer.
+TOKENIZERS = ("smollm2", "llama3", "llama2_metaspace")
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 
@@ -121,16 +123,16 @@ def entities(tags: tuple) -> set:
 
 
 class FinetuneTasksTest(ProgramTest):
-    def head(self, kind: type, name: str, **changes):
+    def head(self, kind: type, name: str, tokenizer: str = "smollm2", **changes):
         """A fresh tiny LLaMA with this head, as a folder with a tokenizer."""
         torch.manual_seed(13)
         config = transformers.LlamaConfig(
-            vocab_size=700, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+            vocab_size=1200, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
             num_key_value_heads=2, max_position_embeddings=256, pad_token_id=0, **changes,
         )
         folder = self.folder / name
         kind(config).save_pretrained(folder)
-        self.add_tokenizer(folder)
+        self.add_tokenizer(folder, tokenizer)
         return folder
 
     def lines(self, name: str, entries: list):
@@ -149,13 +151,18 @@ class FinetuneTasksTest(ProgramTest):
         torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-5, atol=0)
 
     def test_questions_are_learned_and_answered_as_by_python(self):
-        folder = self.head(transformers.LlamaForQuestionAnswering, "qa")
+        for kind in TOKENIZERS:
+            with self.subTest(tokenizer=kind):
+                self.check_questions(kind)
+
+    def check_questions(self, kind: str) -> None:
+        folder = self.head(transformers.LlamaForQuestionAnswering, f"qa_{kind}", kind)
         data = self.lines("qa.jsonl", QUESTIONS)
-        options = ("--task", "question-answering", "--seq-length", 48, "--doc-stride", 12)
+        options = ("--task", "question-answering", "--seq-length", 64, "--doc-stride", 12)
         log = self.finetune(folder, data, *options, "--max-steps", 8, "--eval-file", data)
 
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        by_entry = [question_features(tokenizer, entry, 48, 12) for entry in QUESTIONS]
+        by_entry = [question_features(tokenizer, entry, 64, 12) for entry in QUESTIONS]
         features = [feature for group in by_entry for feature, *_ in group]
         self.assertGreater(len(features), len(QUESTIONS))
         samples = [features[i % len(features)] for i in range(16)]
@@ -177,8 +184,13 @@ class FinetuneTasksTest(ProgramTest):
         self.assertEqual((log[-1]["eval_exact_match"], log[-1]["eval_f1"]), (100, 100))
 
     def test_tokens_are_classified_as_by_python(self):
+        for kind in ("smollm2", "llama2_metaspace"):  # transformers puts no space before the words of a llama3 tokenizer
+            with self.subTest(tokenizer=kind):
+                self.check_words(kind)
+
+    def check_words(self, kind: str) -> None:
         labels = dict(id2label=dict(enumerate(TAGS)), label2id={tag: i for i, tag in enumerate(TAGS)}, classifier_dropout=0.0)
-        folder = self.head(transformers.LlamaForTokenClassification, "ner", **labels)
+        folder = self.head(transformers.LlamaForTokenClassification, f"ner_{kind}", kind, **labels)
         data = self.lines("ner.jsonl", WORDS)
         log = self.finetune(folder, data, "--task", "token-classification", "--max-steps", 30, "--eval-file", data)
 
