@@ -32,8 +32,9 @@ RUNS = {
     "bf16 weights, stochastic rounding, 8-bit AdamW": (*BF16_WEIGHTS, "--low-precision", "stochastic", *EIGHT_BIT),
     "LoRA, rank 8": LORA,
     "checkpointing, chunks": (*CHECKPOINTING, *CHUNKS),
-    "checkpointing, chunks, steps inside backward, 8-bit AdamW": (*CHECKPOINTING, *CHUNKS, *IN_BACKWARD, *EIGHT_BIT),
-    "all of these on bf16 weights": (*BF16_WEIGHTS, *CHECKPOINTING, *CHUNKS, *IN_BACKWARD, *EIGHT_BIT),
+    "… and steps inside backward": (*CHECKPOINTING, *CHUNKS, *IN_BACKWARD),
+    "… and 8-bit AdamW": (*CHECKPOINTING, *CHUNKS, *IN_BACKWARD, *EIGHT_BIT),
+    "… and bf16 weights": (*CHECKPOINTING, *CHUNKS, *IN_BACKWARD, *EIGHT_BIT, *BF16_WEIGHTS),
     "LoRA, checkpointing, chunks": (*LORA, *CHECKPOINTING, *CHUNKS),
 }
 
