@@ -6,7 +6,8 @@
     make_goldens.py --check       write into a temporary folder and compare: names, metadata, weights and inputs exactly, results to
                                   1e-6 of the largest value (bfloat16 and float16: two units in the last place)
 
-Runs in the environment of scripts/setup.sh --dev. The subject `legacy` needs transformers 4.37.2, which is put under build/ once.
+Runs in the environment of scripts/setup.sh --dev. The subject `legacy` needs transformers 4.37.2, `metrics` scikit-learn and
+seqeval, which are put under build/ once.
 """
 
 import argparse
@@ -34,6 +35,9 @@ SUBJECTS = {
     "generation": "generation",
     "legacy": "legacy",
     "training": "training",
+    "trainer": "training",
+    "adamw_8bit": "training",
+    "metrics": "training",
     "lora": "lora",
     "quantization": "quantization",
     "pruning": "pruning",
@@ -51,15 +55,18 @@ LEGACY_PACKAGES = [
 ]
 
 
-def install_legacy() -> None:
-    if LEGACY_FOLDER.exists():
+METRICS_FOLDER = ROOT / "build" / "metrics-packages"
+
+
+def install(folder: Path, packages: list) -> None:
+    if folder.exists():
         return
-    LEGACY_FOLDER.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=LEGACY_FOLDER.parent) as scratch:
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         target = Path(scratch) / "packages"
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--target", str(target), *LEGACY_PACKAGES], check=True)
-        target.rename(LEGACY_FOLDER)
+        subprocess.run([*pip, "--target", str(target), *packages], check=True)
+        target.rename(folder)
 
 
 def write(subject: str, golden: Path) -> None:
@@ -67,11 +74,15 @@ def write(subject: str, golden: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if subject == "legacy":
         # Two versions of one package cannot share a process.
-        install_legacy()
+        install(LEGACY_FOLDER, LEGACY_PACKAGES)
         program = ROOT / "scripts" / "goldens" / "legacy.py"
         subprocess.run([sys.executable, str(program), str(LEGACY_FOLDER), str(folder)], check=True)
-    else:
-        importlib.import_module(f"goldens.{subject}").write(folder)
+        return
+    module = importlib.import_module(f"goldens.{subject}")
+    if subject == "metrics":
+        install(METRICS_FOLDER, module.PACKAGES)
+        sys.path.append(str(METRICS_FOLDER))
+    module.write(folder)
 
 
 def tolerance(tensor: torch.Tensor) -> float:

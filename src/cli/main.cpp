@@ -3,6 +3,7 @@
 #include <transformers/version.h>
 
 #include <algorithm>
+#include <csignal>
 #include <iostream>
 
 #include "cli/common.h"
@@ -62,6 +63,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   using namespace transformers::cli;
   keep_large_blocks_out_of_the_heap();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file beyond its limit is an error that names it, not the end of the process
   WarningPrinter printer;
   const c10::WarningUtils::WarningHandlerGuard guard(&printer);
   try {

@@ -3,7 +3,6 @@
 #include <c10/util/Exception.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -38,12 +37,15 @@ std::string lines_up_to(const std::string& path, int64_t steps) {
 
 }  // namespace
 
-TrainingLogFile::TrainingLogFile(std::string path, int64_t max_steps)
-    : path_(std::move(path)), max_steps_(max_steps), start_(Clock::now()) {}
+TrainingLogFile::TrainingLogFile(std::string path, std::string tensorboard, int64_t max_steps)
+    : path_(std::move(path)), tensorboard_(std::move(tensorboard)), max_steps_(max_steps), start_(Clock::now()) {}
 
 void TrainingLogFile::begin_after(int64_t steps) {
   first_step_ = steps;
   start_ = Clock::now();
+  if (!tensorboard_.empty()) {
+    board_.emplace(tensorboard_, steps > 0 ? std::make_optional(steps + 1) : std::nullopt);
+  }
   if (path_.empty()) {
     return;
   }
@@ -67,13 +69,29 @@ void TrainingLogFile::add(const TrainingLog& log) {
              {"grad_norm", log.grad_norm},
              {"tokens_per_second", log.tokens_per_second}}
             .dump());
+  if (board_) {
+    board_->add_scalar("train/loss", log.loss, log.step);
+    board_->add_scalar("train/learning_rate", log.learning_rate, log.step);
+    board_->add_scalar("train/grad_norm", log.grad_norm, log.step);
+    board_->add_scalar("train/epoch", log.epoch, log.step);
+    board_->add_scalar("train/tokens_per_second", log.tokens_per_second, log.step);
+  }
   show(log);
 }
 
-void TrainingLogFile::add_evaluation(int64_t step, double loss) {
-  write(Json{{"step", step}, {"eval_loss", loss}, {"perplexity", std::exp(loss)}}.dump());
+void TrainingLogFile::add_evaluation(int64_t step, const Metrics& metrics) {
+  Json entry{{"step", step}};
   std::ostringstream line;
-  line << "evaluation after step " << step << ": loss " << loss << ", perplexity " << std::exp(loss);
+  line << "evaluation after step " << step << ": ";
+  for (const auto& [metric, value] : metrics) {
+    const auto name = metric.starts_with("eval_") ? metric.substr(5) : metric;
+    entry[metric] = value;
+    line << (metric == metrics.begin()->first ? "" : ", ") << name << " " << value;
+    if (board_) {
+      board_->add_scalar("eval/" + name, value, step);
+    }
+  }
+  write(entry.dump());
   inform(line.str());
 }
 

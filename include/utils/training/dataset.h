@@ -11,7 +11,7 @@
 
 namespace transformers {
 
-class RegularFile;
+class JsonLinesFile;
 
 /// Tensors by the names of HF's forward arguments: a sample without, a batch with the batch dimension.
 using Batch = std::map<std::string, at::Tensor>;
@@ -72,23 +72,15 @@ class JsonLinesDataset : public Dataset {
   JsonLinesDataset(const std::string& path, std::shared_ptr<const Tokenizer> tokenizer, JsonLinesOptions options);
   ~JsonLinesDataset() override;
 
-  int64_t size() const override { return static_cast<int64_t>(lines_.size()); }
+  int64_t size() const override;
   /// input_ids int64 [tokens] and labels: int64 [tokens], −100 where nothing is learned, or the class, int64 [].
   /// Throws, naming file and line, on what is no such object, a label outside the range, or a text without a token.
   Batch get(int64_t index) const override;
 
  private:
-  /// Where a line lies in the file, and its number there from 1.
-  struct Line {
-    size_t begin, size, number;
-  };
-  void find_lines();
-
-  std::string path_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   JsonLinesOptions options_;
-  std::unique_ptr<RegularFile> file_;
-  std::vector<Line> lines_;
+  std::unique_ptr<JsonLinesFile> file_;
 };
 
 }  // namespace transformers

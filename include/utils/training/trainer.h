@@ -3,9 +3,14 @@
 #include <torch/nn/module.h>
 #include <transformers/utils/distributed/data_parallel.h>
 #include <transformers/utils/training/batch_loader.h>
+#include <transformers/utils/training/early_stopping.h>
+#include <transformers/utils/training/evaluation.h>
+#include <transformers/utils/training/exponential_moving_average.h>
 #include <transformers/utils/training/grad_scaler.h>
 #include <transformers/utils/training/lr_scheduler.h>
 #include <transformers/utils/training/optimizer.h>
+#include <transformers/utils/training/step_in_backward.h>
+#include <transformers/utils/training/training_task.h>
 
 #include <functional>
 #include <optional>
@@ -13,16 +18,7 @@
 
 namespace transformers {
 
-/// How batches become a loss. A step's loss is a sum over all its micro-batches divided by what they count together, so
-/// that accumulation changes nothing; HF's `num_items_in_batch`.
-struct TrainingTask {
-  /// What a batch adds to the denominator: its learned tokens, its rows.
-  std::function<int64_t(const Batch& batch)> count_items{};
-  /// The batch's share of the step's loss, []: its summed loss divided by `num_items`.
-  std::function<at::Tensor(const Batch& batch, double num_items)> loss{};
-};
-
-enum class Autocast { kNone, kBFloat16, kFloat16 };
+struct TrainingState;
 
 /// The fields of HF's `TrainingArguments` that concern the loop, with HF's defaults where it has them.
 struct TrainingArguments {
@@ -33,12 +29,35 @@ struct TrainingArguments {
   double max_grad_norm = 1;
   /// HF's bf16 and fp16: autocast around the loss, for fp16 with a scaled loss.
   Autocast autocast = Autocast::kNone;
+  /// Steps from one call of on_log to the next, and the last step's.
+  int64_t logging_steps = 500;
   /// Where checkpoint-<step> folders go; needed when save_steps is not 0.
   std::string output_dir{};
   /// A checkpoint after every so many steps; 0: none.
   int64_t save_steps = 0;
-  /// How many checkpoints stay, the newest; 0: all.
+  /// How many checkpoints stay, the newest; 0: all. The newest of all and, with load_best_model_at_end, the best stay
+  /// in any case.
   int64_t save_total_limit = 0;
+  /// What evaluations go through.
+  std::optional<Evaluation> evaluation{};
+  /// An evaluation after every so many steps, and after the last; 0: none. Schedules that follow a metric then take a
+  /// step after each, instead of one after each training step by its loss.
+  int64_t eval_steps = 0;
+  /// The run ends with the weights of its best checkpoint, and writes one at its end. save_steps must be a multiple of
+  /// eval_steps.
+  bool load_best_model_at_end = false;
+  /// By what evaluations are compared; with or without "eval_" before it.
+  std::string metric_for_best_model = "loss";
+  /// Unset: unless the name ends with "loss".
+  std::optional<bool> greater_is_better{};
+  /// Noise on the token embeddings while training; see NeftuneNoise.
+  std::optional<double> neftune_noise_alpha{};
+  /// See StepInBackward; not with clipping, accumulation, fp16 or ranks.
+  bool step_in_backward = false;
+  /// Follows every step. Evaluations see the averages; checkpoints hold both. Not owned.
+  ExponentialMovingAverage* average = nullptr;
+  /// Hears of every evaluation, and ends the run. Not owned.
+  EarlyStoppingCallback* early_stopping = nullptr;
   /// Ranks that train replicas of the model, each on its share of every batch (BatchLoaderOptions::rank): the steps are
   /// those of one process with all of it. Rank 0 writes the checkpoints.
   std::optional<ProcessGroup> process_group{};
@@ -56,11 +75,31 @@ struct TrainingLog {
   double tokens_per_second = 0;
 };
 
+/// Where a run stands; HF's class of that name.
+struct TrainerState {
+  int64_t global_step = 0;
+  /// The best of all evaluations, and the step it came after; unset and 0 before the first.
+  std::optional<double> best_metric{};
+  int64_t best_global_step = 0;
+  /// The folder of the best step that was saved; empty when none was.
+  std::string best_model_checkpoint{};
+};
+
+/// What the loop calls, on every rank. Those that return a bool stop the run by false, with its weights as they are, to
+/// be saved or gone on with: a run that is stopped so does not load its best model.
 struct TrainerCallbacks {
-  /// After each step, on every rank; false from any ends the run.
+  /// After each step.
   std::function<bool(const TrainingLog& log)> on_step{};
   /// Writes the model into a folder that is there and empty; a checkpoint is this and the trainer's own state.
   std::function<void(const std::string& folder)> write_model{};
+  /// Puts the weights that write_model wrote there into the model. Needed by load_best_model_at_end alone.
+  std::function<void(const std::string& folder)> read_model{};
+  /// Every logging_steps: means of loss and speed since the last call, all else the last step's.
+  std::function<bool(const TrainingLog& log)> on_log{};
+  /// After each evaluation, when `state` knows of it.
+  std::function<bool(const Metrics& metrics, const TrainerState& state)> on_evaluate{};
+  /// After each checkpoint.
+  std::function<bool(const std::string& folder)> on_save{};
 };
 
 /// The loop: batches, loss, gradients, clipping, optimizer, schedule, checkpoints. It owns nothing of what it is given;
@@ -70,13 +109,21 @@ class Trainer {
   Trainer(torch::nn::Module& model, TrainingTask task, Optimizer& optimizer, LRScheduler& scheduler,
           TrainingArguments arguments, TrainerCallbacks callbacks = {});
 
-  /// Trains, in train mode, until max_steps are done or on_step says no; returns the steps done in all. Throws, with
-  /// the step and the samples, on a loss that is not finite; the parameters are then those of the step before.
+  /// Trains, in train mode, until max_steps are done, a callback says no or early stopping does; returns the steps done
+  /// in all. Throws, with the step and the samples, on a loss that is not finite; the parameters are then those of the
+  /// step before.
   int64_t train(BatchLoader& data);
 
-  int64_t steps_done() const { return step_; }
+  int64_t steps_done() const { return state_.global_step; }
+  const TrainerState& state() const { return state_; }
+  /// No steps are left, or early stopping ended the run.
+  bool is_finished() const { return stopped_early_ || state_.global_step >= arguments_.max_steps; }
 
-  /// Writes checkpoint-<step> and removes those beyond save_total_limit. Returns its folder.
+  /// The figures of TrainingArguments::evaluation. Every rank goes through all of the data.
+  Metrics evaluate();
+
+  /// Writes checkpoint-<step> and removes those beyond save_total_limit. Returns its folder. When it throws, what was
+  /// saved before is as it was.
   std::string save_checkpoint(const BatchLoader& data);
 
   /// Goes on from a checkpoint whose weights the model has already: what follows is bit for bit what an uninterrupted
@@ -89,8 +136,16 @@ class Trainer {
   double backward(const Batch& batch, double num_items, int64_t place, const BatchLoader& data);
   at::Tensor loss_of(const Batch& batch, double num_items) const;
   double over_ranks(double value, ReduceOp op) const;
+  bool all_go_on(bool this_one) const { return over_ranks(this_one ? 1 : 0, ReduceOp::kMin) != 0; }
   double update_parameters();
-  void write_checkpoint(const std::string& folder, const BatchLoader& data);
+  bool log_step(const TrainingLog& log);
+  bool after_step(BatchLoader& data);
+  bool evaluate_step();
+  bool greater_is_better() const;
+  bool is_better(double metric) const;
+  void load_best_model();
+  bool writes() const;
+  TrainingState training_state(const BatchLoader& data) const;
   std::map<std::string, std::string> settings(const BatchLoader& data) const;
 
   torch::nn::Module& model_;
@@ -101,7 +156,12 @@ class Trainer {
   TrainerCallbacks callbacks_;
   std::unique_ptr<DistributedDataParallel<torch::nn::Module>> replicas_;  // null: this process alone
   std::optional<GradScaler> scaler_;
-  int64_t step_ = 0;
+  std::unique_ptr<StepInBackward> in_backward_;  // while training so
+  TrainerState state_;
+  bool stopped_early_ = false;
+  // Since the last on_log.
+  int64_t logged_steps_ = 0;
+  double logged_loss_ = 0, logged_tokens_per_second_ = 0;
 };
 
 /// Steps that see every sample `epochs` times, the last one perhaps beyond.

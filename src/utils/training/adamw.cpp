@@ -1,18 +1,10 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/training/optimizer.h>
 
+#include "utils/training/adamw_options.h"
+
 namespace transformers {
 namespace {
-
-const torch::optim::AdamWOptions& checked(const torch::optim::AdamWOptions& options) {
-  const auto [beta1, beta2] = options.betas();
-  TORCH_CHECK(options.lr() >= 0 && options.eps() >= 0 && options.weight_decay() >= 0,
-              "AdamW: lr, eps and weight_decay must be 0 or more, got ", options.lr(), ", ", options.eps(), " and ",
-              options.weight_decay());
-  TORCH_CHECK(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1, "AdamW: betas must lie in [0, 1), got ", beta1,
-              " and ", beta2);
-  return options;
-}
 
 /// What the fused kernel takes, of tensors of one dtype on one device.
 struct Lists {
@@ -29,9 +21,21 @@ at::Tensor& zeros_at_first(ParamState& state, const char* name, const at::Tensor
 
 }  // namespace
 
+const torch::optim::AdamWOptions& checked_adamw_options(const torch::optim::AdamWOptions& options,
+                                                        const char* optimizer) {
+  const auto [beta1, beta2] = options.betas();
+  TORCH_CHECK(options.lr() >= 0 && options.eps() >= 0 && options.weight_decay() >= 0, optimizer,
+              ": lr, eps and weight_decay must be 0 or more, got ", options.lr(), ", ", options.eps(), " and ",
+              options.weight_decay());
+  TORCH_CHECK(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1, optimizer, ": betas must lie in [0, 1), got ", beta1,
+              " and ", beta2);
+  return options;
+}
+
 AdamW::AdamW(const std::vector<torch::optim::OptimizerParamGroup>& groups, torch::optim::AdamWOptions defaults,
              LowPrecision low_precision)
-    : Optimizer(groups, std::make_unique<torch::optim::AdamWOptions>(checked(defaults)), low_precision) {}
+    : Optimizer(groups, std::make_unique<torch::optim::AdamWOptions>(checked_adamw_options(defaults, "AdamW")),
+                low_precision) {}
 
 AdamW::AdamW(std::vector<at::Tensor> parameters, torch::optim::AdamWOptions defaults, LowPrecision low_precision)
     : AdamW({torch::optim::OptimizerParamGroup(std::move(parameters))}, std::move(defaults), low_precision) {}

@@ -25,10 +25,12 @@ std::pair<size_t, std::string> split_key(const std::string& key, size_t count) {
   return {index, key.substr(dot + 1)};
 }
 
+bool is_quantized(const std::string& name) { return name == "state1" || name == "state2"; }
+
 /// States that have one entry for each of the parameter's.
 bool is_parameter_shaped(const std::string& name) {
   return name == "exp_avg" || name == "exp_avg_sq" || name == "max_exp_avg_sq" || name == "momentum_buffer" ||
-         name == "master";
+         name == "master" || is_quantized(name);
 }
 
 }  // namespace
@@ -36,6 +38,8 @@ bool is_parameter_shaped(const std::string& name) {
 std::vector<at::Tensor*> ParamState::parameter_shaped() {
   std::vector<at::Tensor*> shaped;
   for (auto& [name, tensor] : tensors) {
+    TORCH_CHECK(!is_quantized(name),
+                "an 8-bit state cannot be narrowed or masked, its scales belong to blocks; drop it");
     if (is_parameter_shaped(name)) {
       shaped.push_back(&tensor);
     }

@@ -6,6 +6,8 @@
 #include <regex>
 #include <unordered_set>
 
+#include "utils/training/named_parameters.h"
+
 namespace transformers {
 namespace {
 
@@ -29,7 +31,8 @@ void collect(const torch::nn::Module& module, const std::string& prefix, std::ve
   }
 }
 
-/// Names and tensors of what is to be trained; a tied tensor under its first name.
+}  // namespace
+
 std::vector<std::pair<std::string, at::Tensor>> named_trainable_parameters(const torch::nn::Module& model) {
   std::vector<std::pair<std::string, at::Tensor>> result;
   std::unordered_set<const void*> seen;
@@ -40,8 +43,6 @@ std::vector<std::pair<std::string, at::Tensor>> named_trainable_parameters(const
   }
   return result;
 }
-
-}  // namespace
 
 std::vector<std::string> decay_parameter_names(const torch::nn::Module& model) {
   std::vector<std::string> names;

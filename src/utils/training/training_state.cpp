@@ -52,8 +52,6 @@ void check_settings(const std::map<std::string, std::string>& metadata,
 
 void save_training_state(const std::string& folder, const TrainingState& state) {
   torch::OrderedDict<std::string, at::Tensor> tensors;
-  tensors.insert("progress.step", to_tensor({static_cast<double>(state.step)}));
-  tensors.insert("progress.position", to_tensor({static_cast<double>(state.position)}));
   auto parts = state.tensors;
   parts.emplace("random", random_numbers());
   for (const auto& [part, dict] : parts) {
@@ -72,7 +70,7 @@ TrainingState load_training_state(const std::string& folder, const std::map<std:
   const SafetensorsFile file(state_path(folder));
   check_settings(file.metadata(), settings, file.path());
   TrainingState state{.settings = settings};
-  for (const auto* part : {"optimizer", "scheduler", "scaler", "random", "progress"}) {
+  for (const auto* part : {"optimizer", "scheduler", "scaler", "average", "early_stopping", "random", "progress"}) {
     state.tensors.try_emplace(part);
   }
   for (const auto& info : file.tensors()) {
@@ -82,8 +80,6 @@ TrainingState load_training_state(const std::string& folder, const std::map<std:
                 "\" is no part of a training state");
     part->second.insert(info.name.substr(dot + 1), file.tensor(info.name));
   }
-  state.step = static_cast<int64_t>(number_of(state.tensors.at("progress"), "step"));
-  state.position = static_cast<int64_t>(number_of(state.tensors.at("progress"), "position"));
   return state;
 }
 

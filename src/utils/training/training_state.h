@@ -12,10 +12,8 @@ inline constexpr const char* kTrainingStateFile = "training_state.safetensors";
 
 /// Where a run stands, weights apart.
 struct TrainingState {
-  int64_t step = 0;
-  int64_t position = 0;                           // of the batch loader
   std::map<std::string, std::string> settings{};  // that a resumed run must share
-  std::map<std::string, StateDict> tensors{};     // by part: "optimizer", "scheduler", ...
+  std::map<std::string, StateDict> tensors{};     // by part: "progress", "optimizer", "scheduler", ...
 };
 
 /// Writes the state and the random number generators' as they are now.

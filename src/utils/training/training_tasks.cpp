@@ -44,41 +44,56 @@ int64_t counted_labels(const Batch& batch) {
   return labels->second.ne(kIgnoreIndex).sum().item<int64_t>();
 }
 
+/// A task whose loss and predictions come of one call; `forward` makes a TaskOutput of a batch and `num_items`.
+template <typename Forward>
+TrainingTask task_of(std::function<int64_t(const Batch& batch)> count, Forward forward) {
+  return {.count_items = std::move(count),
+          .loss = [forward](const Batch& batch, double num_items) { return forward(batch, num_items).loss; },
+          .predict = forward};
+}
+
 }  // namespace
 
 TrainingTask causal_lm_task(CausalLM& model, CausalLMTaskOptions options) {
-  return {.count_items = count_items, .loss = [&model, options](const Batch& batch, double num_items) {
-            return model
-                .forward(inputs_of(batch, model, {"labels"}), {.labels = labels_of(batch, "labels", model),
-                                                               .num_items_in_batch = num_items,
-                                                               .label_smoothing = options.label_smoothing,
-                                                               .loss_chunk_rows = options.loss_chunk_rows})
-                .loss;
-          }};
+  const auto forward = [&model, options](const Batch& batch, double num_items, int64_t loss_chunk_rows) {
+    const auto output = model.forward(inputs_of(batch, model, {"labels"}), {.labels = labels_of(batch, "labels", model),
+                                                                            .num_items_in_batch = num_items,
+                                                                            .label_smoothing = options.label_smoothing,
+                                                                            .loss_chunk_rows = loss_chunk_rows});
+    return TaskOutput{output.loss, {{"logits", output.logits}}};
+  };
+  return {
+      .count_items = count_items,
+      .loss = [forward, options](const Batch& batch,
+                                 double num_items) { return forward(batch, num_items, options.loss_chunk_rows).loss; },
+      // A loss in chunks has no logits to give.
+      .predict = [forward](const Batch& batch, double num_items) { return forward(batch, num_items, 0); }};
 }
 
 TrainingTask sequence_classification_task(GenericForSequenceClassification& model) {
-  return {.count_items = rows_of, .loss = [&model](const Batch& batch, double num_items) {
-            const auto output = model.forward(inputs_of(batch, model, {"labels"}), labels_of(batch, "labels", model));
-            return as_share(output.loss, rows_of(batch), num_items);
-          }};
+  return task_of(rows_of, [&model](const Batch& batch, double num_items) {
+    const auto output = model.forward(inputs_of(batch, model, {"labels"}), labels_of(batch, "labels", model));
+    return TaskOutput{as_share(output.loss, rows_of(batch), num_items), {{"logits", output.logits}}};
+  });
 }
 
 TrainingTask token_classification_task(GenericForTokenClassification& model) {
-  return {.count_items = counted_labels, .loss = [&model](const Batch& batch, double num_items) {
-            const auto output = model.forward(inputs_of(batch, model, {"labels"}), labels_of(batch, "labels", model));
-            const auto counted = counted_labels(batch);
-            return counted == 0 ? output.logits.sum() * 0 : as_share(output.loss, counted, num_items);
-          }};
+  return task_of(counted_labels, [&model](const Batch& batch, double num_items) {
+    const auto output = model.forward(inputs_of(batch, model, {"labels"}), labels_of(batch, "labels", model));
+    const auto counted = counted_labels(batch);
+    return TaskOutput{counted == 0 ? output.logits.sum() * 0 : as_share(output.loss, counted, num_items),
+                      {{"logits", output.logits}}};
+  });
 }
 
 TrainingTask question_answering_task(GenericForQuestionAnswering& model) {
-  return {.count_items = rows_of, .loss = [&model](const Batch& batch, double num_items) {
-            const auto output =
-                model.forward(inputs_of(batch, model, {"start_positions", "end_positions"}),
-                              labels_of(batch, "start_positions", model), labels_of(batch, "end_positions", model));
-            return as_share(output.loss, rows_of(batch), num_items);
-          }};
+  return task_of(rows_of, [&model](const Batch& batch, double num_items) {
+    const auto output =
+        model.forward(inputs_of(batch, model, {"start_positions", "end_positions"}),
+                      labels_of(batch, "start_positions", model), labels_of(batch, "end_positions", model));
+    return TaskOutput{as_share(output.loss, rows_of(batch), num_items),
+                      {{"start_logits", output.start_logits}, {"end_logits", output.end_logits}}};
+  });
 }
 
 }  // namespace transformers

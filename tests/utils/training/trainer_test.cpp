@@ -1,8 +1,4 @@
 #include <ATen/ATen.h>
-#include <transformers/auto/modeling_auto.h>
-#include <transformers/utils/training/parameter_groups.h>
-#include <transformers/utils/training/trainer.h>
-#include <transformers/utils/training/training_tasks.h>
 
 #include <cmath>
 #include <filesystem>
@@ -13,6 +9,7 @@
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
 #include "utils/training/run_start.h"
+#include "utils/training/training_run.h"
 
 namespace transformers::testing {
 namespace {
@@ -86,55 +83,6 @@ TEST(TrainerTest, TwentyStepsGivePythonsCurvesAndWeights) {
         expect_run(*start, c);
       }
     }
-  }
-}
-
-std::shared_ptr<TensorDataset> random_samples(int64_t count = 10) {
-  at::manual_seed(11);
-  const auto ids = at::randint(1, 40, {count, 6}, at::kLong);
-  return std::make_shared<TensorDataset>(Batch{{"input_ids", ids}, {"labels", ids}});
-}
-
-/// A run over shuffled data with dropout and accumulation, which may stop, be saved and go on.
-struct TrainingRun {
-  std::shared_ptr<CausalLM> model;
-  AdamW optimizer;
-  std::unique_ptr<LRScheduler> scheduler;
-  BatchLoader data;
-  Trainer trainer;
-
-  TrainingRun(std::shared_ptr<CausalLM> of, const std::string& output_dir, TrainingArguments arguments,
-              TrainerCallbacks callbacks = {})
-      : model(std::move(of)),
-        optimizer(decay_groups(*model, AdamWOptions(1e-2))),
-        scheduler(get_scheduler(SchedulerType::kLinear, optimizer, {.num_warmup_steps = 2, .num_training_steps = 9})),
-        data(random_samples(), padding_collator(0), {.batch_size = 3}),
-        trainer(*model, causal_lm_task(*model), optimizer, *scheduler, with_folder(std::move(arguments), output_dir),
-                with_writer(std::move(callbacks), model)) {}
-
-  static TrainingArguments with_folder(TrainingArguments arguments, const std::string& output_dir) {
-    arguments.max_steps = 9;
-    arguments.gradient_accumulation_steps = 2;
-    arguments.output_dir = output_dir;
-    return arguments;
-  }
-  static TrainerCallbacks with_writer(TrainerCallbacks callbacks, const std::shared_ptr<CausalLM>& model) {
-    callbacks.write_model = [model](const std::string& folder) { model->save_pretrained(folder); };
-    return callbacks;
-  }
-};
-
-std::shared_ptr<CausalLM> model_with_dropout() {
-  auto config = tiny_gptj();
-  config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0.2;
-  return tiny_model(config);
-}
-
-void expect_same_weights(const CausalLM& model, const CausalLM& expected) {
-  const auto weights = state_dict(expected);
-  for (const auto& item : state_dict(model)) {
-    SCOPED_TRACE(item.key());
-    EXPECT_TENSORS_EQUAL(item.value(), weights[item.key()]);
   }
 }
 

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <transformers/utils/training/evaluation.h>
+
+#include <map>
+#include <string>
+
+namespace transformers {
+
+// For Evaluation::compute_metrics, of predictions with "logits".
+
+/// "accuracy" and "f1": of class 1 where there are two, else the mean over the classes. labels: int64 [batch].
+Metrics classification_metrics(const EvalPrediction& prediction);
+
+/// "accuracy" over the tokens with a label. Where the classes' names are tags ("O", "B-PER"), "precision", "recall" and
+/// "f1" of whole entities, as HF's run_ner.py; else "f1", the mean over the classes.
+Metrics token_classification_metrics(const EvalPrediction& prediction, const std::map<int64_t, std::string>& id2label);
+
+}  // namespace transformers

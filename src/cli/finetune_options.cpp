@@ -1,0 +1,129 @@
+#include "cli/finetune_options.h"
+
+namespace transformers::cli {
+namespace {
+
+/// Adds options with a rule for their numbers.
+struct Adder {
+  CLI::App& command;
+
+  template <typename Field>
+  CLI::Option* positive(const char* name, Field& field, const char* help) const {
+    return command.add_option(name, field, help)->check(CLI::PositiveNumber);
+  }
+  template <typename Field>
+  void not_negative(const char* name, Field& field, const char* help) const {
+    command.add_option(name, field, help)->check(CLI::NonNegativeNumber)->capture_default_str();
+  }
+};
+
+void add_data_options(CLI::App& command, FinetuneOptions& options) {
+  command.add_option("--output", options.output, "folder for the trained model and its checkpoints")->required();
+  command.add_option("--train-file", options.train_file,
+                     ".txt: packed blocks; .jsonl: text, prompt + completion, text + label, question + context + "
+                     "answers, tokens + labels");
+  command.add_option("--train-ids", options.train_ids, "safetensors: input_ids [samples, seq] and labels");
+  command.add_option("--eval-file", options.eval_file, "as --train-file; loss and the task's metrics at the end");
+  command.add_option("--task", options.task, "what to learn")
+      ->check(CLI::IsMember({"causal-lm", "sequence-classification", "question-answering", "token-classification"}))
+      ->capture_default_str();
+  const Adder add{command};
+  add.positive("--seq-length", options.seq_length, "tokens of a block or the most of a sample")->capture_default_str();
+  add.not_negative("--doc-stride", options.doc_stride, "tokens that parts of a long context share, in questions");
+  command.add_flag("--no-shuffle", options.no_shuffle, "samples in file order");
+}
+
+void add_step_options(CLI::App& command, FinetuneOptions& options) {
+  const Adder add{command};
+  add.positive("--batch-size", options.batch_size, "samples of a micro-batch")->capture_default_str();
+  add.positive("--gradient-accumulation-steps", options.gradient_accumulation_steps, "micro-batches a step")
+      ->capture_default_str();
+  auto* steps = add.positive("--max-steps", options.max_steps, "optimizer steps");
+  add.positive("--epochs", options.epochs, "how often each sample is seen")->capture_default_str()->excludes(steps);
+  command.add_option("--optim", options.optim, "optimizer; adamw_8bit keeps 2 bytes of state a parameter")
+      ->check(CLI::IsMember({"adamw", "adamw_8bit", "sgd", "lion", "adafactor"}))
+      ->capture_default_str();
+  add.not_negative("--learning-rate", options.learning_rate, "highest rate of the schedule");
+  command.add_option("--lr-schedule", options.lr_schedule, "linear, cosine, constant, ... as in transformers")
+      ->capture_default_str();
+  add.not_negative("--warmup-steps", options.warmup_steps, "steps until the highest rate");
+  add.not_negative("--weight-decay", options.weight_decay, "biases and norms are spared");
+  add.not_negative("--max-grad-norm", options.max_grad_norm, "gradients are scaled to this norm; 0: never");
+  add.not_negative("--label-smoothing", options.label_smoothing, "share of the target spread over the vocabulary");
+  add.positive("--neftune-noise-alpha", options.neftune_noise_alpha, "noise on the token embeddings, e.g. 5");
+  command.add_option("--ema-decay", options.ema_decay, "evaluate and write an average of the weights, e.g. 0.999")
+      ->check(CLI::Range(0.0, 1.0));
+}
+
+void add_memory_options(CLI::App& command, FinetuneOptions& options) {
+  const Adder add{command};
+  command.add_flag("--bf16", options.bf16, "autocast: products in bfloat16, weights as they are");
+  command.add_option("--low-precision", options.low_precision, "how bf16 and fp16 weights take small updates")
+      ->check(CLI::IsMember({"plain", "master", "stochastic"}))
+      ->capture_default_str();
+  command.add_flag("--gradient-checkpointing", options.gradient_checkpointing, "less memory, about a third slower");
+  add.not_negative("--loss-chunk-rows", options.loss_chunk_rows, "positions whose logits are alive at a time; 0: all");
+  command.add_flag("--step-in-backward", options.step_in_backward,
+                   "gradients are used up one by one; needs --max-grad-norm 0 and no accumulation");
+}
+
+void add_evaluation_options(CLI::App& command, FinetuneOptions& options) {
+  const Adder add{command};
+  add.not_negative("--save-every", options.save_every, "steps from checkpoint to checkpoint; 0: none");
+  add.not_negative("--save-total-limit", options.save_total_limit, "checkpoints that stay; 0: all");
+  command.add_flag("--resume", options.resume, "go on from the newest checkpoint in --output");
+  add.not_negative("--eval-steps", options.eval_steps, "steps from evaluation to evaluation; 0: at the end only");
+  command.add_flag("--load-best-model-at-end", options.load_best_model_at_end,
+                   "write the best checkpoint's weights; --save-every must be a multiple of --eval-steps");
+  command.add_option("--metric-for-best-model", options.metric_for_best_model, "loss, accuracy, f1, exact_match, ...")
+      ->capture_default_str();
+  add.positive("--early-stopping-patience", options.early_stopping_patience,
+               "evaluations without an improvement that end the run");
+  add.not_negative("--early-stopping-threshold", options.early_stopping_threshold, "what counts as an improvement");
+  command.add_option("--log-file", options.log_file, "a JSON object per step goes there");
+  command.add_option("--tensorboard", options.tensorboard, "folder for TensorBoard's event files");
+}
+
+void add_lora_options(CLI::App& command, FinetuneOptions& options) {
+  command.add_option("--lora-r", options.lora_r, "rank of LoRA adapters, which alone are trained and written; 0: none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--lora-alpha", options.lora_alpha, "adapters are scaled by alpha / r; 8")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--lora-dropout", options.lora_dropout, "on the adapters' input")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command.add_option("--lora-targets", options.lora_targets, "names of layers, e.g. q_proj,v_proj (the default)")
+      ->delimiter(',');
+  command.add_flag("--merge", options.merge, "write the whole model with the adapters in its weights");
+}
+
+}  // namespace
+
+void add_finetune_options(CLI::App& command, FinetuneOptions& options) {
+  add_data_options(command, options);
+  add_step_options(command, options);
+  add_memory_options(command, options);
+  add_evaluation_options(command, options);
+  add_lora_options(command, options);
+}
+
+void check_options(const FinetuneOptions& options) {
+  const bool is_causal = options.task == "causal-lm";
+  const auto is_lines = [](const std::string& file) { return file.empty() || file.ends_with(".jsonl"); };
+  require_usage(options.train_file.empty() != options.train_ids.empty(),
+                "exactly one of --train-file and --train-ids is needed");
+  require_usage(!options.model.model.empty() || (options.train_file.empty() && options.eval_file.empty()),
+                "--train-file and --eval-file need the tokenizer of --model");
+  require_usage(is_causal || (is_lines(options.train_file) && is_lines(options.eval_file)),
+                "--task " + options.task + " reads .jsonl files");
+  require_usage(options.lora_r > 0 || (!options.merge && options.lora_targets.empty() && !options.lora_alpha),
+                "--merge, --lora-alpha and --lora-targets need --lora-r");
+  require_usage(options.lora_r == 0 || !options.model.model.empty(), "--lora-r needs --model");
+  require_usage(options.loss_chunk_rows == 0 || is_causal, "--loss-chunk-rows is for causal-lm");
+  require_usage(options.eval_steps == 0 || !options.eval_file.empty(), "--eval-steps needs --eval-file");
+  require_usage(options.eval_steps > 0 || (!options.load_best_model_at_end && !options.early_stopping_patience),
+                "--load-best-model-at-end and --early-stopping-patience need --eval-steps");
+}
+
+}  // namespace transformers::cli
