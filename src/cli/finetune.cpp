@@ -91,7 +91,8 @@ TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps
                         {"warmup_steps", std::to_string(options.warmup_steps)},
                         {"max_steps", std::to_string(max_steps)},
                         {"low_precision", options.low_precision},
-                        {"lora_r", std::to_string(options.lora_r)}};
+                        {"lora_r", std::to_string(options.lora_r)},
+                        {"quantize", options.model.quantize.empty() ? "off" : options.model.quantize}};
   return arguments;
 }
 
@@ -203,6 +204,7 @@ void add_finetune(CLI::App& app) {
   auto* command = app.add_subcommand("finetune", "Train a model folder further on a text, JSON lines or ids");
   auto options = std::make_shared<FinetuneOptions>();
   add_model_options(*command, options->model);
+  add_quantize_option(*command, options->model);
   add_finetune_options(*command, *options);
   command->footer(
       "Example: transformers-cpp finetune --model models/SmolLM2-135M --train-file book.txt --output tuned");

@@ -120,6 +120,8 @@ void check_options(const FinetuneOptions& options) {
   require_usage(options.lora_r > 0 || (!options.merge && options.lora_targets.empty() && !options.lora_alpha),
                 "--merge, --lora-alpha and --lora-targets need --lora-r");
   require_usage(options.lora_r == 0 || !options.model.model.empty(), "--lora-r needs --model");
+  require_usage(options.model.quantize.empty() || (options.lora_r > 0 && !options.merge),
+                "--quantize freezes the weights: it needs --lora-r, and --merge would round them again");
   require_usage(options.loss_chunk_rows == 0 || is_causal, "--loss-chunk-rows is for causal-lm");
   require_usage(options.eval_steps == 0 || !options.eval_file.empty(), "--eval-steps needs --eval-file");
   require_usage(options.eval_steps > 0 || (!options.load_best_model_at_end && !options.early_stopping_patience),

@@ -15,7 +15,7 @@ import peft
 import torch
 import transformers
 from program import PROGRAM, ProgramTest, read_golden, under
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 
 TORCHRUN = Path(sys.executable).parent / "torchrun"
@@ -151,6 +151,22 @@ class FinetuneTest(ProgramTest):
             self.assertTrue(torch.equal(tensor, whole[key]), key)
         self.assert_fails("finetune", "--model", model, "--train-ids", data, "--output", "x", "--merge", status=2)
 
+    def test_adapters_over_quantised_weights_learn_as_over_the_rounded_ones(self):
+        model, data, *_ = self.start_of("llama")
+        options = ("--max-steps", 5, "--lora-r", 4, "--lora-targets", "q_proj,down_proj")
+        self.finetune(model, data, *options, "--quantize", "int8", output="quantised")
+        self.assert_fails("finetune", "--model", model, "--train-ids", data, "--output", "x", "--quantize", "int8", status=2)
+        weights = load_file(model / "model.safetensors")
+        for name, weight in weights.items():
+            if "_proj." in name:
+                scales = weight.abs().amax(1, keepdim=True) / 127
+                weights[name] = (weight * (1 / scales)).round() * scales
+        save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+        self.finetune(model, data, *options, output="rounded")
+        found, expected = (load_file(self.folder / name / "adapter_model.safetensors") for name in ("quantised", "rounded"))
+        for key, tensor in expected.items():
+            torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-6, msg=key)
+
     def test_json_lines_teach_completions_and_classes(self):
         model = self.talking_model()
         lines = self.folder / "lines.jsonl"
@@ -202,6 +218,10 @@ class FinetuneTest(ProgramTest):
         heights = [float(point.split(",")[1]) for point in points]
         self.assertEqual(len(heights), 3)
         self.assertEqual(heights, sorted(heights))
+        self.run_program("plot", log, log, "-o", drawing)
+        lines = [element for element in xml.etree.ElementTree.parse(drawing).getroot() if element.tag.endswith("polyline")]
+        self.assertEqual([line.attrib["points"].split() for line in lines], [points, points])
+        self.assertEqual(len({line.attrib["stroke"] for line in lines}), 2)
         terminal = self.run_program("plot", log)
         self.assertIn("loss: 1 to 3, steps 1 to 3", terminal)
         self.assertEqual(terminal.count("*"), 3)
