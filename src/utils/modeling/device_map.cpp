@@ -103,10 +103,13 @@ c10::Device Place::device() const {
 std::string Place::to_string() const { return device_ ? device_->str() : "disk"; }
 
 std::pair<int, int> Place::order() const {
+  if (!device_) {
+    return {2, 0};
+  }
   if (is_accelerator()) {
     return {0, static_cast<int>(device_->type()) * 256 + device_->index()};
   }
-  return {is_cpu() ? 1 : is_disk() ? 2 : 3, 0};
+  return {device_->is_cpu() ? 1 : 3, 0};
 }
 
 DeviceMapOption::DeviceMapOption(const std::string& strategy_or_place) {

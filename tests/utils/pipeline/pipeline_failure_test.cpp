@@ -60,8 +60,9 @@ TEST(PipelineFailureTest, AStageThatDiesInsideAStepEndsThoseOfItsNeighbours) {
 
 TEST(PipelineFailureTest, AStageThatDoesNotComeEndsTheStepAfterTheTimeout) {
   run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
     const auto model = tiny_model(four_layers());
-    const auto group = rank.join(2s);
+    const auto group = *new_group({0, 1}, 3s);
     const PipelineStage stage(model, group);
     if (rank.rank == 0) {
       EXPECT_ERROR(step(stage, 4, 4), "rank 0 of 2");

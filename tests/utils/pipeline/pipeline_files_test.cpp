@@ -84,7 +84,7 @@ TEST(LoadPipelineStageTest, ConvertsItsPartToTheDtypeAskedFor) {
   });
 }
 
-/// Four layers of 12.6 MB.
+/// Four layers of more than 10 MB.
 LlamaConfig wide_llama() {
   auto config = tiny_llama();
   config.hidden_size = 512;
