@@ -7,13 +7,14 @@
 #include <cmath>
 
 #include "utils/training/adamw_options.h"
+#include "utils/training/quantized_state.h"
 
 namespace transformers {
 namespace {
 
 using torch::optim::AdamWOptions;
 
-constexpr int64_t kBlock = 256;
+constexpr int64_t kBlock = kQuantizedBlock;
 constexpr int64_t kSmallest8bit = 4096;
 /// Elements that are in fp32 at one time; a multiple of the block.
 constexpr int64_t kPiece = int64_t{1} << 18;
