@@ -7,13 +7,14 @@
 #include <cmath>
 
 #include "utils/training/adamw_options.h"
+#include "utils/training/quantized_state.h"
 
 namespace transformers {
 namespace {
 
 using torch::optim::AdamWOptions;
 
-constexpr int64_t kBlock = 256;
+constexpr int64_t kBlock = kQuantizedBlock;
 constexpr int64_t kSmallest8bit = 4096;
 /// Elements that are in fp32 at one time; a multiple of the block.
 constexpr int64_t kPiece = int64_t{1} << 18;
@@ -22,7 +23,9 @@ constexpr int64_t kPiece = int64_t{1} << 18;
 struct Code {
   at::Tensor values, borders;  // float32 [256], [255]
 
-  Code(bool is_signed, at::Device device) : values(create_dynamic_map(is_signed).to(device)) {
+  Code(bool is_signed, at::Device device) {
+    static const at::Tensor kSigned = create_dynamic_map(true), kUnsigned = create_dynamic_map(false);
+    values = (is_signed ? kSigned : kUnsigned).to(device);
     borders = (values.slice(0, 1) + values.slice(0, 0, -1)) / 2;
   }
 };

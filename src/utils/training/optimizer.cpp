@@ -5,6 +5,7 @@
 
 #include <charconv>
 
+#include "utils/training/quantized_state.h"
 #include "utils/training/stochastic_rounding.h"
 
 namespace transformers {
@@ -31,6 +32,18 @@ bool is_quantized(const std::string& name) { return name == "state1" || name == 
 bool is_parameter_shaped(const std::string& name) {
   return name == "exp_avg" || name == "exp_avg_sq" || name == "max_exp_avg_sq" || name == "momentum_buffer" ||
          name == "master" || is_quantized(name);
+}
+
+/// Throws when the entry of a saved state cannot belong to the parameter.
+void check_entry(const std::string& key, const std::string& name, const at::Tensor& entry,
+                 const at::Tensor& parameter) {
+  TORCH_CHECK(!is_parameter_shaped(name) || entry.sizes() == parameter.sizes(), "optimizer state \"", key,
+              "\" must have the parameter's shape ", parameter.sizes(), ", found ", entry.sizes());
+  TORCH_CHECK(!is_quantized(name) || entry.scalar_type() == at::kByte, "optimizer state \"", key,
+              "\" must be uint8, found ", entry.scalar_type());
+  const auto blocks = (parameter.numel() + kQuantizedBlock - 1) / kQuantizedBlock;
+  TORCH_CHECK(!name.starts_with("absmax") || (entry.dim() == 1 && entry.size(0) == blocks), "optimizer state \"", key,
+              "\" must have a scale for each of ", blocks, " blocks, found ", entry.sizes());
 }
 
 }  // namespace
@@ -163,8 +176,7 @@ void Optimizer::load_state_dict(const StateDict& state) {
   for (const auto& item : state) {
     const auto [index, name] = split_key(item.key(), parameters.size());
     const auto& parameter = parameters[index];
-    TORCH_CHECK(!is_parameter_shaped(name) || item.value().sizes() == parameter.sizes(), "optimizer state \"",
-                item.key(), "\" must have the parameter's shape ", parameter.sizes(), ", found ", item.value().sizes());
+    check_entry(item.key(), name, item.value(), parameter);
     loaded[index].tensors[name] = item.value().to(parameter.device()).clone();
   }
   state_.clear();

@@ -127,6 +127,11 @@ TEST(AdamW8bitTest, WhatCannotBeIsRefused) {
   StateDict state;
   state.insert("0.state1", at::zeros({32, 64}, at::kByte));
   EXPECT_ERROR(optimizer.load_state_dict(state), "0.state1", "[64, 64]", "[32, 64]");
+  state["0.state1"] = at::zeros({64, 64});
+  EXPECT_ERROR(optimizer.load_state_dict(state), "0.state1", "uint8", "Float");
+  state["0.state1"] = at::zeros({64, 64}, at::kByte);
+  state.insert("0.absmax1", at::zeros({15}));
+  EXPECT_ERROR(optimizer.load_state_dict(state), "0.absmax1", "16 blocks", "[15]");
 }
 
 }  // namespace

@@ -68,5 +68,42 @@ TEST(DataParallelTrainerTest, TwoRanksTakeTheStepsOfOneProcessWithGptj) {
   expect_the_steps_of_one_process(tiny_gptj());
 }
 
+TEST(DataParallelTrainerTest, RanksEvaluateAlikeAndStopTogetherWhenOneSaysSo) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto model = tiny_model(tiny_llama());
+    AdamW optimizer(trainable_parameters(*model), AdamWOptions(1e-2));
+    const auto scheduler = get_scheduler(SchedulerType::kConstant, optimizer);
+    BatchLoader data(std::make_shared<UnevenSamples>(), padding_collator(0),
+                     {.batch_size = 2, .rank = group.rank(), .world_size = group.size()});
+    std::vector<double> losses;
+    TrainerCallbacks callbacks;
+    callbacks.write_model = [&](const std::string& folder) { model->save_pretrained(folder); };
+    callbacks.on_evaluate = [&](const Metrics& metrics, const TrainerState& state) {
+      losses.push_back(metrics.at("eval_loss"));
+      return rank.rank == 0 || state.global_step < 4;
+    };
+    Trainer trainer(
+        *model, causal_lm_task(*model), optimizer, *scheduler,
+        {.max_steps = 9,
+         .output_dir = rank.folder,
+         .save_steps = 2,
+         .save_total_limit = 1,
+         .evaluation = Evaluation{.dataset = std::make_shared<UnevenSamples>(), .collator = padding_collator(0)},
+         .eval_steps = 2,
+         .process_group = group},
+        std::move(callbacks));
+    EXPECT_EQ(trainer.train(data), 4);
+    EXPECT_FALSE(trainer.is_finished());
+    ASSERT_EQ(losses.size(), 2U);
+    EXPECT_LT(losses[1], losses[0]);
+    const auto sum = at::tensor({losses[1]}, at::kDouble);
+    group.all_reduce(sum, ReduceOp::kSum).wait();
+    EXPECT_NEAR(sum.item<double>(), 2 * losses[1], 1e-9);
+    EXPECT_EQ(last_checkpoint(rank.folder), rank / "checkpoint-4");
+    destroy_process_group();
+  });
+}
+
 }  // namespace
 }  // namespace transformers::testing

@@ -1,0 +1,10 @@
+#pragma once
+
+#include <cstdint>
+
+namespace transformers {
+
+/// Elements of an 8-bit optimizer state that share a scale.
+inline constexpr int64_t kQuantizedBlock = 256;
+
+}  // namespace transformers
