@@ -84,11 +84,7 @@ void State::start() {
   std::vector<PlannedUnit> plan;
   check(plan);
   if (options.sync_module_states) {
-    std::set<std::string> all_parameters;
-    for (const auto& item : module->named_parameters()) {
-      all_parameters.insert(item.key());
-    }
-    sync_module_states(*module, group, 25 << 20, /*src=*/0, all_parameters);
+    sync_buffers();
   }
   std::map<const void*, ShardedParameter> found;
   for (const auto& planned : plan) {
@@ -125,6 +121,20 @@ std::string State::complaint(std::vector<PlannedUnit>& plan) const {
     return error.what_without_backtrace();
   }
   return "";
+}
+
+/// Parameters follow, a unit at a time.
+void State::sync_buffers() const {
+  std::set<std::string> left_out;
+  for (const auto& item : module->named_parameters()) {
+    left_out.insert(item.key());
+  }
+  for (const auto& item : module->named_buffers()) {
+    if (is_ignored(item.key(), options)) {
+      left_out.insert(item.key());
+    }
+  }
+  sync_module_states(*module, group, /*broadcast_bucket_size=*/25 << 20, /*src=*/0, left_out);
 }
 
 /// What is wrong on one rank is an error on all: none is left waiting for it.

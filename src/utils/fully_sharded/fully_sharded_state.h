@@ -37,6 +37,7 @@ struct FullyShardedModule::State : std::enable_shared_from_this<FullyShardedModu
 
   std::string complaint(std::vector<struct PlannedUnit>& plan) const;
   void check(std::vector<struct PlannedUnit>& plan) const;
+  void sync_buffers() const;
   void cast_buffers() const;
   void hook(size_t unit, ForwardHooks& hooks);
   at::Tensor before_unit(size_t unit, const at::Tensor& input);

@@ -7,7 +7,6 @@
 #include <optional>
 #include <random>
 #include <regex>
-#include <set>
 #include <sstream>
 
 #include "utils/distributed/agreement.h"

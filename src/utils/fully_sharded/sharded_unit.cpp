@@ -150,7 +150,8 @@ void ShardedUnit::unshard() {
   for (const auto& entry : entries_) {
     wholes.push_back(entry.whole);
   }
-  finish_gather(gather_, wholes);
+  auto message = std::exchange(gather_, {});
+  finish_gather(message, wholes);
   for (auto& entry : entries_) {
     entry.parameter.set_data(entry.whole);
   }

@@ -2,6 +2,7 @@
 
 #include <transformers/utils/fully_sharded/fully_sharded.h>
 
+#include <algorithm>
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
 namespace transformers {

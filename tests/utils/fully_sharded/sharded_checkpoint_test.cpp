@@ -6,6 +6,7 @@
 #include <transformers/utils/training/parameter_groups.h>
 
 #include <filesystem>
+#include <numeric>
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
