@@ -33,6 +33,7 @@ class Training:
     attn_implementation: str
     columns: dict
     settings: dict
+    start: int  # seed of the weights
 
     def describe(self) -> dict:
         shapes = {name: str(tuple(tensor.shape)) for name, tensor in self.columns.items()}
@@ -79,7 +80,7 @@ def samples(
 
 
 def lora_settings(rng: random.Random, family: str) -> dict:
-    settings = {"lora_r": rng.randint(1, 6)}
+    settings = {"lora_r": rng.randint(1, 6), "learning_rate": rng.choice([1e-3, 5e-3, 2e-2])}
     if rng.random() < 0.7:
         settings["lora_alpha"] = rng.choice([1, 5, 16, 2.5])
     if rng.random() < 0.7:
@@ -117,11 +118,12 @@ def draw_training(seed: int, family: str) -> Training:
         attn_implementation=rng.choice(["eager", "sdpa"]) if family == "llama" else "eager",
         columns=samples(rng, generator, family, config, length, settings),
         settings=settings,
+        start=seed,
     )
 
 
 def build_start(training: Training) -> torch.nn.Module:
     model_class = CLASSES[training.family]["causal-lm"]
     model = model_class(model_class.config_class(**training.config))
-    randomise(model, torch.Generator().manual_seed(training.seed))
+    randomise(model, torch.Generator().manual_seed(training.start))
     return model
