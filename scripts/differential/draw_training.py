@@ -80,7 +80,7 @@ def samples(
 
 
 def lora_settings(rng: random.Random, family: str) -> dict:
-    settings = {"lora_r": rng.randint(1, 6), "learning_rate": rng.choice([1e-3, 5e-3, 2e-2])}
+    settings = {"lora_r": rng.randint(1, 6), "learning_rate": rng.choice([1e-3, 2e-3, 5e-3])}
     if rng.random() < 0.7:
         settings["lora_alpha"] = rng.choice([1, 5, 16, 2.5])
     if rng.random() < 0.7:
@@ -94,7 +94,7 @@ def training_settings(rng: random.Random, family: str) -> dict:
         "max_steps": steps,
         "batch_size": rng.randint(1, 4),
         "gradient_accumulation_steps": rng.choice([1, 1, 2, 3]),
-        "learning_rate": rng.choice([1e-4, 1e-3, 5e-3]),
+        "learning_rate": rng.choice([1e-4, 5e-4, 2e-3]),
         "lr_schedule": rng.choice(SCHEDULES),
         "warmup_steps": rng.choice([0, rng.randrange(1, steps)]),
         "weight_decay": rng.choice([0.0, 0.01, 0.1]),

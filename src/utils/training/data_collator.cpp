@@ -17,8 +17,7 @@ std::vector<at::Tensor> column(const std::vector<Batch>& samples, const std::str
   return tensors;
 }
 
-/// A class, a position, or what is learned of several labels (transformers keeps these in floats): of a text, not of its
-/// tokens.
+/// Of a text and not of its tokens: a class, a position, several labels (which transformers keeps in floats).
 bool is_of_text(const at::Tensor& tensor) { return tensor.dim() == 0 || tensor.is_floating_point(); }
 
 /// Of each sample [tokens], to one length; what is of a text is stacked as it is.
