@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 # As in make_goldens.py.
@@ -229,6 +230,7 @@ def main() -> int:
         parser.error(f"there is no program {arguments.program}")
 
     transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)  # peft calls transformers by an old name
     seeds = range(arguments.seed, arguments.seed + arguments.count)
     families, program = arguments.family or CLASSES, str(arguments.program)
     failed = [first_failure(family, seeds, program, arguments.train) for family in families]

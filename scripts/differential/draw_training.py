@@ -97,7 +97,7 @@ def training_settings(rng: random.Random, family: str) -> dict:
         "learning_rate": rng.choice([1e-4, 5e-4, 2e-3]),
         "lr_schedule": rng.choice(SCHEDULES),
         "warmup_steps": rng.choice([0, rng.randrange(1, steps)]),
-        "weight_decay": rng.choice([0.0, 0.01, 0.1]),
+        "weight_decay": rng.choice([0.0, 0.1, 0.5]),
         "max_grad_norm": rng.choice([0.0, 0.1, 1.0, 1.0]),
         "label_smoothing": rng.choice([0.0, 0.0, 0.1, 0.4]),
         "loss_chunk_rows": rng.choice([0, 0, 1, 3, 1000]),
