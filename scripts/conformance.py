@@ -5,41 +5,40 @@ A trial draws a configuration, inputs, a task and a way to save; `forward` must 
 attentions, caches and gradients, `generate` its ids and scores, `convert` a folder that Python loads with the same result. Float32
 results may differ by 1e-5 of the largest value of their kind. Every trial hangs on its seed: a failure is repeated with
 `--seed S --count 1`.
+
+With --train a trial is a short training: samples and settings are drawn too, `finetune` must give the losses, rates, norms and
+final weights or adapters of PyTorch's AdamW, transformers' schedules and peft.
 """
 
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 # As in make_goldens.py.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+# Tensors this small gain nothing from threads, which wait for each other on a busy machine; the program inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tiny vocabularies do not hold the default token ids, of which transformers warns.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import safetensors.torch
 import torch
 import transformers
 
 from differential import folder as folders
+from differential.compare import Mismatch, compare, compare_names, run
 from differential.draw import CLASSES, Trial, build, draw, unattended
+from differential.draw_training import draw_training
+from differential.train import check_training
 from goldens.case import flatten_outputs, given_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of the largest value of a kind. The half types: rounding of single operations, which the order of summation moves.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-2, torch.float16: 5e-3}
-
-
-class Mismatch(Exception):
-    """What differs, in one line."""
-
-
-def run(program: str, *arguments) -> None:
-    result = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=120)
-    if result.returncode != 0:
-        error = result.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
-        raise Mismatch(f"{arguments[0]} ended with status {result.returncode}: {error[0]}")
 
 
 def load_reference(trial: Trial, reference: Path) -> torch.nn.Module:
@@ -111,25 +110,8 @@ def compared_rows(trial: Trial, name: str, tensor: torch.Tensor) -> torch.Tensor
     return tensor.masked_fill(empty.view(shape), 0.0)
 
 
-def compare(name: str, expected: torch.Tensor, found: torch.Tensor, scale: float, tolerance: float) -> None:
-    if expected.shape != found.shape:
-        raise Mismatch(f"{name}: shape {tuple(found.shape)}, expected {tuple(expected.shape)}")
-    if not found.isfinite().all():
-        raise Mismatch(f"{name}: holds a value that is not finite")
-    difference = (expected.float() - found.float()).abs()
-    if difference.numel() == 0 or difference.max() <= tolerance * scale:
-        return
-    worst = tuple(int(i) for i in torch.unravel_index(difference.argmax(), difference.shape))
-    values = f"{found[worst].item():.9g}, expected {expected[worst].item():.9g}"
-    raise Mismatch(
-        f"{name}{list(worst)}: {values}; off by {difference.max() / scale:.2e} of the largest value {scale:.3g}"
-    )
-
-
 def compare_all(trial: Trial, expected: dict, found: dict) -> None:
-    if sorted(expected) != sorted(found):
-        missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-        raise Mismatch(f"output tensors: missing {missing}, not expected {extra}")
+    compare_names(expected, found)
     scales = {}
     for name, tensor in expected.items():
         if tensor.numel():
@@ -219,18 +201,18 @@ def check(trial: Trial, program: str, scratch: Path) -> None:
         check_convert(trial, program, model_folder, reference, scratch)
 
 
-def first_failure(family: str, seeds: range, program: str) -> bool:
+def first_failure(family: str, seeds: range, program: str, train: bool) -> bool:
     for seed in seeds:
-        trial = draw(seed, family)
+        trial = (draw_training if train else draw)(seed, family)
         with tempfile.TemporaryDirectory() as scratch:
             try:
-                check(trial, program, Path(scratch))
+                (check_training if train else check)(trial, program, Path(scratch))
             except Mismatch as mismatch:
                 print(f"{family} seed {seed}: {mismatch}")
                 print(json.dumps(trial.describe(), indent=2))
                 print(f"{family}: failed at configuration {seed - seeds.start + 1} of {len(seeds)}")
                 return True
-    print(f"{family}: {len(seeds)} configurations, no difference")
+    print(f"{family}: {len(seeds)} {'trainings' if train else 'configurations'}, no difference")
     return False
 
 
@@ -239,6 +221,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200, help="configurations of each family (default 200)")
     parser.add_argument("--family", choices=CLASSES, action="append", help="repeatable; default: all")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first configuration (default 0)")
+    parser.add_argument("--train", action="store_true", help="short trainings instead of calls of models")
     parser.add_argument(
         "--program", default=ROOT / "build/release/bin/transformers-cpp", help="default: the release build's"
     )
@@ -246,11 +229,11 @@ def main() -> int:
     if not Path(arguments.program).is_file():
         parser.error(f"there is no program {arguments.program}")
 
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)  # peft calls transformers by an old name
     seeds = range(arguments.seed, arguments.seed + arguments.count)
-    failed = [first_failure(family, seeds, str(arguments.program)) for family in arguments.family or CLASSES]
+    families, program = arguments.family or CLASSES, str(arguments.program)
+    failed = [first_failure(family, seeds, program, arguments.train) for family in families]
     return 1 if any(failed) else 0
 
 

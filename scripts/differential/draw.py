@@ -112,12 +112,12 @@ def gptj_config(rng: random.Random, length: int) -> dict:
     )
 
 
-def attention_mask(rng: random.Random, batch: int, length: int) -> torch.Tensor:
-    """1 = attend; padding left, right or in the middle. Two tokens at least stay: a label needs a row that predicts it."""
+def attention_mask(rng: random.Random, batch: int, length: int, kept: int = 2) -> torch.Tensor:
+    """1 = attend; padding left, right or in the middle. `kept` tokens at least stay: a label needs a row that predicts it."""
     mask = torch.ones(batch, length, dtype=torch.long)
     kind = rng.choice(["left", "right", "holes", "full"])
     for row in range(batch):
-        count = rng.randrange(length - 1)
+        count = rng.randrange(length + 1 - kept)
         if kind == "left":
             mask[row, :count] = 0
         elif kind == "right":

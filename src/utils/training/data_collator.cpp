@@ -17,11 +17,14 @@ std::vector<at::Tensor> column(const std::vector<Batch>& samples, const std::str
   return tensors;
 }
 
-/// `name` of each sample, [tokens], to one length; [] tensors are stacked as they are.
+/// Of a text and not of its tokens: a class, a position, several labels (which transformers keeps in floats).
+bool is_of_text(const at::Tensor& tensor) { return tensor.dim() == 0 || tensor.is_floating_point(); }
+
+/// Of each sample [tokens], to one length; what is of a text is stacked as it is.
 at::Tensor padded(const std::vector<at::Tensor>& tensors, int64_t value, int64_t length) {
   std::vector<at::Tensor> rows;
   for (const auto& tensor : tensors) {
-    rows.push_back(tensor.dim() == 0 ? tensor : at::constant_pad_nd(tensor, {0, length - tensor.size(0)}, value));
+    rows.push_back(is_of_text(tensor) ? tensor : at::constant_pad_nd(tensor, {0, length - tensor.size(0)}, value));
   }
   return at::stack(rows);
 }

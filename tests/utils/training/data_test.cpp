@@ -124,6 +124,14 @@ TEST_F(DataTest, ClassesAreStacked) {
   EXPECT_ERROR(padding_collator(0)({}), "input_ids");
 }
 
+TEST_F(DataTest, SeveralLabelsOfATextAreStacked) {
+  const auto first = at::tensor({1.0F, 0.0F}), second = at::tensor({0.0F, 1.0F});
+  const auto batch = padding_collator(0)(
+      {{{"input_ids", ids({1, 2, 3})}, {"labels", first}}, {{"input_ids", ids({4})}, {"labels", second}}});
+  EXPECT_TENSORS_EQUAL(batch.at("labels"), at::stack({first, second}));
+  EXPECT_TENSORS_EQUAL(batch.at("input_ids"), at::stack({ids({1, 2, 3}), ids({4, 0, 0})}));
+}
+
 TEST_F(DataTest, FlattenedSamplesBeginAgainAtPosition0) {
   const auto batch = flattening_collator()({{{"input_ids", ids({1, 2, 3})}}, {{"input_ids", ids({4, 5})}}});
   EXPECT_TENSORS_EQUAL(batch.at("input_ids"), ids({1, 2, 3, 4, 5}).unsqueeze(0));
