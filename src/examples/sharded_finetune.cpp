@@ -70,9 +70,8 @@ int train(const std::vector<std::string>& arguments) {
   while (step < kSteps) {
     const auto batch = counting_batch(causal_lm->config().vocab_size, ++step);
     const auto input_ids = batch.chunk(group.size())[group.rank()];
-    const auto output = model.run([&](CausalLM& lm) {
-      return lm.forward({.input_ids = input_ids, .use_cache = false}, {.labels = input_ids});
-    });
+    const auto output = model.run(
+        [&](CausalLM& lm) { return lm.forward({.input_ids = input_ids, .use_cache = false}, {.labels = input_ids}); });
     optimizer.zero_grad();
     output.loss.backward();
     model.clip_grad_norm_(1.0);

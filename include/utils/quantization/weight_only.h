@@ -57,11 +57,11 @@ class WeightOnlyLinear : public LinearMethod {
   c10::ScalarType dtype_;
 };
 
-/// Gives every Linear within a module a `WeightOnlyLinear` and frees its weight: `weight` is then a meta tensor, so that
-/// saving or moving the model throws. For inference, and as the frozen base of adapters (QLoRA). Heads are best left as
-/// they are, as transformers leaves them: `quantize(model->base_model(), options)`.
-/// Throws, changing nothing, on a layer that has a way to multiply of its own, on a group size that does not divide a
-/// layer's in_features, and on a name in `modules_to_not_convert` that fits no layer.
+/// Gives every Linear within a module a `WeightOnlyLinear` and frees its weight: `weight` is then a meta tensor, so
+/// that saving or moving the model throws. For inference, and as the frozen base of adapters (QLoRA). Heads are best
+/// left as they are, as transformers leaves them: `quantize(model->base_model(), options)`. Throws, changing nothing,
+/// on a layer that has a way to multiply of its own, on a group size that does not divide a layer's in_features, and on
+/// a name in `modules_to_not_convert` that fits no layer.
 void quantize(torch::nn::Module& module, const QuantizationOptions& options = {});
 
 /// Gives the layers dense weights again, with what rounding has left of them.
