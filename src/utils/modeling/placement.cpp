@@ -220,7 +220,8 @@ StateDict whole_state_dict(const PreTrainedModel& model, const Placement* placem
     }
     const auto* tensor = parameter->unsafeGetTensorImpl();
     TORCH_CHECK(placement != nullptr && placement->offloaded.contains(tensor), parameter.key(),
-                " has no values here; a model that is split over ranks is saved by its group");
+                " has no values here; quantised layers are dequantised before, a model that is split over ranks is "
+                "saved by its group");
     const auto [known, is_new] = read.try_emplace(tensor);
     if (is_new) {
       known->second = placement->offloaded.at(tensor).read();

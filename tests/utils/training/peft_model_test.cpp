@@ -316,7 +316,8 @@ TEST_F(PeftModelTest, RefusesAProductItDoesNotKnow) {
       dynamic_cast<LinearImpl&>(*item.value()).set_method(std::make_shared<Foreign>());
     }
   }
-  EXPECT_ERROR(adapters->add_adapter("default"), "model.layers.1.self_attn.q_proj", "plain, sliced or packed");
+  EXPECT_ERROR(adapters->add_adapter("default"), "model.layers.1.self_attn.q_proj",
+               "plain, sliced, packed or quantised");
 }
 
 struct Choice {
