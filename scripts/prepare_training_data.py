@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the data of the training runs in docs/training.md, in the ignored folder models/training-data.
+"""Makes the data of scripts/training_runs.py, and of a small GPT-J, in the ignored folder models/training-data.
 
     scripts/prepare_training_data.py
 

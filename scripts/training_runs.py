@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The training runs of docs/training.md: the program and a plain loop over transformers, one after the other, with the same data and settings.
+"""Real trainings by the program and by a plain loop over transformers, one after the other, with the same data and settings.
 
     scripts/training_runs.py bible        SmolLM2-135M on the King James Bible: fp32 with held-out perplexity, then bf16 for speed
     scripts/training_runs.py sentiment    SmolLM2-135M as a classifier of film review snippets
