@@ -1,4 +1,5 @@
 #include <transformers/utils/training/adamw_8bit.h>
+#include <transformers/utils/training/heap.h>
 #include <transformers/utils/training/parameter_groups.h>
 #include <transformers/utils/training/trainer.h>
 
@@ -189,6 +190,7 @@ void train(const FinetuneOptions& options, Learner& learner, const std::optional
 void finetune(FinetuneOptions options) {
   check_options(options);
   options.model.seed = options.model.seed.value_or(42);
+  keep_freed_memory();
   apply(options.model);
   const auto group = join_ranks();
   set_quiet(is_quiet() || !leads(group));
