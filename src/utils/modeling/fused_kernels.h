@@ -39,7 +39,7 @@ void rotate_halves(const T* x, const T* cos, const T* sin, int64_t dim, bool bac
 template <typename T>
 void rotate_neighbours(const T* x, const T* cos, const T* sin, int64_t rotary_dim, int64_t dim, bool back, T* y);
 
-/// Cross-entropy of logits [rows, columns] for rows [begin, end): `losses` [rows] gets each row's, times nothing; the
+/// Cross-entropy of logits [rows, columns] for rows [begin, end): `losses` [rows] gets each row's, and the
 /// logits become its gradient times `share`. A row whose label is `ignored` has loss and gradient 0.
 struct CrossEntropyRule {
   int64_t ignored;

@@ -5,9 +5,9 @@
 namespace transformers {
 
 /// Steps of a block as one operation each, forward and backward in one pass over memory: what the blocks use while they
-/// train. In eval mode they compose the same steps of LibTorch's operations, whose bits are Python's. In float32 the
-/// two differ by the order of sums; in bfloat16 forward rounds alike and backward rounds once where Python rounds
-/// often. Gradients of gradients go through the composed steps.
+/// train. In eval mode they compose the same steps of LibTorch's operations, whose bits are Python's; the two differ by
+/// the order of sums. A bfloat16 result is rounded wherever LibTorch would write a tensor, except within the norm's
+/// gradient. Gradients of gradients go through the composed steps.
 namespace fused {
 
 /// Whether there are loops for these tensors: float32 or bfloat16 all, on the CPU.
