@@ -16,26 +16,28 @@ import numpy
 import safetensors.numpy
 
 CHECKPOINTING = ("--gradient-checkpointing",)
-CHUNKS = ("--loss-chunk-rows", "128")
+# Without it the loss goes in chunks.
+ALL_LOGITS = ("--loss-chunk-rows", "0")
 IN_BACKWARD = ("--step-in-backward", "--max-grad-norm", "0")
 EIGHT_BIT = ("--optim", "adamw_8bit")
 LORA = ("--lora-r", "8")
 BF16_WEIGHTS = ("--dtype", "bfloat16")
 
 RUNS = {
-    "fp32, AdamW": (),
-    "activation checkpointing": CHECKPOINTING,
-    "loss in chunks of 128 rows": CHUNKS,
-    "steps inside backward": IN_BACKWARD,
-    "8-bit AdamW": EIGHT_BIT,
-    "bf16 autocast": ("--bf16",),
-    "bf16 weights, stochastic rounding, 8-bit AdamW": (*BF16_WEIGHTS, "--low-precision", "stochastic", *EIGHT_BIT),
-    "LoRA, rank 8": LORA,
-    "checkpointing, chunks": (*CHECKPOINTING, *CHUNKS),
-    "… and steps inside backward": (*CHECKPOINTING, *CHUNKS, *IN_BACKWARD),
-    "… and 8-bit AdamW": (*CHECKPOINTING, *CHUNKS, *IN_BACKWARD, *EIGHT_BIT),
-    "… and bf16 weights": (*CHECKPOINTING, *CHUNKS, *IN_BACKWARD, *EIGHT_BIT, *BF16_WEIGHTS),
-    "LoRA, checkpointing, chunks": (*LORA, *CHECKPOINTING, *CHUNKS),
+    "fp32, AdamW, all logits at once": ALL_LOGITS,
+    "activation checkpointing": (*ALL_LOGITS, *CHECKPOINTING),
+    "loss in chunks (the default)": (),
+    "steps inside backward": (*ALL_LOGITS, *IN_BACKWARD),
+    "8-bit AdamW": (*ALL_LOGITS, *EIGHT_BIT),
+    "bf16 autocast": (*ALL_LOGITS, "--bf16"),
+    "LoRA, rank 8": (*ALL_LOGITS, *LORA),
+    "checkpointing, chunks": CHECKPOINTING,
+    "… and steps inside backward": (*CHECKPOINTING, *IN_BACKWARD),
+    "… and 8-bit AdamW": (*CHECKPOINTING, *IN_BACKWARD, *EIGHT_BIT),
+    "… and bf16 weights, stochastic rounding": (
+        *CHECKPOINTING, *IN_BACKWARD, *EIGHT_BIT, *BF16_WEIGHTS, "--low-precision", "stochastic"
+    ),
+    "LoRA, checkpointing, chunks": (*LORA, *CHECKPOINTING),
 }
 
 

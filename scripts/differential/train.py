@@ -11,7 +11,7 @@ from transformers import Trainer, get_scheduler
 from .compare import Mismatch, compare, compare_names, run
 from .draw import CLASSES
 from .draw_training import Training, build_start
-from goldens.case import weights
+from goldens.case import move_by_a_rounding, weights
 from goldens.training import smoothed_loss
 
 # Of each logged number, and of a tensor's largest value: those of the golden runs.
@@ -137,15 +137,6 @@ def compare_trainings(expected: tuple, found: tuple, tolerance: float = TOLERANC
         # An adapter's B begins at 0 and has no size of its own but the way it went; its A gives the scale.
         scale = expected[1][name.replace("lora_B", "lora_A")].abs().max().item()
         compare(name, tensor, found[1][name], scale, tolerance)
-
-
-def move_by_a_rounding(model, seed: int) -> None:
-    """Each weight to a float beside it, or not at all."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            direction = torch.randint(-1, 2, parameter.shape, generator=generator)
-            parameter.mul_(1 + torch.finfo(torch.float32).eps * direction)
 
 
 def expected_training(training: Training, folder: Path, neighbour: int = 0) -> tuple[list, dict]:

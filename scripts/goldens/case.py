@@ -187,3 +187,12 @@ def write_case(case: Case, folder: Path) -> None:
     description = metadata(case, model)  # before the call: HF writes a derived problem_type back into the config
     tensors |= several_calls(case, model) if isinstance(case.inputs, list) else one_call(case, model)
     save(folder / f"{case.name}.safetensors", tensors, description)
+
+
+def move_by_a_rounding(model, seed: int) -> None:
+    """Each weight to a float beside it, or not at all."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            direction = torch.randint(-1, 2, parameter.shape, generator=generator)
+            parameter.mul_(1 + torch.finfo(torch.float32).eps * direction)

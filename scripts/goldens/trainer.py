@@ -13,7 +13,7 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 
 from .collection import Collection
-from .training import FAMILIES, RUN_BATCH, run_data
+from .training import FAMILIES, RUN_BATCH, build, run_data, settled_runs
 
 # name: greater_is_better, patience, threshold, the metric of each evaluation
 METRICS = {
@@ -118,10 +118,9 @@ def averages() -> Collection:
 def neftune_run() -> Collection:
     """Eight steps of AdamW with noise; the weights are those of training's runs."""
     collection = Collection()
-    for family, config in FAMILIES.items():
-        torch.manual_seed(3)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
-        ids, labels = run_data(torch.Generator().manual_seed(4))
+    for family in FAMILIES:
+        model = build(family, settled_runs(family)[0])
+        ids, labels = run_data()
         optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
         activate_neftune(model, 3.0)
         torch.manual_seed(9)

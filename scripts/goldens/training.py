@@ -1,5 +1,6 @@
 """Goldens of training's parts: every schedule's rates, optimizer steps, clipping."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, GPTJConfig, LlamaConfig, Trainer, get_scheduler
 from transformers.optimization import Adafactor
 
-from .case import config_text
+from .case import config_text, move_by_a_rounding
 from .collection import Collection
 
 RATES = (5e-5, 1e-3)  # of two groups
@@ -200,8 +201,9 @@ RUNS = {
 RUN_STEPS, RUN_BATCH = 20, 2
 
 
-def run_data(generator: torch.Generator) -> tuple:
+def run_data() -> tuple:
     """12 samples of 7 tokens; a part of the labels does not count, so that micro-batches weigh differently."""
+    generator = torch.Generator().manual_seed(4)
     ids = torch.randint(24, (12, 7), generator=generator)
     labels = ids.masked_fill(torch.rand(ids.shape, generator=generator) < 0.3, -100)
     return ids, labels
@@ -256,24 +258,57 @@ def one_run(model, ids, labels, options: dict) -> dict:
     return {name: torch.tensor(values, dtype=torch.float64) for name, values in dict(loss=losses, grad_norm=norms, learning_rate=rates).items()}
 
 
+def build(family: str, weights: dict | None = None):
+    """With weights of a size that gives every one a gradient well above its rounding."""
+    config = type(FAMILIES[family])(**FAMILIES[family].to_dict() | {"initializer_range": 0.2})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
+    if weights is not None:
+        model.load_state_dict(weights)
+    return model
+
+
+def run_from(family: str, initial: dict, data: tuple, options: dict, neighbour: int = 0) -> dict:
+    """Curve and final weights; with `neighbour` from weights that are a rounding away."""
+    model = build(family, initial)
+    if neighbour:
+        move_by_a_rounding(model, neighbour)
+    curve = one_run(model, *data, options)
+    # The head takes part in every step; the other weights move by what reaches it.
+    whole = "weight_decay" in options or "gradient_accumulation_steps" in options
+    kept = model.state_dict() if whole else {"lm_head.weight": model.lm_head.weight}
+    return curve | {f"final.{key}": tensor.detach().clone() for key, tensor in kept.items()}
+
+
+def is_settled(found: dict, neighbour: dict) -> bool:
+    """Whether a rounding of the start moves nothing by more than a quarter of what tests allow."""
+    return all((found[key] - neighbour[key]).abs().max() <= 2.5e-6 * found[key].abs().max() for key in found)
+
+
+@functools.cache
+def settled_runs(family: str) -> tuple[dict, dict]:
+    """The first seed's start from which no run hangs on rounding: Adam turns a gradient that is all rounding into whole
+    steps, and what it then does no two programs have in common."""
+    data = run_data()
+    for seed in range(3, 100):
+        torch.manual_seed(seed)
+        initial = {name: tensor.clone() for name, tensor in build(family).state_dict().items()}
+        found = {name: run_from(family, initial, data, options) for name, options in RUNS.items()}
+        neighbours = ((found[name], run_from(family, initial, data, RUNS[name], i)) for i in (1, 2, 3) for name in RUNS)
+        if all(is_settled(run, neighbour) for run, neighbour in neighbours):
+            return initial, found
+    raise RuntimeError(f"{family}: rounding decides the runs from every start")
+
+
 def runs() -> dict:
     """A golden file a family: initial weights, data, and of each run its curve and the final weights."""
     collections = {}
-    for family, config in FAMILIES.items():
+    for family in FAMILIES:
+        initial, found = settled_runs(family)
         collection = collections[family] = Collection()
-        torch.manual_seed(3)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
-        initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        ids, labels = run_data(torch.Generator().manual_seed(4))
-        tensors = dict(input_ids=ids, labels=labels) | {f"weights.{name}": tensor for name, tensor in initial.items()}
-        collection.add("start", tensors, config=json.loads(config_text(model)))
+        tensors = dict(zip(("input_ids", "labels"), run_data())) | {f"weights.{name}": tensor for name, tensor in initial.items()}
+        collection.add("start", tensors, config=json.loads(config_text(build(family))))
         for name, options in RUNS.items():
-            model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
-            model.load_state_dict(initial)
-            curve = one_run(model, ids, labels, options)
-            # The head takes part in every step; the other weights move by what reaches it.
-            kept = model.state_dict() if name in ("full", "accumulation") else {"lm_head.weight": model.lm_head.weight}
-            collection.add(name, curve | {f"final.{key}": tensor for key, tensor in kept.items()}, options=options)
+            collection.add(name, found[name], options=options)
     return collections
 
 

@@ -1,7 +1,10 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
-#include <torch/optim/adamw.h>
+#include <transformers/utils/training/heap.h>
+#include <transformers/utils/training/optimizer.h>
+#include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/training/training_tasks.h>
 
 #include <algorithm>
 #include <chrono>
@@ -175,10 +178,14 @@ void bench_decode(CausalLM& model, const BenchOptions& options) {
 void bench_train(CausalLM& model, const BenchOptions& options) {
   const auto [batch, seq] = *options.train;
   const auto ids = random_ids(model, batch, seq);
+  keep_freed_memory();
   model.train();
-  torch::optim::AdamW optimizer(model.parameters(), torch::optim::AdamWOptions(1e-5));
+  AdamW optimizer(trainable_parameters(model), torch::optim::AdamWOptions(1e-5));
+  const auto task = causal_lm_task(model);
+  const Batch samples{{"input_ids", ids}, {"labels", ids}};
+  const auto items = static_cast<double>(task.count_items(samples));
   const auto seconds = repeated(options.repetitions, [&] {
-    model.forward({.input_ids = ids, .use_cache = false}, {.labels = ids}).loss.backward();
+    task.loss(samples, items).backward();
     optimizer.step();
     optimizer.zero_grad();
   });

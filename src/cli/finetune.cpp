@@ -1,7 +1,10 @@
 #include <transformers/utils/training/adamw_8bit.h>
+#include <transformers/utils/training/heap.h>
 #include <transformers/utils/training/parameter_groups.h>
 #include <transformers/utils/training/trainer.h>
 
+#include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -67,6 +70,38 @@ std::unique_ptr<Optimizer> optimizer_of(const FinetuneOptions& options, const to
   return make_optimizer<AdamW>(options, model, torch::optim::AdamWOptions(rate));
 }
 
+/// To the last digit: rates of 1e-8 and 2e-8 are two settings.
+std::string exact(double number) {
+  std::array<char, 32> text{};
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), number).ptr;
+  return {text.data(), end};
+}
+
+/// What a run that goes on must share beside what the trainer itself compares.
+std::map<std::string, std::string> settings_of(const FinetuneOptions& options, int64_t max_steps) {
+  std::string targets;
+  for (const auto& target : options.lora_targets) {
+    targets += (targets.empty() ? "" : ",") + target;
+  }
+  return {{"seed", std::to_string(*options.model.seed)},
+          {"task", options.task},
+          {"shuffle", options.no_shuffle ? "off" : "on"},
+          {"seq_length", std::to_string(options.seq_length)},
+          {"label_smoothing", exact(options.label_smoothing)},
+          {"optim", options.optim},
+          {"learning_rate", exact(options.learning_rate)},
+          {"weight_decay", exact(options.weight_decay)},
+          {"lr_schedule", options.lr_schedule},
+          {"warmup_steps", std::to_string(options.warmup_steps)},
+          {"max_steps", std::to_string(max_steps)},
+          {"low_precision", options.low_precision},
+          {"lora_r", std::to_string(options.lora_r)},
+          {"lora_alpha", options.lora_alpha ? exact(*options.lora_alpha) : "default"},
+          {"lora_dropout", exact(options.lora_dropout)},
+          {"lora_targets", targets},
+          {"quantize", options.model.quantize.empty() ? "off" : options.model.quantize}};
+}
+
 TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps) {
   TrainingArguments arguments;
   arguments.max_steps = max_steps;
@@ -81,18 +116,7 @@ TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps
   arguments.metric_for_best_model = options.metric_for_best_model;
   arguments.neftune_noise_alpha = options.neftune_noise_alpha;
   arguments.step_in_backward = options.step_in_backward;
-  arguments.settings = {{"seed", std::to_string(*options.model.seed)},
-                        {"task", options.task},
-                        {"shuffle", options.no_shuffle ? "off" : "on"},
-                        {"optim", options.optim},
-                        {"learning_rate", std::to_string(options.learning_rate)},
-                        {"weight_decay", std::to_string(options.weight_decay)},
-                        {"lr_schedule", options.lr_schedule},
-                        {"warmup_steps", std::to_string(options.warmup_steps)},
-                        {"max_steps", std::to_string(max_steps)},
-                        {"low_precision", options.low_precision},
-                        {"lora_r", std::to_string(options.lora_r)},
-                        {"quantize", options.model.quantize.empty() ? "off" : options.model.quantize}};
+  arguments.settings = settings_of(options, max_steps);
   return arguments;
 }
 
@@ -189,6 +213,7 @@ void train(const FinetuneOptions& options, Learner& learner, const std::optional
 void finetune(FinetuneOptions options) {
   check_options(options);
   options.model.seed = options.model.seed.value_or(42);
+  keep_freed_memory();
   apply(options.model);
   const auto group = join_ranks();
   set_quiet(is_quiet() || !leads(group));

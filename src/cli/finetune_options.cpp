@@ -19,6 +19,7 @@ struct Adder {
 
 void add_data_options(CLI::App& command, FinetuneOptions& options) {
   command.add_option("--output", options.output, "folder for the trained model and its checkpoints")->required();
+  command.add_option("--tokenizer", options.tokenizer, "folder of the tokenizer; without it that of --model");
   command.add_option("--train-file", options.train_file,
                      ".txt: packed blocks; .jsonl: text, prompt + completion, text + label, question + context + "
                      "answers, tokens + labels");
@@ -56,13 +57,15 @@ void add_step_options(CLI::App& command, FinetuneOptions& options) {
 }
 
 void add_memory_options(CLI::App& command, FinetuneOptions& options) {
-  const Adder add{command};
   command.add_flag("--bf16", options.bf16, "autocast: products in bfloat16, weights as they are");
   command.add_option("--low-precision", options.low_precision, "how bf16 and fp16 weights take small updates")
       ->check(CLI::IsMember({"plain", "master", "stochastic"}))
       ->capture_default_str();
   command.add_flag("--gradient-checkpointing", options.gradient_checkpointing, "less memory, about a third slower");
-  add.not_negative("--loss-chunk-rows", options.loss_chunk_rows, "positions whose logits are alive at a time; 0: all");
+  command
+      .add_option("--loss-chunk-rows", options.loss_chunk_rows,
+                  "positions whose logits are alive at a time; 0: all; without it what takes 24 MiB")
+      ->check(CLI::NonNegativeNumber);
   command.add_flag("--step-in-backward", options.step_in_backward,
                    "gradients are used up one by one; needs --max-grad-norm 0 and no accumulation");
 }
@@ -113,8 +116,8 @@ void check_options(const FinetuneOptions& options) {
   const auto is_lines = [](const std::string& file) { return file.empty() || file.ends_with(".jsonl"); };
   require_usage(options.train_file.empty() != options.train_ids.empty(),
                 "exactly one of --train-file and --train-ids is needed");
-  require_usage(!options.model.model.empty() || (options.train_file.empty() && options.eval_file.empty()),
-                "--train-file and --eval-file need the tokenizer of --model");
+  require_usage(!options.tokenizer_folder().empty() || (options.train_file.empty() && options.eval_file.empty()),
+                "--train-file and --eval-file need a tokenizer: that of --model, or --tokenizer");
   require_usage(is_causal || (is_lines(options.train_file) && is_lines(options.eval_file)),
                 "--task " + options.task + " reads .jsonl files");
   require_usage(options.lora_r > 0 || (!options.merge && options.lora_targets.empty() && !options.lora_alpha),
@@ -122,7 +125,7 @@ void check_options(const FinetuneOptions& options) {
   require_usage(options.lora_r == 0 || !options.model.model.empty(), "--lora-r needs --model");
   require_usage(options.model.quantize.empty() || (options.lora_r > 0 && !options.merge),
                 "--quantize freezes the weights: it needs --lora-r, and --merge would round them again");
-  require_usage(options.loss_chunk_rows == 0 || is_causal, "--loss-chunk-rows is for causal-lm");
+  require_usage(!options.loss_chunk_rows || is_causal, "--loss-chunk-rows is for causal-lm");
   require_usage(options.eval_steps == 0 || !options.eval_file.empty(), "--eval-steps needs --eval-file");
   require_usage(options.eval_steps > 0 || (!options.load_best_model_at_end && !options.early_stopping_patience),
                 "--load-best-model-at-end and --early-stopping-patience need --eval-steps");

@@ -11,11 +11,11 @@ namespace transformers::cli {
 
 struct FinetuneOptions {
   ModelOptions model;
-  std::string output, train_file, train_ids, eval_file, task = "causal-lm", log_file, tensorboard;
+  std::string output, tokenizer, train_file, train_ids, eval_file, task = "causal-lm", log_file, tensorboard;
   std::string lr_schedule = "linear", low_precision = "plain", optim = "adamw", metric_for_best_model = "loss";
   int64_t seq_length = 512, doc_stride = 128, batch_size = 8, gradient_accumulation_steps = 1, warmup_steps = 0;
-  int64_t save_every = 0, save_total_limit = 0, eval_steps = 0, loss_chunk_rows = 0;
-  std::optional<int64_t> max_steps, early_stopping_patience;
+  int64_t save_every = 0, save_total_limit = 0, eval_steps = 0;
+  std::optional<int64_t> max_steps, early_stopping_patience, loss_chunk_rows;
   double epochs = 3, learning_rate = 5e-5, weight_decay = 0, max_grad_norm = 1, label_smoothing = 0;
   double early_stopping_threshold = 0;
   std::optional<double> neftune_noise_alpha, ema_decay;
@@ -25,6 +25,9 @@ struct FinetuneOptions {
   std::vector<std::string> lora_targets;
   bool merge = false, no_shuffle = false, bf16 = false, gradient_checkpointing = false, resume = false;
   bool load_best_model_at_end = false, step_in_backward = false;
+
+  /// The folder of the tokenizer; empty: there is none.
+  const std::string& tokenizer_folder() const { return tokenizer.empty() ? model.model : tokenizer; }
 };
 
 /// Adds all of finetune's options but those of the model.

@@ -73,7 +73,7 @@ void add_adapters(Learner& learner, const FinetuneOptions& options, const std::s
 
 std::shared_ptr<QuestionAnsweringDataset> open_questions(const FinetuneOptions& options, const std::string& file) {
   return std::make_shared<QuestionAnsweringDataset>(
-      file, load_tokenizer(options.model.model),
+      file, load_tokenizer(options.tokenizer_folder()),
       QuestionAnsweringOptions{.max_seq_length = options.seq_length, .doc_stride = options.doc_stride});
 }
 
@@ -82,7 +82,7 @@ std::shared_ptr<const Dataset> open_data(const FinetuneOptions& options, const s
   if (options.task == "question-answering") {
     return open_questions(options, file);
   }
-  const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(options.model.model);
+  const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(options.tokenizer_folder());
   if (options.task == "token-classification") {
     return std::make_shared<TokenClassificationDataset>(
         file, tokenizer, TokenClassificationOptions{options.seq_length, model.config().id2label});
@@ -143,8 +143,8 @@ void write_model(const Learner& learner, const FinetuneOptions& options, const s
   } else {
     learner.model->save_pretrained(folder);
   }
-  if (!options.model.model.empty()) {
-    copy_tokenizer(options.model.model, folder);
+  if (!options.tokenizer_folder().empty()) {
+    copy_tokenizer(options.tokenizer_folder(), folder);
   }
 }
 

@@ -6,6 +6,8 @@
 
 #include <cmath>
 
+#include "utils/modeling/fused_ops.h"
+
 namespace transformers {
 
 namespace gptj {
@@ -81,8 +83,12 @@ GPTJAttentionImpl::GPTJAttentionImpl(const GPTJConfig& config, int64_t layer_idx
 }
 
 at::Tensor GPTJAttentionImpl::rotated(const at::Tensor& heads, const RotaryEmbeddings& position_embeddings) const {
-  const auto rotate = [&](const at::Tensor& part) {
-    return gptj::apply_rotary_pos_emb(part, position_embeddings.sin, position_embeddings.cos);
+  const auto& [cos, sin] = position_embeddings;
+  if (is_training() && fused::applies({heads, cos, sin})) {
+    return fused::rotate_neighbours(heads, cos, sin);
+  }
+  const auto rotate = [&, &cos = cos, &sin = sin](const at::Tensor& part) {
+    return gptj::apply_rotary_pos_emb(part, sin, cos);
   };
   if (rotary_dim_ == head_dim_) {
     return rotate(heads);

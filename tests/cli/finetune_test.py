@@ -190,6 +190,33 @@ class FinetuneTest(ProgramTest):
         config = json.loads((self.folder / "classes" / "config.json").read_text())
         self.assertEqual(config["architectures"], ["LlamaForSequenceClassification"])
 
+    def test_a_model_from_nothing_learns_a_text_with_a_tokenizer_of_its_own(self):
+        talking = self.talking_model()
+        text = self.folder / "text.txt"
+        text.write_text("In the beginning was the word. " * 60)
+        config = self.folder / "fresh.json"
+        config.write_text((talking / "config.json").read_text())
+        log, output = self.folder / "log.jsonl", self.folder / "fresh"
+        data = ("--train-file", text, "--eval-file", text, "--seq-length", 16, "--log-file", log)
+        steps = ("--batch-size", 4, "--max-steps", 40, "--learning-rate", "5e-3", "--eval-steps", 20)
+        command = ("finetune", "--config", config, "--output", output, *data, *steps)
+        self.run_program(*command, "--tokenizer", talking, "--quiet")
+        perplexities = [entry["perplexity"] for entry in log_of(log) if "perplexity" in entry]
+        self.assertLess(perplexities[-1], perplexities[0])
+        self.assertEqual((output / "tokenizer.json").read_bytes(), (talking / "tokenizer.json").read_bytes())
+        prompt = ("generate", "--model", output, "--prompt", "In the beginning", "--max-new-tokens", 12)
+        self.assertTrue(self.run_program(*prompt, "--quiet").startswith(" was the word."))
+        self.assert_fails(*command, status=2, says=("--tokenizer",))
+
+    def test_a_run_goes_on_with_its_own_settings_only(self):
+        model, data, *_ = self.start_of("llama")
+        run = ("--max-steps", 4, "--save-every", 2, "--lora-r", 2)
+        self.finetune(model, data, *run)
+        base = ("finetune", "--model", model, "--train-ids", data, "--output", self.folder / "tuned", "--attn", "eager")
+        base += ("--batch-size", 2, *run, "--resume")
+        self.assert_fails(*base, "--learning-rate", "5.0000001e-3", says=("learning_rate", "0.005"))
+        self.assert_fails(*base, "--learning-rate", "5e-3", "--lora-alpha", 3, says=("lora_alpha", "default", "3"))
+
     def test_bad_input_is_named(self):
         model, data, *_ = self.start_of("llama")
         output = ("--output", self.folder / "tuned", "--max-steps", 1)

@@ -6,10 +6,13 @@ import sys
 import unittest
 from pathlib import Path
 
+import transformers
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "cli"))
 from program import ProgramTest  # noqa: E402
 
+COMMITTED_MODEL = ROOT / "src/examples/gptj-bible"
 EXAMPLES = Path(os.environ.get("EXAMPLES", ROOT / "build/release/examples"))
 
 
@@ -49,6 +52,19 @@ class ExamplesTest(ProgramTest):
         self.assertGreater(losses["pruned"], losses["before"])
         self.assertLess(losses["recovered"], (losses["before"] + losses["pruned"]) / 2)
         self.assertLess(int(lines[1][3]), int(lines[0][3]))
+
+    def test_the_committed_model_writes_what_it_writes_in_python(self):
+        self.assertLess(sum(file.stat().st_size for file in COMMITTED_MODEL.iterdir()), 12 << 20)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(COMMITTED_MODEL)
+        model = transformers.AutoModelForCausalLM.from_pretrained(COMMITTED_MODEL, dtype="float32").eval()
+        options = {"max_new_tokens": 40, "do_sample": False, "repetition_penalty": 1.2, "pad_token_id": 0}
+        for prompt in ("And it came to pass", "The LORD is my shepherd", "Blessed are"):
+            command = ("--prompt", prompt, "--dtype", "float32", "--repetition-penalty", 1.2, "--max-new-tokens", 40)
+            written = self.run_program("generate", "--model", COMMITTED_MODEL, *command, "--quiet")
+            ids = tokenizer(prompt, return_tensors="pt").input_ids
+            expected = tokenizer.decode(model.generate(ids, **options)[0, ids.shape[1] :], skip_special_tokens=True)
+            self.assertEqual(written.rstrip("\n"), expected.rstrip("\n"))
+        self.assertIn("that the LORD spake unto Moses", (COMMITTED_MODEL / "README.md").read_text())
 
 
 if __name__ == "__main__":

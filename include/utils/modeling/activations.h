@@ -49,6 +49,8 @@ class ActivationFunctionImpl : public Module {
   /// Elementwise; keeps shape and dtype. Composed step by step where HF composes, so that half precision rounds alike.
   torch::Tensor forward(const torch::Tensor& x);
 
+  Activation activation() const { return activation_; }
+
   /// Sets the learned tensors to HF's initial values.
   void reset_parameters();
 
@@ -60,5 +62,8 @@ class ActivationFunctionImpl : public Module {
   torch::Tensor alpha_p_, alpha_n_, beta_, eps_;  // xielu: [1], [1], [], []
 };
 TRANSFORMERS_MODULE(ActivationFunction);
+
+/// act_fn(gate) · up, both of one shape: the middle of a gated MLP.
+torch::Tensor activate_and_mul(ActivationFunction& act_fn, const torch::Tensor& gate, const torch::Tensor& up);
 
 }  // namespace transformers

@@ -32,6 +32,10 @@ class CausalLM : public PreTrainedModel {
   }
 };
 
+/// Whether `CausalLMOptions::loss_chunk_rows` can go with this head: one that is packed, quantised, adapted or hooked
+/// has to give its logits.
+bool allows_chunked_loss(const Linear& lm_head);
+
 /// What follows a base model in HF's `…ForCausalLM.forward`: head on the kept positions, loss where labels are given.
 CausalLMOutputWithPast causal_lm_output(BaseModelOutputWithPast outputs, Linear& lm_head,
                                         const CausalLMOptions& options);

@@ -8,8 +8,9 @@ namespace transformers {
 
 struct CausalLMTaskOptions {
   double label_smoothing = 0;
-  /// See CausalLMOptions::loss_chunk_rows.
-  int64_t loss_chunk_rows = 0;
+  /// See CausalLMOptions::loss_chunk_rows. Unset: so many that a chunk's logits take 24 MiB, where the head allows it,
+  /// else 0.
+  std::optional<int64_t> loss_chunk_rows{};
 };
 
 // The tasks of the library's models. A batch's tensors are forward arguments by HF's names; an unknown name is an

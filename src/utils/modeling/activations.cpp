@@ -7,6 +7,7 @@
 #include <numbers>
 #include <utility>
 
+#include "utils/modeling/fused_ops.h"
 #include "utils/modeling/named_values.h"
 
 namespace transformers {
@@ -136,7 +137,7 @@ torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
       return at::clamp(at::gelu(x), -10, 10);
     case Activation::kGeluAccurate:
     case Activation::kGeluNew:
-      return gelu_new(x);
+      return is_training() && fused::applies({x}) ? fused::gelu_new(x) : gelu_new(x);
     case Activation::kGeluFast:
       return gelu_fast(x);
     case Activation::kGeluPython:
@@ -177,6 +178,12 @@ torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
       return xielu(x);
   }
   TORCH_INTERNAL_ASSERT(false, "activation without a formula");
+}
+
+torch::Tensor activate_and_mul(ActivationFunction& act_fn, const torch::Tensor& gate, const torch::Tensor& up) {
+  const bool is_plain_silu = act_fn->activation() == Activation::kSilu && !act_fn->has_forward_hooks();
+  return act_fn->is_training() && is_plain_silu && fused::applies({gate, up}) ? fused::silu_and_mul(gate, up)
+                                                                              : act_fn(gate) * up;
 }
 
 }  // namespace transformers

@@ -17,13 +17,17 @@ at::Tensor kept_positions(const at::Tensor& hidden_states, const CausalLMOptions
              : hidden_states.narrow(1, seq - options.logits_to_keep, options.logits_to_keep);
 }
 
+const CrossEntropyMethod* cross_entropy_method(const Linear& lm_head) {
+  return dynamic_cast<const CrossEntropyMethod*>(lm_head->method().get());
+}
+
 /// The loss from the hidden states, a few positions' logits at a time.
 at::Tensor chunked_loss(const at::Tensor& hidden_states, const Linear& lm_head, const CausalLMLossOptions& loss,
                         int64_t chunk_rows) {
-  const auto* method = dynamic_cast<const CrossEntropyMethod*>(lm_head->method().get());
   TORCH_CHECK(
-      (lm_head->method() == nullptr || method != nullptr) && !lm_head->has_forward_hooks(),
+      allows_chunked_loss(lm_head),
       "loss_chunk_rows needs a plain lm_head: one that is packed, quantised, adapted or hooked gives its logits");
+  const auto* method = cross_entropy_method(lm_head);
   const auto labels = next_token_labels(loss).reshape({-1}).to(hidden_states.device());
   const auto rows = hidden_states.flatten(0, 1);
   const LinearCrossEntropyOptions options{
@@ -33,6 +37,10 @@ at::Tensor chunked_loss(const at::Tensor& hidden_states, const Linear& lm_head, 
 }
 
 }  // namespace
+
+bool allows_chunked_loss(const Linear& lm_head) {
+  return (lm_head->method() == nullptr || cross_entropy_method(lm_head) != nullptr) && !lm_head->has_forward_hooks();
+}
 
 CausalLMOutputWithPast causal_lm_output(BaseModelOutputWithPast outputs, Linear& lm_head,
                                         const CausalLMOptions& options) {

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <transformers/utils/modeling/linear_cross_entropy.h>
 #include <transformers/utils/modeling/losses.h>
@@ -6,23 +7,44 @@
 #include <algorithm>
 
 #include "utils/modeling/chunked_cross_entropy.h"
+#include "utils/modeling/fused_ops.h"
 
 namespace transformers {
 namespace {
+
+/// The two sides of a product in the dtype it is done in: under autocast that of autocast.
+struct Operands {
+  at::Tensor hidden, weight, bias;
+};
+
+Operands operands(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto device = hidden.device().type();
+  const auto dtype =
+      at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device) : weight.scalar_type();
+  return {hidden.to(dtype), weight.to(dtype), bias.defined() ? bias.to(dtype) : bias};
+}
 
 struct Gradients {
   at::Tensor hidden, weight, bias;  // undefined where not wanted
 };
 
-Gradients zeros_where_wanted(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias) {
-  const auto zeros = [](const at::Tensor& tensor) {
-    return tensor.defined() && tensor.requires_grad() ? at::zeros_like(tensor) : at::Tensor();
+Gradients gradients_where_wanted(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto where_wanted = [&](const at::Tensor& tensor) {
+    return tensor.defined() && tensor.requires_grad() ? at::empty_like(tensor) : at::Tensor();
   };
-  return {zeros(hidden), zeros(weight), zeros(bias)};
+  Gradients gradients{where_wanted(hidden), where_wanted(weight), where_wanted(bias)};
+  if (gradients.bias.defined()) {
+    gradients.bias.zero_();
+  }
+  if (gradients.weight.defined() && hidden.size(0) == 0) {
+    gradients.weight.zero_();
+  }
+  return gradients;
 }
 
-/// Summed losses of a chunk; `logits` become the gradient of that sum.
-at::Tensor chunk_loss_(at::Tensor& logits, const at::Tensor& labels, double smoothing) {
+/// What `fused::cross_entropy_` does, of LibTorch's operations.
+at::Tensor composed_cross_entropy_(at::Tensor& logits, const at::Tensor& labels, double smoothing,
+                                   const at::Tensor& share) {
   const auto counted = labels.ne(kIgnoreIndex);
   const auto targets = labels.where(counted, 0).unsqueeze(1);
   const auto log_sum = logits.logsumexp(1, /*keepdim=*/true);
@@ -35,18 +57,31 @@ at::Tensor chunk_loss_(at::Tensor& logits, const at::Tensor& labels, double smoo
   if (smoothing > 0) {
     logits.sub_(smoothing / static_cast<double>(logits.size(1)));
   }
-  logits.mul_(counted.unsqueeze(1));
-  return losses.squeeze(1).masked_fill(~counted, 0).sum();
+  logits.mul_(counted.unsqueeze(1)).mul_(share);
+  return losses.squeeze(1).masked_fill(~counted, 0);
 }
 
-void add_chunk(const at::Tensor& grad_logits, const at::Tensor& hidden, const at::Tensor& weight, int64_t row,
-               Gradients& gradients) {
+at::Tensor chunk_loss_(at::Tensor& logits, const at::Tensor& labels, const at::Tensor& share, double smoothing) {
+  if (fused::applies({logits})) {
+    return fused::cross_entropy_(logits, labels, smoothing, share.item<double>()).sum();
+  }
+  logits = logits.to(at::kFloat);
+  return composed_cross_entropy_(logits, labels, smoothing, share).sum();
+}
+
+/// `part` is `operands` with rows from `row` on.
+void add_chunk(const at::Tensor& grad_logits, const Operands& part, int64_t row, Gradients& gradients) {
   if (gradients.hidden.defined()) {
-    auto rows = gradients.hidden.narrow(0, row, hidden.size(0));
-    at::mm_out(rows, grad_logits, weight);
+    gradients.hidden.narrow(0, row, part.hidden.size(0)).copy_(at::mm(grad_logits, part.weight));
   }
   if (gradients.weight.defined()) {
-    gradients.weight.addmm_(grad_logits.t(), hidden);
+    const bool is_first = row == 0;
+    if (gradients.weight.scalar_type() == grad_logits.scalar_type()) {
+      gradients.weight.addmm_(grad_logits.t(), part.hidden, /*beta=*/is_first ? 0 : 1);
+    } else {
+      const auto product = at::mm(grad_logits.t(), part.hidden);
+      is_first ? gradients.weight.copy_(product) : gradients.weight.add_(product);
+    }
   }
   if (gradients.bias.defined()) {
     gradients.bias.add_(grad_logits.sum(0));
@@ -59,17 +94,19 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
                             const at::Tensor& labels, const LinearCrossEntropyOptions& options,
                             const ChunkLoss& chunk_loss) {
     const auto bias = maybe_bias.value_or(at::Tensor());
-    auto gradients = zeros_where_wanted(hidden, weight, bias);
-    const auto count = options.num_items_in_batch ? at::full({}, *options.num_items_in_batch, hidden.options())
-                                                  : labels.ne(kIgnoreIndex).sum();
+    auto gradients = gradients_where_wanted(hidden, weight, bias);
+    const auto whole = operands(hidden, weight, bias);
+    const auto count = options.num_items_in_batch
+                           ? at::full({}, *options.num_items_in_batch, labels.options().dtype(at::kFloat))
+                           : labels.ne(kIgnoreIndex).sum();
     const auto share = count.to(at::kFloat).reciprocal();
     auto loss = at::zeros({}, hidden.options().dtype(at::kFloat));
     for (int64_t row = 0; row < hidden.size(0); row += options.chunk_rows) {
       const auto rows = std::min(options.chunk_rows, hidden.size(0) - row);
-      const auto part = hidden.narrow(0, row, rows);
-      auto logits = at::linear(part, weight, bias).to(at::kFloat);
-      loss += chunk_loss(logits, labels.narrow(0, row, rows));
-      add_chunk(logits.mul_(share).to(weight.scalar_type()), part, weight, row, gradients);
+      const Operands part{whole.hidden.narrow(0, row, rows), whole.weight, whole.bias};
+      auto logits = at::linear(part.hidden, part.weight, part.bias);
+      loss += chunk_loss(logits, labels.narrow(0, row, rows), share);
+      add_chunk(logits.to(part.weight.scalar_type()), part, row, gradients);
     }
     context->save_for_backward({gradients.hidden, gradients.weight, gradients.bias});
     return loss * share;
@@ -107,8 +144,8 @@ at::Tensor chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& wei
 at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
                                 const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
   return chunked_cross_entropy(hidden, weight, bias, labels, options,
-                               [&](at::Tensor& logits, const at::Tensor& chunk_labels) {
-                                 return chunk_loss_(logits, chunk_labels, options.label_smoothing);
+                               [&](at::Tensor& logits, const at::Tensor& chunk_labels, const at::Tensor& share) {
+                                 return chunk_loss_(logits, chunk_labels, share, options.label_smoothing);
                                });
 }
 

@@ -3,6 +3,8 @@
 #include <transformers/utils/nn/construction.h>
 #include <transformers/utils/nn/linear.h>
 
+#include "utils/nn/dnn_linear.h"
+
 namespace transformers {
 namespace {
 
@@ -47,7 +49,11 @@ void LinearImpl::tie_weight(const torch::Tensor& shared) {
 }
 
 torch::Tensor LinearImpl::forward(const torch::Tensor& input) const {
-  return method_ ? method_->forward(*this, input) : at::linear(input, weight, bias);
+  if (method_) {
+    return method_->forward(*this, input);
+  }
+  return is_training() && dnn_linear_is_faster(input, weight) ? dnn_linear(input, weight, bias)
+                                                              : at::linear(input, weight, bias);
 }
 
 std::shared_ptr<torch::nn::Module> LinearImpl::clone(const std::optional<torch::Device>& device) const {

@@ -1,33 +1,19 @@
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/linear.h>
 #include <transformers/utils/nn/packed_linear.h>
 
 #include <optional>
-#include <string_view>
+
+#include "utils/nn/onednn_ops.h"
 
 namespace transformers {
 namespace {
 
 using Reorder = at::Tensor(const at::Tensor&, std::optional<int64_t>);
-using Pointwise = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
-                             c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
 using IsSupported = bool();
-
-/// The operator, or none in a LibTorch that was built without oneDNN.
-template <typename Signature>
-std::optional<c10::TypedOperatorHandle<Signature>> operator_named(const char* name) {
-  const auto found = c10::Dispatcher::singleton().findSchema({name, ""});
-  return found ? std::make_optional(found->typed<Signature>()) : std::nullopt;
-}
 
 const auto& reorder() {
   static const auto handle = operator_named<Reorder>("mkldnn::_reorder_linear_weight");
-  return handle;
-}
-
-const auto& pointwise() {
-  static const auto handle = operator_named<Pointwise>("mkldnn::_linear_pointwise");
   return handle;
 }
 
@@ -40,7 +26,8 @@ bool bf16_is_supported() {
 
 bool PackedLinear::supports(const torch::Tensor& weight) {
   const bool dtype_fits = weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16;
-  if (!reorder() || !pointwise() || !weight.is_cpu() || weight.dim() != 2 || weight.numel() == 0 || !dtype_fits) {
+  if (!reorder() || !linear_pointwise() || !weight.is_cpu() || weight.dim() != 2 || weight.numel() == 0 ||
+      !dtype_fits) {
     return false;
   }
   return weight.scalar_type() == at::kFloat || bf16_is_supported();
@@ -67,7 +54,7 @@ torch::Tensor PackedLinear::forward(const LinearImpl& linear, const torch::Tenso
     return at::linear(input, weight, linear.bias);
   }
   const auto bias = linear.bias.defined() ? std::make_optional(linear.bias) : std::nullopt;
-  return pointwise()->call(input, packed_, bias, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
+  return onednn_linear(input, packed_, bias);
 }
 
 }  // namespace transformers

@@ -32,7 +32,8 @@ void check_labels(const at::Tensor& labels, int64_t vocabulary) {
 /// A chunk's loss where every rank has logits [rows, part] of its tokens.
 ChunkLoss chunk_loss_over_ranks(int64_t vocabulary, const ProcessGroup& group, double smoothing) {
   const auto part = even_parts(vocabulary, group.size())[static_cast<size_t>(group.rank())];
-  return [=](at::Tensor& logits, const at::Tensor& labels) {
+  return [=](at::Tensor& logits, const at::Tensor& labels, const at::Tensor& share) {
+    logits = logits.to(at::kFloat);
     const auto counted = labels.ne(kIgnoreIndex);
     const LocalIds targets(labels, part);
     const auto is_here = targets.outside.logical_not().to(logits.scalar_type());
@@ -50,7 +51,7 @@ ChunkLoss chunk_loss_over_ranks(int64_t vocabulary, const ProcessGroup& group, d
 
     logits.sub_(log_sum.unsqueeze(1)).exp_();
     logits.scatter_add_(1, indices, is_here.unsqueeze(1).mul(smoothing - 1));
-    logits.sub_(spread).mul_(counted.unsqueeze(1));
+    logits.sub_(spread).mul_(counted.unsqueeze(1)).mul_(share);
     return losses.masked_fill(~counted, 0).sum();
   };
 }

@@ -44,6 +44,14 @@ int64_t counted_labels(const Batch& batch) {
   return labels->second.ne(kIgnoreIndex).sum().item<int64_t>();
 }
 
+/// Rows of logits that are worth a chunk of their own, and still a block that glibc's heap keeps.
+int64_t fitting_chunk_rows(CausalLM& model) {
+  constexpr int64_t kBytes = int64_t{24} << 20;
+  const auto head = model.get_output_embeddings();
+  const auto row = head->weight.size(0) * static_cast<int64_t>(head->weight.element_size());
+  return allows_chunked_loss(head) ? std::max<int64_t>(1, kBytes / row) : 0;
+}
+
 /// A task whose loss and predictions come of one call; `forward` makes a TaskOutput of a batch and `num_items`.
 template <typename Forward>
 TrainingTask task_of(std::function<int64_t(const Batch& batch)> count, Forward forward) {
@@ -62,12 +70,13 @@ TrainingTask causal_lm_task(CausalLM& model, CausalLMTaskOptions options) {
                                                                             .loss_chunk_rows = loss_chunk_rows});
     return TaskOutput{output.loss, {{"logits", output.logits}}};
   };
-  return {
-      .count_items = count_items,
-      .loss = [forward, options](const Batch& batch,
-                                 double num_items) { return forward(batch, num_items, options.loss_chunk_rows).loss; },
-      // A loss in chunks has no logits to give.
-      .predict = [forward](const Batch& batch, double num_items) { return forward(batch, num_items, 0); }};
+  return {.count_items = count_items,
+          .loss =
+              [forward, options, &model](const Batch& batch, double num_items) {
+                return forward(batch, num_items, options.loss_chunk_rows.value_or(fitting_chunk_rows(model))).loss;
+              },
+          // A loss in chunks has no logits to give.
+          .predict = [forward](const Batch& batch, double num_items) { return forward(batch, num_items, 0); }};
 }
 
 TrainingTask sequence_classification_task(GenericForSequenceClassification& model) {

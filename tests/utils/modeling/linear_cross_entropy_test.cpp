@@ -2,6 +2,7 @@
 #include <transformers/utils/modeling/causal_lm.h>
 #include <transformers/utils/modeling/linear_cross_entropy.h>
 #include <transformers/utils/modeling/losses.h>
+#include <transformers/utils/nn/autocast.h>
 
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
@@ -57,6 +58,28 @@ TEST(LinearCrossEntropyTest, HalfPrecisionAgreesToItsRounding) {
   // The gradients of a chunk are rounded to bf16 before they are added.
   expect_equal(make_case(at::kBFloat16), make_case(at::kBFloat16), {.chunk_rows = 3},
                {.relative = 2e-2, .absolute = 1e-2});
+}
+
+TEST(LinearCrossEntropyTest, TheNumberOfItemsIsNotRounded) {
+  // 1021 has no bfloat16 of its own.
+  const auto one = make_case(at::kBFloat16), many = make_case(at::kBFloat16);
+  const auto loss = linear_cross_entropy(one.hidden, one.weight, one.bias, one.labels, {.num_items_in_batch = 1});
+  const auto part =
+      linear_cross_entropy(many.hidden, many.weight, many.bias, many.labels, {.num_items_in_batch = 1021});
+  EXPECT_TENSORS_CLOSE(part * 1021, loss);
+}
+
+TEST(LinearCrossEntropyTest, NoRowsLeaveNoGradient) {
+  const auto c = make_case();
+  const auto none = at::empty({0, 6}).requires_grad_();
+  linear_cross_entropy(none, c.weight, c.bias, at::empty({0}, at::kLong), {.num_items_in_batch = 1}).backward();
+  EXPECT_TENSORS_EQUAL(c.weight.grad(), at::zeros_like(c.weight));
+}
+
+TEST(LinearCrossEntropyTest, UnderAutocastProductsAreThoseOfTheTwoSteps) {
+  const auto chunked = make_case(), plain = make_case();
+  const AutocastGuard autocast(c10::kCPU, at::kBFloat16);
+  expect_equal(chunked, plain, {.chunk_rows = 3}, {.relative = 2e-2, .absolute = 1e-2});
 }
 
 TEST(LinearCrossEntropyTest, WhatNeedsNoGradientGetsNone) {
