@@ -65,14 +65,24 @@ class GenerateTest(ProgramTest):
 
     def test_the_command_line_goes_before_generation_config_json(self):
         model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
-        (model / "generation_config.json").write_text('{"max_new_tokens": 4, "eos_token_id": []}')
+        (model / "generation_config.json").write_text('{"max_new_tokens": 4, "eos_token_id": [39]}')
         self.assertEqual(self.generate(model, inputs)["sequences"].shape, (1, 7))
         self.assertEqual(self.generate(model, inputs, "--max-new-tokens", 2)["sequences"].shape, (1, 5))
+
+    def test_an_empty_list_of_end_tokens_is_none(self):
+        inputs = self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
+        model = self.model(eos_token_id=list(range(40)))
+        self.assertEqual(self.generate(model, inputs, "--max-new-tokens", 6)["sequences"].shape, (1, 4))
+        free = self.generate(model, inputs, "--max-new-tokens", 6, "--eos-token-id", "[]")["sequences"]
+        self.assertEqual(free.shape, (1, 9))
+        (model / "generation_config.json").write_text('{"max_new_tokens": 6, "eos_token_id": []}')
+        self.assertTrue(torch.equal(self.generate(model, inputs)["sequences"], free))
 
     def test_several_end_tokens_and_a_pad_id_of_0(self):
         inputs = self.tensors(input_ids=torch.tensor([[5, 6, 7], [8, 9, 10]]))
         model = self.model()
         free = self.generate(model, inputs, "--max-new-tokens", 6, "--eos-token-id", "[]")["sequences"]
+        self.assertEqual(free.shape, (2, 9))
         end = free[0, 3].item()
         ids = json.dumps([end, 38])
         ended = self.generate(model, inputs, "--max-new-tokens", 6, "--eos-token-id", ids, "--pad-token-id", 0)
