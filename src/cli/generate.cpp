@@ -316,7 +316,8 @@ void add_generate(CLI::App& app) {
       ->default_str("dynamic");
   options->generation.add_to(*command);
   command->footer(
-      "Example: transformers-cpp generate --model models/SmolLM2-135M-Instruct --chat --prompt 'What is a tensor?'");
+      "Example: transformers-cpp generate --model models/SmolLM2-135M-Instruct --chat --prompt 'What is a tensor?' "
+      "--max-new-tokens 128");
   command->callback([options] { run(*options); });
 }
 
