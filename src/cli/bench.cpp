@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
-#include <torch/optim/adamw.h>
+#include <transformers/utils/training/optimizer.h>
 
 #include <algorithm>
 #include <chrono>
@@ -96,6 +96,13 @@ int64_t multiplied_parameters(CausalLM& model) {
   return model.num_parameters() - (tied ? 0 : embeddings.numel());
 }
 
+/// Bytes that are read for every token.
+int64_t multiplied_bytes(CausalLM& model) {
+  const auto embeddings = model.get_input_embeddings()->weight;
+  const bool tied = model.get_output_embeddings()->weight.is_same(embeddings);
+  return model.get_memory_footprint(/*with_buffers=*/false) - (tied ? 0 : static_cast<int64_t>(embeddings.nbytes()));
+}
+
 std::shared_ptr<Cache> make_cache(const BenchOptions& options, int64_t tokens) {
   if (options.cache == "static") {
     return std::make_shared<StaticCache>(tokens);
@@ -161,14 +168,13 @@ void bench_decode(CausalLM& model, const BenchOptions& options) {
   }
   seconds.erase(seconds.begin());  // the first warms up
   std::ranges::sort(seconds);
-  const auto bytes = multiplied_parameters(model) * static_cast<int64_t>(c10::elementSize(model.dtype()));
   const auto tokens = static_cast<double>(options.new_tokens * options.batch);
   print({{"phase", "decode"},
          {"tokens", options.new_tokens},
          {"batch", options.batch},
          {"context", options.context},
          {"tokens_per_second", per_second(tokens, seconds)},
-         {"bytes_per_second", static_cast<double>(bytes * options.new_tokens) / median(seconds)},
+         {"bytes_per_second", static_cast<double>(multiplied_bytes(model) * options.new_tokens) / median(seconds)},
          {"peak_rss_bytes", peak_rss_bytes()}});
 }
 
@@ -176,7 +182,7 @@ void bench_train(CausalLM& model, const BenchOptions& options) {
   const auto [batch, seq] = *options.train;
   const auto ids = random_ids(model, batch, seq);
   model.train();
-  torch::optim::AdamW optimizer(model.parameters(), torch::optim::AdamWOptions(1e-5));
+  AdamW optimizer(model.parameters(), torch::optim::AdamWOptions(1e-5));
   const auto seconds = repeated(options.repetitions, [&] {
     model.forward({.input_ids = ids, .use_cache = false}, {.labels = ids}).loss.backward();
     optimizer.step();
@@ -217,7 +223,6 @@ void add_bench(CLI::App& app) {
   command->callback([options] {
     apply(options->model);
     const auto model = bench_load(*options);
-    bench_machine();
     for (const auto tokens : options->prompt_tokens) {
       bench_prefill(*model, *options, tokens);
     }
@@ -225,6 +230,7 @@ void add_bench(CLI::App& app) {
     if (options->train) {
       bench_train(*model, *options);
     }
+    bench_machine();  // last, as its gigabyte would be in the other phases' peaks
   });
 }
 

@@ -126,7 +126,7 @@ class PreTrainedModel : public Module {
 
   /// Tied tensors count once.
   int64_t num_parameters(bool only_trainable = false, bool exclude_embeddings = false) const;
-  /// Bytes of parameters and, when asked for, buffers.
+  /// Bytes of parameters, quantised ones as they are held, and, when asked for, buffers.
   int64_t get_memory_footprint(bool with_buffers = true) const;
   c10::ScalarType dtype() const;
   /// Of the first parameter; of a model in several places, the device that takes ids and gives scores.

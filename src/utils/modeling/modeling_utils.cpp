@@ -114,6 +114,13 @@ int64_t PreTrainedModel::num_parameters(bool only_trainable, bool exclude_embedd
 int64_t PreTrainedModel::get_memory_footprint(bool with_buffers) const {
   std::unordered_set<const void*> seen;
   int64_t bytes = 0;
+  for (const auto& module : modules()) {
+    const auto* linear = module->as<LinearImpl>();
+    if (linear != nullptr && linear->method() != nullptr && linear->method()->bytes() > 0) {
+      bytes += linear->method()->bytes();
+      seen.insert(linear->weight.unsafeGetTensorImpl());  // holds nothing
+    }
+  }
   const auto add = [&](const at::Tensor& tensor) {
     bytes += seen.insert(tensor.unsafeGetTensorImpl()).second ? static_cast<int64_t>(tensor.nbytes()) : 0;
   };
