@@ -77,6 +77,20 @@ class ConvertTest(ProgramTest):
         self.assertEqual({t.dtype for t in load_file(output / "model.safetensors").values()}, {torch.bfloat16})
         self.assertEqual(json.loads((output / "config.json").read_text())["dtype"], "bfloat16")
 
+    def test_the_config_may_have_the_form_of_transformers_4(self):
+        rope = {"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0}
+        output = self.convert(self.model(rope_parameters=rope), "--config-format", "4.x")
+        config = json.loads((output / "config.json").read_text())
+        old = {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 4.0}, "torch_dtype": "float32"}
+        self.assertEqual({key: config.get(key) for key in old}, old)
+        self.assertEqual(config.keys() & {"rope_parameters", "dtype"}, set())
+        inputs, outputs = self.tensors(input_ids=torch.arange(6)[None]), []
+        for folder in (self.folder / "model", output):
+            out = self.folder / "out.safetensors"
+            self.run_program("forward", "--model", folder, "--inputs", inputs, "--output", out)
+            outputs.append(load_file(out)["logits"])
+        self.assertTrue(torch.equal(*outputs))
+
     def test_shards_hold_no_more_than_asked_and_an_index_names_them(self):
         output = self.convert(self.model(), "--max-shard-size", "8KB")
         weight_map = json.loads((output / "model.safetensors.index.json").read_text())["weight_map"]
@@ -113,6 +127,11 @@ class ConvertTest(ProgramTest):
         model, output = self.model(), self.folder / "converted"
         (model / "model.safetensors").write_bytes(b"\xff" * 64)
         self.assert_fails("convert", "--model", model, "--output", output, says=(str(model),), output=output)
+
+    def test_a_tokenizer_that_cannot_be_copied_leaves_nothing_of_the_model(self):
+        model, output = self.model(), self.folder / "converted"
+        (model / "tokenizer.json").mkdir()
+        self.assert_fails("convert", "--model", model, "--output", output, says=("tokenizer.json",), output=output)
 
     def test_an_output_that_is_a_file_is_refused_and_left_alone(self):
         output = self.folder / "converted"

@@ -20,6 +20,7 @@
 namespace transformers {
 
 class Checkpoint;
+class SaveTransaction;
 struct Placement;
 
 /// What loading a folder met, by the model's own names.
@@ -55,6 +56,7 @@ struct SaveOptions {
   /// `intermediate_sizes`, GPT-J's `head_dim`), which only this library's loader obeys; false: refuse it. What can be
   /// expressed is always written as transformers reads it.
   bool extended = false;
+  ConfigFormat config_format = ConfigFormat::kTransformers5;
 };
 
 struct ResizeOptions {
@@ -139,6 +141,8 @@ class PreTrainedModel : public Module {
   /// generation_config.json; all or nothing. Python's `from_pretrained` loads the folder. Creates the folder itself,
   /// not its parents.
   void save_pretrained(const std::string& folder, const SaveOptions& options = {});
+  /// As part of a save that replaces other files with the model's; the caller commits.
+  void save_pretrained(SaveTransaction& save, const SaveOptions& options = {});
 
   /// The name HF has in `architectures`, e.g. LlamaForCausalLM.
   std::string architecture() const;

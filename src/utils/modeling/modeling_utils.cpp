@@ -158,6 +158,13 @@ c10::Device PreTrainedModel::device() const {
 }
 
 void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptions& options) {
+  SaveTransaction save(folder);
+  save_pretrained(save, options);
+  save.commit();
+}
+
+void PreTrainedModel::save_pretrained(SaveTransaction& save, const SaveOptions& options) {
+  const auto& folder = save.folder();
   const auto reason = config().inexpressible();
   TORCH_CHECK(reason.empty() || options.extended, folder, ": this pruned model cannot be saved so that transformers ",
               "loads it: ", reason,
@@ -169,13 +176,12 @@ void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptio
   const auto state = whole_state_dict(*this, placement_.get());
   config().architectures = {architecture()};
   config().dtype = dtype();
-  SaveTransaction save(folder);
   add_checkpoint(save, state, {.max_shard_size = options.max_shard_size});
   if (const auto text = generation_config_json(); !text.empty()) {
     save.write("generation_config.json", text);
   }
-  save.write("config.json", reason.empty() ? config().to_plain_json() : config().to_json());
-  save.commit();
+  const auto format = options.config_format;
+  save.write("config.json", reason.empty() ? config().to_plain_json(format) : config().to_json(format));
 }
 
 }  // namespace transformers
