@@ -24,6 +24,38 @@ class InspectTest(ProgramTest):
         self.assertEqual(found["config"]["extra_key"], {"value": [1], "state": "ignored"})
         self.assertEqual([found["missing"], found["unexpected"], found["mismatched"]], [[], [], []])
 
+    def states(self, folder) -> dict:
+        found = json.loads(self.run_program("inspect", folder, "--json"))
+        return {key: entry["state"] for key, entry in found["config"].items()}
+
+    def rewrite(self, folder, remove: tuple, **add) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        config = {key: value for key, value in config.items() if key not in remove} | add
+        (folder / "config.json").write_text(json.dumps(config))
+
+    def test_keys_that_the_file_lacks_are_defaulted_unless_it_says_them_otherwise(self):
+        llama, gptj = self.model(name="llama"), self.model("models/gptj_base_model", name="gptj")
+        self.rewrite(llama, ("dtype", "rope_parameters", "rms_norm_eps"), torch_dtype="float32", rope_theta=10000.0)
+        states = self.states(llama)
+        self.assertEqual(states["rms_norm_eps"], "defaulted")
+        for key in ("torch_dtype", "dtype", "rope_theta", "rope_parameters"):
+            self.assertEqual(states[key], "read", key)
+        self.rewrite(llama, ("rope_theta",), rope_scaling=None)
+        self.assertEqual(self.states(llama)["rope_parameters"], "defaulted")
+
+        width = json.loads((gptj / "config.json").read_text())["n_embd"]
+        self.rewrite(gptj, ("n_embd", "layer_norm_epsilon"), hidden_size=width)
+        states = self.states(gptj)
+        self.assertEqual((states["hidden_size"], states["n_embd"]), ("read", "read"))
+        self.assertEqual(states["layer_norm_epsilon"], "defaulted")
+
+    def test_generation_keys_are_read_until_their_own_file_speaks(self):
+        folder = self.model(temperature=0.5, diversity_penalty=1.0)
+        states = self.states(folder)
+        self.assertEqual((states["temperature"], states["diversity_penalty"]), ("read", "ignored"))
+        (folder / "generation_config.json").write_text("{}")
+        self.assertEqual(self.states(folder)["temperature"], "ignored")
+
     def test_the_table_says_it_for_people(self):
         table = self.run_program("inspect", self.model())
         for word in ("LlamaForCausalLM", "Float", "hidden_size", "model.layers.1.mlp.up_proj.weight"):

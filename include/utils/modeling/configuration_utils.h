@@ -125,6 +125,9 @@ struct PretrainedConfig {
 /// `folder`/config.json.
 std::string config_path(const std::string& folder);
 
+/// Whether a key of config.json belongs to generation_config.json: old files have such keys, saving leaves them out.
+bool is_generation_key(std::string_view key);
+
 /// Throws when a size is not in [1, 2^31).
 void check_size(const char* field, int64_t value);
 /// Throws when the weights of such shapes, each [layers, rows, columns], would take 2^63 bytes or more.

@@ -337,6 +337,10 @@ void PretrainedConfig::save_pretrained(const std::string& folder) const {
 
 std::string config_path(const std::string& folder) { return (std::filesystem::path(folder) / "config.json").string(); }
 
+bool is_generation_key(std::string_view key) {
+  return std::ranges::find(kGenerationKeys, key) != kGenerationKeys.end();
+}
+
 void check_size(const char* field, int64_t value) {
   TORCH_CHECK(value >= 1 && value <= std::numeric_limits<int32_t>::max(), field, " must be in [1, 2^31), got ", value);
 }
