@@ -214,12 +214,15 @@ TEST_P(ModelPropertyTest, CheckpointedBlocksGiveTheSameLossAndGradientsBitForBit
 TEST_P(ModelPropertyTest, NoCacheIsKeptWhileBlocksAreCheckpointed) {
   const at::AutoGradMode with_grad(true);
   model_->train();
+  EXPECT_FALSE(model_->is_gradient_checkpointing());
   model_->gradient_checkpointing_enable();
+  EXPECT_TRUE(model_->is_gradient_checkpointing());
   EXPECT_EQ(model_->forward({.input_ids = ids_}).past_key_values, nullptr);
   model_->eval();
   EXPECT_NE(model_->forward({.input_ids = ids_}).past_key_values, nullptr);
   model_->train();
   model_->gradient_checkpointing_disable();
+  EXPECT_FALSE(model_->is_gradient_checkpointing());
   EXPECT_NE(model_->forward({.input_ids = ids_}).past_key_values, nullptr);
   EXPECT_ERROR(model_->gradient_checkpointing_enable(0), "positive", "0");
 }
