@@ -79,6 +79,20 @@ class GenerateTest(ProgramTest):
         (model / "generation_config.json").write_text('{"max_new_tokens": 6, "eos_token_id": []}')
         self.assertTrue(torch.equal(self.generate(model, inputs)["sequences"], free))
 
+    def test_sampling_options_without_sampling_are_warned_of(self):
+        model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
+        (model / "generation_config.json").write_text('{"top_p": 0.9}')
+        arguments = ("generate", "--model", model, "--input-ids", inputs, "--output", self.folder / "out.safetensors")
+
+        def warnings(*options) -> list:
+            lines = self.start(*arguments, *options).stderr.decode().splitlines()
+            return [line for line in lines if "do_sample" in line]
+
+        (warning,) = warnings("--temperature", 0.5, "--top-k", 50)
+        self.assertTrue(warning.startswith("warning: ") and warning.endswith("temperature, top_p"), warning)
+        self.assertEqual(warnings("--temperature", 0.5, "--do-sample"), [])
+        self.assertEqual(warnings("--do-sample=false"), [])
+
     def test_several_end_tokens_and_a_pad_id_of_0(self):
         inputs = self.tensors(input_ids=torch.tensor([[5, 6, 7], [8, 9, 10]]))
         model = self.model()

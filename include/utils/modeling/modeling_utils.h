@@ -112,6 +112,10 @@ class PreTrainedModel : public Module {
   void gradient_checkpointing_disable() { base_model().checkpoint_every_ = 0; }
   bool is_gradient_checkpointing() { return base_model().checkpoint_every_ > 0; }
 
+  /// Makes the embeddings of ids take gradients although every weight before the adapters is frozen.
+  void enable_input_require_grads();
+  void disable_input_require_grads();
+
   /// Where its parts lie, as it was loaded with a device map; else empty. Mirrors HF's attribute of that name.
   const DeviceMap& hf_device_map() const;
   /// Classes of modules that a device map keeps whole: the blocks. Mirrors HF's `_no_split_modules`.
@@ -187,10 +191,11 @@ class PreTrainedModel : public Module {
   void post_init();
   void check_movable() const;
 
-  int64_t checkpoint_every_ = 0;            // of a base model; 0: off
-  std::optional<BlockRange> blocks_;        // of a base model; unset: all
-  std::vector<c10::Device> block_devices_;  // of a base model
-  std::shared_ptr<Placement> placement_;    // null: all in one place
+  int64_t checkpoint_every_ = 0;                            // of a base model; 0: off
+  std::optional<ForwardHooks::HookId> require_grads_hook_;  // of a base model, on its embeddings
+  std::optional<BlockRange> blocks_;                        // of a base model; unset: all
+  std::vector<c10::Device> block_devices_;                  // of a base model
+  std::shared_ptr<Placement> placement_;                    // null: all in one place
 };
 
 /// A folder's weights, every file opened and checked; throws when they cannot be a model of that many layers.

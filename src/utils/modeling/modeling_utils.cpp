@@ -62,6 +62,22 @@ void PreTrainedModel::gradient_checkpointing_enable(int64_t every_n) {
   base_model().checkpoint_every_ = every_n;
 }
 
+void PreTrainedModel::enable_input_require_grads() {
+  disable_input_require_grads();
+  base_model().require_grads_hook_ =
+      get_input_embeddings()->register_forward_hook([](const at::Tensor&, const at::Tensor& output) {
+        const bool is_frozen = at::GradMode::is_enabled() && !output.requires_grad();
+        return is_frozen ? output.detach().requires_grad_() : at::Tensor();
+      });
+}
+
+void PreTrainedModel::disable_input_require_grads() {
+  if (auto& hook = base_model().require_grads_hook_; hook) {
+    get_input_embeddings()->remove_forward_hook(*hook);
+    hook.reset();
+  }
+}
+
 bool PreTrainedModel::checkpoints_block(size_t i) const {
   return checkpoint_every_ > 0 && is_training() && at::GradMode::is_enabled() &&
          i % static_cast<size_t>(checkpoint_every_) == 0;
