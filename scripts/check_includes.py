@@ -18,7 +18,7 @@ LEVELS = [
     ["modeling", "quantization", "pruning"],
     ["gptj", "llama", "generation", "training", "model_pruning", "tensor_parallel", "fully_sharded", "pipeline"],
     ["auto"],
-    ["cli", "examples", "benchmarks"],
+    ["cli", "examples"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS, start=1) for room in rooms}
 

@@ -11,4 +11,5 @@ cmake --preset release >&2
 cmake --build --preset release --target transformers-cpp >&2
 .venv/bin/python scripts/prepare_smollm2.py
 echo "> $prompt" >&2
-build/release/bin/transformers-cpp generate --model models/SmolLM2-135M-Instruct --chat --prompt "$prompt"
+build/release/bin/transformers-cpp generate --model models/SmolLM2-135M-Instruct --chat --prompt "$prompt" \
+  --max-new-tokens 128

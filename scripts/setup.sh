@@ -10,8 +10,8 @@ cd "$(dirname "$0")/.."
 
 packages=(
   g++ cmake ninja-build ccache pkg-config python3 python3-venv
-  nlohmann-json3-dev libsentencepiece-dev libpcre2-dev libutf8proc-dev libcli11-dev libfmt-dev libspdlog-dev
-  libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev clang-format-14
+  nlohmann-json3-dev libsentencepiece-dev libpcre2-dev libutf8proc-dev libcli11-dev
+  libgtest-dev libgmock-dev clang-format-14
 )
 
 say() { echo "setup: $*" >&2; }

@@ -159,6 +159,9 @@ class LlamaForCausalLMImpl : public CausalLM {
   std::string base_model_prefix() const override { return "model"; }
   Linear get_output_embeddings() override { return lm_head; }
   void set_output_embeddings(Linear embeddings) override;
+  LlamaModel get_decoder() const { return model; }
+  /// Its config becomes this model's; a head that is to be tied to it is tied by `tie_weights`.
+  void set_decoder(const LlamaModel& decoder) { model = LlamaModel(replace_module("model", decoder.ptr())); }
   std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   LlamaModel model{nullptr};

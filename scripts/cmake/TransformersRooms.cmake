@@ -1,5 +1,13 @@
 # A room is one folder of the library, built as one object target; see the level table in README.md.
 
+# What configuring found, a line each.
+function(transformers_say what value)
+  if(NOT value)
+    set(value "not found")
+  endif()
+  message(STATUS "${what}: ${value}")
+endfunction()
+
 add_library(transformers_flags INTERFACE)
 target_compile_features(transformers_flags INTERFACE cxx_std_20)
 target_compile_options(transformers_flags INTERFACE -Wall -Wextra $<$<BOOL:${TRANSFORMERS_WARNINGS_AS_ERRORS}>:-Werror>)

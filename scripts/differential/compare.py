@@ -9,11 +9,13 @@ class Mismatch(Exception):
     """What differs, in one line."""
 
 
-def run(program: str, *arguments) -> None:
+def run(program: str, *arguments) -> str:
+    """What a run that ends well leaves on stdout."""
     result = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=120)
     if result.returncode != 0:
         error = result.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
         raise Mismatch(f"{arguments[0]} ended with status {result.returncode}: {error[0]}")
+    return result.stdout
 
 
 def compare_names(expected: dict, found: dict) -> None:

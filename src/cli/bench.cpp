@@ -99,6 +99,13 @@ int64_t multiplied_parameters(CausalLM& model) {
   return model.num_parameters() - (tied ? 0 : embeddings.numel());
 }
 
+/// Bytes that are read for every token.
+int64_t multiplied_bytes(CausalLM& model) {
+  const auto embeddings = model.get_input_embeddings()->weight;
+  const bool tied = model.get_output_embeddings()->weight.is_same(embeddings);
+  return model.get_memory_footprint(/*with_buffers=*/false) - (tied ? 0 : static_cast<int64_t>(embeddings.nbytes()));
+}
+
 std::shared_ptr<Cache> make_cache(const BenchOptions& options, int64_t tokens) {
   if (options.cache == "static") {
     return std::make_shared<StaticCache>(tokens);
@@ -164,14 +171,13 @@ void bench_decode(CausalLM& model, const BenchOptions& options) {
   }
   seconds.erase(seconds.begin());  // the first warms up
   std::ranges::sort(seconds);
-  const auto bytes = multiplied_parameters(model) * static_cast<int64_t>(c10::elementSize(model.dtype()));
   const auto tokens = static_cast<double>(options.new_tokens * options.batch);
   print({{"phase", "decode"},
          {"tokens", options.new_tokens},
          {"batch", options.batch},
          {"context", options.context},
          {"tokens_per_second", per_second(tokens, seconds)},
-         {"bytes_per_second", static_cast<double>(bytes * options.new_tokens) / median(seconds)},
+         {"bytes_per_second", static_cast<double>(multiplied_bytes(model) * options.new_tokens) / median(seconds)},
          {"peak_rss_bytes", peak_rss_bytes()}});
 }
 
@@ -224,7 +230,6 @@ void add_bench(CLI::App& app) {
   command->callback([options] {
     apply(options->model);
     const auto model = bench_load(*options);
-    bench_machine();
     for (const auto tokens : options->prompt_tokens) {
       bench_prefill(*model, *options, tokens);
     }
@@ -232,6 +237,7 @@ void add_bench(CLI::App& app) {
     if (options->train) {
       bench_train(*model, *options);
     }
+    bench_machine();  // last, as its gigabyte would be in the other phases' peaks
   });
 }
 

@@ -94,7 +94,9 @@ void apply(const ModelOptions& options) {
   if (options.num_threads > 0) {
     at::set_num_threads(options.num_threads);
   }
-  require_device(from_options([&] { return c10::Device(options.device); }));
+  const auto device = from_options([&] { return c10::Device(options.device); });
+  require_usage(device.is_cpu() || device.is_cuda(), "--device must be cpu, cuda or cuda:I, got " + options.device);
+  require_device(device);
   seed(options);
 }
 

@@ -12,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct ConvertOptions {
-  std::string model, output, dtype = "auto", max_shard_size = "5GB";
+  std::string model, output, dtype = "auto", max_shard_size = "5GB", config_format = "5.x";
 };
 
 void convert(const ConvertOptions& options) {
@@ -22,11 +22,16 @@ void convert(const ConvertOptions& options) {
     load.dtype = dtype_from_name(options.dtype);
   }
   const auto model = AutoModelByArchitecture::from_pretrained(options.model, load);
-  // A folder in the extended form stays one.
-  model->save_pretrained(options.output, {.max_shard_size = max_shard_size, .extended = true});
+  SaveTransaction save(options.output);
   if (!fs::equivalent(options.model, options.output)) {
-    copy_tokenizer(options.model, options.output);
+    copy_tokenizer(options.model, save);
   }
+  // A folder in the extended form stays one.
+  model->save_pretrained(save, {.max_shard_size = max_shard_size,
+                                .extended = true,
+                                .config_format = options.config_format == "4.x" ? ConfigFormat::kTransformers4
+                                                                                : ConfigFormat::kTransformers5});
+  save.commit();
 }
 
 }  // namespace
@@ -41,6 +46,9 @@ void add_convert(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
   command->add_option("--max-shard-size", options->max_shard_size, "bytes a file may hold, e.g. 500MB, 2GiB")
+      ->capture_default_str();
+  command->add_option("--config-format", options->config_format, "config.json as transformers 5.x or 4.x writes it")
+      ->check(CLI::IsMember({"5.x", "4.x"}))
       ->capture_default_str();
   command->footer("Example: transformers-cpp convert --model old --output new --dtype bfloat16");
   command->callback([options] { convert(*options); });

@@ -60,12 +60,7 @@ class Reader {
     }
     TORCH_CHECK(tensor.scalar_type() == at::kLong || tensor.scalar_type() == at::kInt, where(name),
                 "must be int64, got ", tensor.scalar_type());
-    if (tensor.numel() > 0) {
-      const auto [least, most] = at::aminmax(tensor);
-      const auto allowed = [&](int64_t v) { return v >= low && v < high; };
-      TORCH_CHECK(allowed(least.item<int64_t>()) && allowed(most.item<int64_t>()), where(name), "must be in [", low,
-                  ", ", high, "), got values from ", least.item<int64_t>(), " to ", most.item<int64_t>());
-    }
+    check_ids(where(name), tensor, low, high);
     return tensor.to(device_, at::kLong);
   }
 
@@ -211,6 +206,16 @@ Task task_from_name(const std::string& name) {
     return Task::kSequenceClassification;
   }
   return name == "question-answering" ? Task::kQuestionAnswering : Task::kTokenClassification;
+}
+
+void check_ids(const std::string& where, const at::Tensor& ids, int64_t low, int64_t high) {
+  if (ids.numel() == 0) {
+    return;
+  }
+  const auto [least, most] = at::aminmax(ids);
+  const auto allowed = [&](int64_t v) { return v >= low && v < high; };
+  TORCH_CHECK(allowed(least.item<int64_t>()) && allowed(most.item<int64_t>()), where, "must be in [", low, ", ", high,
+              "), got values from ", least.item<int64_t>(), " to ", most.item<int64_t>());
 }
 
 ForwardInputs read_forward_inputs(const std::string& path, Task task, const PretrainedConfig& config,

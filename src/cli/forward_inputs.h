@@ -19,6 +19,9 @@ struct ForwardInputs {
   bool has_labels() const { return labels.defined() || (start_positions.defined() && end_positions.defined()); }
 };
 
+/// Throws unless every value lies in [low, high); `where` begins the message. ids: on the CPU.
+void check_ids(const std::string& where, const at::Tensor& ids, int64_t low, int64_t high);
+
 /// Reads and checks a file before anything runs: names the model takes, dtypes, shapes, ranges. `dtype` and `device`
 /// are the model's.
 ForwardInputs read_forward_inputs(const std::string& path, Task task, const PretrainedConfig& config,

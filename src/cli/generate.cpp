@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "cli/common.h"
+#include "cli/forward_inputs.h"
 #include "cli/generation_options.h"
 #include "cli/interrupt.h"
 #include "utils/json/printable.h"
@@ -86,6 +87,16 @@ int64_t pad_id(const Session& session) {
   return merged.eos_token_id.empty() ? 0 : std::max<int64_t>(0, merged.eos_token_id.front());
 }
 
+/// The batch for the model. A GPU would end the process over an id that its table lacks.
+ModelInputs batch_of(const Session& session, const std::vector<std::vector<int64_t>>& rows) {
+  auto inputs = left_padded(rows, pad_id(session));
+  check_ids("the prompt's tokens ", inputs.input_ids, 0, session.model->config().vocab_size);
+  const auto device = session.model->device();
+  inputs.input_ids = inputs.input_ids.to(device);
+  inputs.attention_mask = inputs.attention_mask.to(device);
+  return inputs;
+}
+
 std::vector<int64_t> encoded(const Session& session, const std::string& text, const std::string& system) {
   if (!session.chat_format) {
     return session.tokenizer->encode(text);
@@ -109,7 +120,7 @@ std::vector<std::string> lines_of(std::string_view text) {
 }
 
 /// input_ids and attention_mask of a file, both [batch, seq].
-ModelInputs ids_of_file(const std::string& path, c10::Device device) {
+ModelInputs ids_of_file(const std::string& path, const CausalLM& model) {
   const SafetensorsFile file(path);
   for (const auto& info : file.tensors()) {
     TORCH_CHECK(info.name == "input_ids" || info.name == "attention_mask", path,
@@ -121,6 +132,8 @@ ModelInputs ids_of_file(const std::string& path, c10::Device device) {
   const auto ids = file.tensor("input_ids");
   TORCH_CHECK(ids.scalar_type() == at::kLong || ids.scalar_type() == at::kInt, path, ": input_ids must be int64, got ",
               ids.scalar_type());
+  check_ids(path + ": input_ids ", ids, 0, model.config().vocab_size);
+  const auto device = model.device();
   auto mask =
       file.contains("attention_mask") ? file.tensor("attention_mask").ne(0).to(device, at::kLong) : at::Tensor();
   TORCH_CHECK(!mask.defined() || mask.sizes() == ids.sizes(), path,
@@ -129,9 +142,8 @@ ModelInputs ids_of_file(const std::string& path, c10::Device device) {
 }
 
 ModelInputs inputs_of(const Session& session, const GenerateOptions& options) {
-  const auto device = session.model->device();
   if (!options.input_ids.empty()) {
-    return ids_of_file(options.input_ids, device);
+    return ids_of_file(options.input_ids, *session.model);
   }
   auto prompts = options.prompt_file.empty() ? std::vector<std::string>{options.prompt}
                                              : lines_of(read_regular_file(options.prompt_file, kMostText));
@@ -142,8 +154,7 @@ ModelInputs inputs_of(const Session& session, const GenerateOptions& options) {
     TORCH_CHECK(!rows.back().empty(), options.prompt_file.empty() ? "--prompt" : options.prompt_file, ": prompt ",
                 rows.size(), " has no tokens");
   }
-  auto inputs = left_padded(rows, pad_id(session));
-  return {.input_ids = inputs.input_ids.to(device), .attention_mask = inputs.attention_mask.to(device)};
+  return batch_of(session, rows);
 }
 
 void print(std::string_view text) { std::cout << text << std::flush; }
@@ -158,7 +169,7 @@ std::shared_ptr<Streamer> streamer_for(const Session& session, const ModelInputs
   }
   const auto on_text = [](std::string_view text) {
     print(text);
-    return !interrupted();  // the account of the text still follows
+    return true;
   };
   return std::make_shared<TextStreamer>(session.tokenizer, on_text, TextStreamerOptions{.skip_prompt = true});
 }
@@ -196,8 +207,19 @@ void write_output(const GenerateOptions& options, const GenerateOutput& output) 
   save_safetensors(options.output, tensors);
 }
 
+/// Ctrl-C ends every row where it is; what is there so far is still written and accounted for.
+class InterruptCriteria : public StoppingCriteria {
+ public:
+  at::Tensor operator()(const at::Tensor& input_ids, const std::vector<at::Tensor>& /*scores*/) override {
+    return at::full({input_ids.size(0)}, interrupted(), input_ids.options().dtype(at::kBool));
+  }
+};
+
 GenerateOutput generate_once(const Session& session, const ModelInputs& inputs) {
-  const GenerateHooks hooks{.streamer = streamer_for(session, inputs), .tokenizer = session.tokenizer};
+  const GenerateHooks hooks{.stopping_criteria = {std::make_shared<InterruptCriteria>()},
+                            .streamer = streamer_for(session, inputs),
+                            .tokenizer = session.tokenizer};
+  watch_for_interrupt();
   auto output = generate(*session.model, inputs, session.config, hooks);
   if (hooks.streamer) {
     print("\n");
@@ -219,6 +241,7 @@ void converse(const Session& session, const GenerateOptions& options) {
     if (on_terminal && !is_quiet()) {
       std::cerr << "> " << std::flush;
     }
+    end_on_interrupt();
     return static_cast<bool>(std::getline(std::cin, line));
   };
   while (!line.empty() || next_line()) {
@@ -227,11 +250,8 @@ void converse(const Session& session, const GenerateOptions& options) {
     }
     messages.push_back({"user", line});
     line.clear();
-    watch_for_interrupt();
     const auto ids = encode_chat(*session.tokenizer, *session.chat_format, messages);
-    auto inputs = left_padded({ids}, pad_id(session));
-    inputs.input_ids = inputs.input_ids.to(session.model->device());
-    inputs.attention_mask = inputs.attention_mask.to(session.model->device());
+    const auto inputs = batch_of(session, {ids});
     const auto output = generate_once(session, inputs);
     const auto answer = output.sequences[0].slice(0, inputs.input_ids.size(1)).to(at::kCPU).contiguous();
     messages.push_back({"assistant", session.tokenizer->decode(
@@ -262,7 +282,6 @@ void run(const GenerateOptions& options) {
   if (options.interactive) {
     return converse(session, options);
   }
-  watch_for_interrupt();
   const auto output = generate_once(session, inputs_of(session, options));
   if (!options.output.empty()) {
     write_output(options, output);
@@ -297,7 +316,8 @@ void add_generate(CLI::App& app) {
       ->default_str("dynamic");
   options->generation.add_to(*command);
   command->footer(
-      "Example: transformers-cpp generate --model models/SmolLM2-135M-Instruct --chat --prompt 'What is a tensor?'");
+      "Example: transformers-cpp generate --model models/SmolLM2-135M-Instruct --chat --prompt 'What is a tensor?' "
+      "--max-new-tokens 128");
   command->callback([options] { run(*options); });
 }
 

@@ -6,6 +6,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "utils/json/strict_json.h"
+
 namespace transformers::cli {
 namespace {
 
@@ -42,7 +44,7 @@ constexpr std::array kFields{
     Field{"forced_eos_token_id", "the token at max_length"},
     Field{"exponential_decay_length_penalty", "JSON, [start, factor]: raises the end token's score"},
     Field{"guidance_scale", "above 1: weight of the prompt against none"},
-    Field{"eos_token_id", "one id or a JSON list"},
+    Field{"eos_token_id", "one id or a JSON list, []: none"},
     Field{"pad_token_id", "fills rows that have ended"},
     Field{"bos_token_id", "where a text without a prompt begins"},
 };
@@ -58,9 +60,12 @@ std::string dashed(std::string name) {
 }
 
 /// Numbers, lists and booleans are JSON as typed; other words are strings.
-nlohmann::json json_value(const std::string& text) {
-  const auto parsed = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  return parsed.is_discarded() ? nlohmann::json(text) : parsed;
+nlohmann::ordered_json json_value(const std::string& text) {
+  try {
+    return parse_strict_json(text, "command line");
+  } catch (const c10::Error&) {
+    return text;
+  }
 }
 
 }  // namespace
@@ -88,7 +93,7 @@ void GenerationOptions::add_to(CLI::App& command) {
 }
 
 GenerationConfig GenerationOptions::config() const {
-  nlohmann::json object = nlohmann::json::object();
+  auto object = nlohmann::ordered_json::object();
   for (const auto& [name, text] : values_) {
     object[name] = json_value(text);
   }

@@ -1,5 +1,8 @@
 #include <transformers/utils/io/checkpoint.h>
 
+#include <algorithm>
+#include <array>
+#include <filesystem>
 #include <iomanip>
 #include <iostream>
 #include <memory>
@@ -23,17 +26,52 @@ std::string stored_dtype(const Checkpoint& checkpoint) {
   return "none";
 }
 
+/// A key of ours and another of the file that says the same, in whole or in part.
+struct Spelling {
+  std::string_view key, also;
+};
+constexpr std::array kSpellings{
+    Spelling{"dtype", "torch_dtype"},
+    Spelling{"rope_parameters", "rope_theta"},
+    Spelling{"rope_parameters", "rope_scaling"},
+    Spelling{"rope_parameters", "partial_rotary_factor"},
+    Spelling{"n_positions", "max_position_embeddings"},
+    Spelling{"n_embd", "hidden_size"},
+    Spelling{"n_layer", "num_hidden_layers"},
+    Spelling{"n_head", "num_attention_heads"},
+    Spelling{"id2label", "num_labels"},
+    Spelling{"label2id", "num_labels"},
+    Spelling{"label2id", "id2label"},
+};
+
+bool is_said_otherwise(const Json& given, std::string_view key) {
+  return std::ranges::any_of(kSpellings, [&](const Spelling& spelling) {
+    const auto entry = spelling.key == key ? given.find(spelling.also) : given.end();
+    return entry != given.end() && !entry->is_null();
+  });
+}
+
+/// Whether generation goes by a key of config.json: where no generation_config.json speaks.
+bool serves_generation(const std::string& folder, const std::string& key) {
+  const auto known = GenerationConfig::from_json(Json{{key, nullptr}}.dump()).unknown_keys.empty();
+  return known && !std::filesystem::exists(std::filesystem::path(folder) / "generation_config.json");
+}
+
+bool is_read(const std::string& folder, const PretrainedConfig& config, const std::string& key) {
+  return is_generation_key(key) ? serves_generation(folder, key) : !config.unknown_keys.contains(key);
+}
+
 /// Every key of the file and every key of ours, with what became of it.
 Json config_keys(const std::string& folder, const PretrainedConfig& config) {
   const auto given = read_json_file(config_path(folder));
   const auto used = Json::parse(config.to_json());
   Json keys = Json::object();
   for (const auto& [key, value] : given.items()) {
-    keys[key] = {{"value", value}, {"state", config.unknown_keys.contains(key) ? "ignored" : "read"}};
+    keys[key] = {{"value", value}, {"state", is_read(folder, config, key) ? "read" : "ignored"}};
   }
   for (const auto& [key, value] : used.items()) {
     if (!given.contains(key)) {
-      keys[key] = {{"value", value}, {"state", "defaulted"}};
+      keys[key] = {{"value", value}, {"state", is_said_otherwise(given, key) ? "read" : "defaulted"}};
     }
   }
   return keys;

@@ -17,6 +17,8 @@ void watch_for_interrupt() {
   });
 }
 
+void end_on_interrupt() { std::signal(SIGINT, SIG_DFL); }
+
 bool interrupted() { return noted != 0; }
 
 }  // namespace transformers::cli

@@ -4,7 +4,9 @@ namespace transformers::cli {
 
 /// From now on Ctrl-C is noted instead of ending the program; a second one ends it.
 void watch_for_interrupt();
-/// Whether there was one since then.
+/// From now on Ctrl-C ends the program.
+void end_on_interrupt();
+/// Whether there was one since the last `watch_for_interrupt`.
 bool interrupted();
 
 }  // namespace transformers::cli

@@ -1,7 +1,5 @@
 #include "cli/tokenizer_files.h"
 
-#include <transformers/utils/io/save_transaction.h>
-
 #include <filesystem>
 
 #include "utils/json/regular_file.h"
@@ -15,12 +13,16 @@ constexpr size_t kMostBytes = size_t{256} << 20;
 
 void copy_tokenizer(const std::string& from, const std::string& to) {
   SaveTransaction save(to);
+  copy_tokenizer(from, save);
+  save.commit();
+}
+
+void copy_tokenizer(const std::string& from, SaveTransaction& save) {
   for (const char* name : kTokenizerFiles) {
     if (const auto path = std::filesystem::path(from) / name; std::filesystem::exists(path)) {
       save.write(name, read_regular_file(path.string(), kMostBytes));
     }
   }
-  save.commit();
 }
 
 }  // namespace transformers::cli

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <transformers/utils/io/save_transaction.h>
+
 #include <array>
 #include <string>
 
@@ -12,5 +14,7 @@ inline constexpr std::array kTokenizerFiles{
 
 /// Copies those files into another folder.
 void copy_tokenizer(const std::string& from, const std::string& to);
+/// The same as part of a save that the caller commits.
+void copy_tokenizer(const std::string& from, SaveTransaction& save);
 
 }  // namespace transformers::cli

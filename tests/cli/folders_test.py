@@ -24,6 +24,38 @@ class InspectTest(ProgramTest):
         self.assertEqual(found["config"]["extra_key"], {"value": [1], "state": "ignored"})
         self.assertEqual([found["missing"], found["unexpected"], found["mismatched"]], [[], [], []])
 
+    def states(self, folder) -> dict:
+        found = json.loads(self.run_program("inspect", folder, "--json"))
+        return {key: entry["state"] for key, entry in found["config"].items()}
+
+    def rewrite(self, folder, remove: tuple, **add) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        config = {key: value for key, value in config.items() if key not in remove} | add
+        (folder / "config.json").write_text(json.dumps(config))
+
+    def test_keys_that_the_file_lacks_are_defaulted_unless_it_says_them_otherwise(self):
+        llama, gptj = self.model(name="llama"), self.model("models/gptj_base_model", name="gptj")
+        self.rewrite(llama, ("dtype", "rope_parameters", "rms_norm_eps"), torch_dtype="float32", rope_theta=10000.0)
+        states = self.states(llama)
+        self.assertEqual(states["rms_norm_eps"], "defaulted")
+        for key in ("torch_dtype", "dtype", "rope_theta", "rope_parameters"):
+            self.assertEqual(states[key], "read", key)
+        self.rewrite(llama, ("rope_theta",), rope_scaling=None)
+        self.assertEqual(self.states(llama)["rope_parameters"], "defaulted")
+
+        width = json.loads((gptj / "config.json").read_text())["n_embd"]
+        self.rewrite(gptj, ("n_embd", "layer_norm_epsilon"), hidden_size=width)
+        states = self.states(gptj)
+        self.assertEqual((states["hidden_size"], states["n_embd"]), ("read", "read"))
+        self.assertEqual(states["layer_norm_epsilon"], "defaulted")
+
+    def test_generation_keys_are_read_until_their_own_file_speaks(self):
+        folder = self.model(temperature=0.5, diversity_penalty=1.0)
+        states = self.states(folder)
+        self.assertEqual((states["temperature"], states["diversity_penalty"]), ("read", "ignored"))
+        (folder / "generation_config.json").write_text("{}")
+        self.assertEqual(self.states(folder)["temperature"], "ignored")
+
     def test_the_table_says_it_for_people(self):
         table = self.run_program("inspect", self.model())
         for word in ("LlamaForCausalLM", "Float", "hidden_size", "model.layers.1.mlp.up_proj.weight"):
@@ -77,6 +109,20 @@ class ConvertTest(ProgramTest):
         self.assertEqual({t.dtype for t in load_file(output / "model.safetensors").values()}, {torch.bfloat16})
         self.assertEqual(json.loads((output / "config.json").read_text())["dtype"], "bfloat16")
 
+    def test_the_config_may_have_the_form_of_transformers_4(self):
+        rope = {"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0}
+        output = self.convert(self.model(rope_parameters=rope), "--config-format", "4.x")
+        config = json.loads((output / "config.json").read_text())
+        old = {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 4.0}, "torch_dtype": "float32"}
+        self.assertEqual({key: config.get(key) for key in old}, old)
+        self.assertEqual(config.keys() & {"rope_parameters", "dtype"}, set())
+        inputs, outputs = self.tensors(input_ids=torch.arange(6)[None]), []
+        for folder in (self.folder / "model", output):
+            out = self.folder / "out.safetensors"
+            self.run_program("forward", "--model", folder, "--inputs", inputs, "--output", out)
+            outputs.append(load_file(out)["logits"])
+        self.assertTrue(torch.equal(*outputs))
+
     def test_shards_hold_no_more_than_asked_and_an_index_names_them(self):
         output = self.convert(self.model(), "--max-shard-size", "8KB")
         weight_map = json.loads((output / "model.safetensors.index.json").read_text())["weight_map"]
@@ -113,6 +159,11 @@ class ConvertTest(ProgramTest):
         model, output = self.model(), self.folder / "converted"
         (model / "model.safetensors").write_bytes(b"\xff" * 64)
         self.assert_fails("convert", "--model", model, "--output", output, says=(str(model),), output=output)
+
+    def test_a_tokenizer_that_cannot_be_copied_leaves_nothing_of_the_model(self):
+        model, output = self.model(), self.folder / "converted"
+        (model / "tokenizer.json").mkdir()
+        self.assert_fails("convert", "--model", model, "--output", output, says=("tokenizer.json",), output=output)
 
     def test_an_output_that_is_a_file_is_refused_and_left_alone(self):
         output = self.folder / "converted"

@@ -81,6 +81,23 @@ class ForwardTest(ProgramTest):
         self.assertFalse(torch.equal(first, logits("--seed", 8, "--train")))
         self.assertFalse(torch.equal(first, logits("--seed", 7)))
 
+    def test_the_dtype_asked_for_is_that_of_a_converted_folder(self):
+        model, converted = self.model(), self.folder / "half"
+        inputs = self.tensors(input_ids=torch.randint(0, 40, (2, 5)))
+        self.run_program("convert", "--model", model, "--output", converted, "--dtype", "bfloat16")
+        found = self.forward(model, inputs, "--dtype", "bfloat16")["logits"]
+        self.assertTrue(torch.equal(found, self.forward(converted, inputs)["logits"]))
+        self.assertFalse(torch.equal(found, self.forward(model, inputs)["logits"]))
+        self.assertEqual(found.dtype, torch.float32)
+
+    def test_flash_attention_leaves_out_padding(self):
+        ids, mask = torch.randint(0, 40, (2, 7)), torch.ones(2, 7, dtype=torch.int64)
+        mask[1, :3] = 0
+        model, inputs = self.model(), self.tensors(input_ids=ids, attention_mask=mask)
+        flash, eager = (self.forward(model, inputs, "--attn", name)["logits"] for name in ("flash", "eager"))
+        torch.testing.assert_close(flash[mask == 1], eager[mask == 1], rtol=1e-5, atol=1e-6)
+        self.assertFalse(torch.equal(flash[mask == 0], eager[mask == 0]))
+
     def test_unknown_names_are_answered_with_those_the_model_takes(self):
         ids = torch.ones(1, 3, dtype=torch.int64)
         known = ("attention_mask, input_ids, inputs_embeds, labels, position_ids", "past_key_values.{i}.key")

@@ -1,6 +1,7 @@
 """The program's `generate`: ids and scores of transformers, options, streams and chats."""
 
 import json
+import re
 import unittest
 
 import torch
@@ -65,14 +66,38 @@ class GenerateTest(ProgramTest):
 
     def test_the_command_line_goes_before_generation_config_json(self):
         model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
-        (model / "generation_config.json").write_text('{"max_new_tokens": 4, "eos_token_id": []}')
+        (model / "generation_config.json").write_text('{"max_new_tokens": 4, "eos_token_id": [39]}')
         self.assertEqual(self.generate(model, inputs)["sequences"].shape, (1, 7))
         self.assertEqual(self.generate(model, inputs, "--max-new-tokens", 2)["sequences"].shape, (1, 5))
+
+    def test_an_empty_list_of_end_tokens_is_none(self):
+        inputs = self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
+        model = self.model(eos_token_id=list(range(40)))
+        self.assertEqual(self.generate(model, inputs, "--max-new-tokens", 6)["sequences"].shape, (1, 4))
+        free = self.generate(model, inputs, "--max-new-tokens", 6, "--eos-token-id", "[]")["sequences"]
+        self.assertEqual(free.shape, (1, 9))
+        (model / "generation_config.json").write_text('{"max_new_tokens": 6, "eos_token_id": []}')
+        self.assertTrue(torch.equal(self.generate(model, inputs)["sequences"], free))
+
+    def test_sampling_options_without_sampling_are_warned_of(self):
+        model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
+        (model / "generation_config.json").write_text('{"top_p": 0.9}')
+        arguments = ("generate", "--model", model, "--input-ids", inputs, "--output", self.folder / "out.safetensors")
+
+        def warnings(*options) -> list:
+            lines = self.start(*arguments, *options).stderr.decode().splitlines()
+            return [line for line in lines if "do_sample" in line]
+
+        (warning,) = warnings("--temperature", 0.5, "--top-k", 50)
+        self.assertTrue(warning.startswith("warning: ") and warning.endswith("temperature, top_p"), warning)
+        self.assertEqual(warnings("--temperature", 0.5, "--do-sample"), [])
+        self.assertEqual(warnings("--do-sample=false"), [])
 
     def test_several_end_tokens_and_a_pad_id_of_0(self):
         inputs = self.tensors(input_ids=torch.tensor([[5, 6, 7], [8, 9, 10]]))
         model = self.model()
         free = self.generate(model, inputs, "--max-new-tokens", 6, "--eos-token-id", "[]")["sequences"]
+        self.assertEqual(free.shape, (2, 9))
         end = free[0, 3].item()
         ids = json.dumps([end, 38])
         ended = self.generate(model, inputs, "--max-new-tokens", 6, "--eos-token-id", ids, "--pad-token-id", 0)
@@ -83,6 +108,36 @@ class GenerateTest(ProgramTest):
         model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
         rows = [self.generate(model, inputs, "--cache", cache)["sequences"].tolist() for cache in ("dynamic", "static")]
         self.assertEqual(*rows)
+
+    def test_flash_attention_gives_the_same_ids_with_either_cache(self):
+        ids, mask = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]]), torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+        model, inputs = self.model(), self.tensors(input_ids=ids, attention_mask=mask)
+        options = ("--max-new-tokens", 8, "--eos-token-id", "[]")
+        expected = self.generate(model, inputs, "--attn", "eager", *options)["sequences"]
+        for cache in ("dynamic", "static"):
+            found = self.generate(model, inputs, "--attn", "flash", "--cache", cache, *options)["sequences"]
+            self.assertTrue(torch.equal(found, expected), cache)
+
+    def test_the_dtype_asked_for_is_that_of_a_converted_folder(self):
+        model, converted = self.model(), self.folder / "half"
+        inputs = self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
+        self.run_program("convert", "--model", model, "--output", converted, "--dtype", "bfloat16")
+        options = ("--max-new-tokens", 3, "--output-scores")
+        found = self.generate(model, inputs, "--dtype", "bfloat16", *options)
+        self.assert_close(found, self.generate(converted, inputs, *options))
+        self.assertFalse(torch.equal(found["scores.0"], self.generate(model, inputs, *options)["scores.0"]))
+
+    def test_any_of_several_stop_strings_ends_the_text(self):
+        model = self.talking_model()
+        common = ("generate", "--model", model, "--prompt", "The library", "--max-new-tokens", 24, "--eos-token-id", "[]")
+        free = self.run_program(*common)
+        stop = re.search("[a-z]{3}", free)[0]
+        self.assertLess(free.index(stop), len(free) - 40)
+        for stops in (("--stop", stop), ("--stop", "never said", "--stop", stop), ("--stop", stop, "--stop", "never")):
+            text = self.run_program(*common, *stops).removesuffix("\n")
+            self.assertTrue(free.startswith(text) and len(text) < len(free) - 20, (free, text))
+            self.assertIn(stop, text)
+        self.assertEqual(self.run_program(*common, "--stop", "never said"), free)
 
     def test_stdout_is_the_new_text_and_stderr_the_account(self):
         model = self.talking_model()

@@ -5,31 +5,86 @@ import signal
 import subprocess
 import time
 import unittest
+from pathlib import Path
 
 import torch
 from program import PROGRAM, ProgramTest, read_golden, under
 from safetensors.torch import load_file
 
+ENDLESS = ("--max-new-tokens", 1_000_000, "--eos-token-id", "[]")
+
 
 class InterruptTest(ProgramTest):
-    def launch(self, *arguments) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [str(PROGRAM), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-        )
+    def launch(self, *arguments, **pipes) -> subprocess.Popen:
+        command = [str(PROGRAM), *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, **pipes)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         return process
 
+    def wait_for(self, process, watches: bool) -> None:
+        """Until the process catches Ctrl-C, or leaves it to the system."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            fields = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+            if bool(int(fields["SigCgt"], 16) >> (signal.SIGINT - 1) & 1) == watches:
+                return
+            time.sleep(0.01)
+        self.fail(f"Ctrl-C is {'not' if watches else 'still'} watched for, exit status {process.poll()}")
+
+    def ending_model(self) -> Path:
+        """A model of which every token is an end token, unless the command line says otherwise."""
+        model = self.talking_model()
+        (model / "generation_config.json").write_text(json.dumps({"eos_token_id": list(range(700))}))
+        return model
+
+    def interrupted(self, *arguments) -> str:
+        """Standard error of a `generate` without an end, stopped once it runs."""
+        process = self.launch("generate", *arguments, *ENDLESS)
+        self.wait_for(process, watches=True)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, error)
+        return error.decode()
+
     def test_ctrl_c_ends_the_text_and_keeps_the_account(self):
-        endless = ("--max-new-tokens", 1_000_000, "--eos-token-id", "[]")
-        process = self.launch("generate", "--model", self.talking_model(), "--prompt", "The library", *endless)
-        self.assertNotEqual(process.stdout.read(1), b"")
+        process = self.launch("generate", "--model", self.ending_model(), "--prompt", "The library", *ENDLESS)
+        text = b""
+        while len(text) < 64:  # more than a token has
+            chunk = process.stdout.read(64)
+            self.assertNotEqual(chunk, b"", "the text ended by itself")
+            text += chunk
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 0, error)
         self.assertIn("tokens/s", error.decode())
+
+    def test_ctrl_c_ends_rows_that_are_not_streamed_and_writes_them(self):
+        model, ids = self.ending_model(), self.tensors(input_ids=torch.tensor([[5, 6, 7], [8, 9, 10]]))
+        output = self.folder / "out.safetensors"
+        cases = {
+            "ids": (("--input-ids", ids), 2),
+            "beams": (("--prompt", "The library", "--num-beams", 3), 1),
+            "sequences": (("--prompt", "The library", "--do-sample", "--num-return-sequences", 3), 3),
+        }
+        for name, (arguments, rows) in cases.items():
+            with self.subTest(name):
+                self.assertIn("tokens/s", self.interrupted("--model", model, *arguments, "--output", output))
+                self.assertEqual(load_file(output)["sequences"].shape[0], rows)
+                output.unlink()
+
+    def test_ctrl_c_between_two_turns_ends_a_conversation(self):
+        options = ("--interactive", "--max-new-tokens", 2)
+        process = self.launch("generate", "--model", self.talking_model(), *options, stdin=subprocess.PIPE)
+        self.addCleanup(process.stdin.close)
+        process.stdin.write(b"Hello\n")
+        while b"memory:" not in process.stderr.readline():
+            self.assertIsNone(process.poll())
+        self.wait_for(process, watches=False)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(timeout=60), -signal.SIGINT)
 
     def wide_model(self, name: str, value: float):
         """A folder of some 15 MB whose every weight is `value`, so that a mixture of two saves shows."""

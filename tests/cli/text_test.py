@@ -54,6 +54,22 @@ class TextTest(ProgramTest):
         self.assertEqual(self.run_program(*arguments), "\n")
         self.assertEqual(self.run_program(*arguments, "--keep-special-tokens"), "<|im_start|><|im_end|>\n")
 
+    def test_tokenizer_model_files_give_pythons_ids_and_texts(self):
+        for kind in ("spm", "tiktoken"):
+            folder = self.folder / kind
+            folder.mkdir()
+            self.add_tokenizer(folder, kind)
+            self.assertTrue((folder / "tokenizer.model").exists())
+            self.assertFalse((folder / "tokenizer.json").exists())
+            rows = json.loads((GOLDEN / f"tokenization/{kind}/expected.json").read_text())["rows"]
+            for text, row in list(zip(self.texts, rows))[:6]:
+                with self.subTest(kind=kind, text=text):
+                    found = json.loads(self.run_program("tokenize", "--model", folder, "--text", text))
+                    self.assertEqual(found, {"ids": row["ids"]})
+                    ids = ",".join(map(str, row["ids"]))
+                    decoded = self.run_program("detokenize", "--model", folder, "--ids", ids)
+                    self.assertEqual(decoded, row["decoded"] + "\n")
+
     def test_failures_name_the_file_or_the_id(self):
         cases = [
             (("tokenize", "--model", self.folder / "none", "--text", "a"), str(self.folder / "none")),

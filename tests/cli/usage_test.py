@@ -4,7 +4,7 @@ import json
 import unittest
 
 import torch
-from program import ProgramTest
+from program import ProgramTest, read_golden, under
 
 SUBCOMMANDS = "forward generate tokenize detokenize inspect convert prune finetune plot bench".split()
 
@@ -31,6 +31,9 @@ class UsageTest(ProgramTest):
             ("forward", *common, "--task", "base", "--grads"),
             ("forward", *common, "--dtype", "float8"),
             ("forward", *common, "--device", "abacus"),
+            ("forward", *common, "--device", "meta"),
+            ("forward", *common, "--device", "mps"),
+            ("forward", *common, "--device", "xla:0"),
             ("forward", *common, "--num-threads", "-1"),
             ("forward", *common, "--seed", "x"),
             ("generate", "--model", model),
@@ -42,6 +45,7 @@ class UsageTest(ProgramTest):
             (*generate, "--temperature", "warm"),
             (*generate, "--do-sample", "--temperature", "-1"),
             (*generate, "--bad-words-ids", "[1,2]"),
+            (*generate, "--bad-words-ids", "[" * 60_000),
             (*generate, "--early-stopping", "perhaps"),
             (*generate, "--cache", "infinite"),
             ("convert", "--model", model, "--output", self.folder / "out", "--max-shard-size", "5 elephants"),
@@ -94,6 +98,22 @@ class BenchTest(ProgramTest):
             self.assertTrue(0 < rate["min"] <= rate["median"] <= rate["max"], rate)
         for name in ("seconds", "peak_rss_bytes", "weight_bytes"):
             self.assertGreater(lines["load", None][name], 0)
+        # A tiny model's: what the machine is measured with, a gigabyte, is not in it.
+        self.assertLess(lines["decode", 3]["peak_rss_bytes"], 1 << 30)
+
+    def test_quantised_weights_count_as_they_are_held(self):
+        tensors = read_golden("models/llama_gqa")[1]
+        options = ("--prompt-tokens", 4, "--new-tokens", 2, "--context", 4, "--repetitions", 1, "--quantize", "int8")
+        stdout = self.run_program("bench", "--model", self.model(), *options)
+        load, decode = (line for line in map(json.loads, stdout.splitlines()) if line["phase"] in ("load", "decode"))
+        held = sum(
+            tensor.numel() + 4 * len(tensor) if "_proj." in name else tensor.nbytes
+            for name, tensor in under(tensors, "weights.").items()
+        )
+        self.assertEqual(load["weight_bytes"], held)
+        read = held - tensors["weights.model.embed_tokens.weight"].nbytes
+        median = decode["tokens_per_second"]["median"]
+        self.assertAlmostEqual(decode["bytes_per_second"] / median / read, 1, places=6)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,24 @@ TEST_P(GenerationOnCudaTest, GreedyTokensAreThoseOfTheCpuWithEachCache) {
   }
 }
 
+TEST_P(GenerationOnCudaTest, PaddedRowsUnderFlashAttentionInFp32AreThoseOfTheCpu) {
+  SKIP_WITHOUT_CUDA();
+  const TemporaryFolder on_cpu, on_cuda;
+  const auto cpu = load(GetParam(), at::kCPU, on_cpu), cuda = load(GetParam(), at::kCUDA, on_cuda);
+  cuda->set_attn_implementation(AttnImplementation::kFlash);
+  const auto ids = at::tensor({5, 6, 7, 8, 9, 10}, at::kLong).view({2, 3});
+  const auto mask = at::tensor({0, 1, 1, 1, 1, 1}, at::kLong).view({2, 3});
+  for (const auto* cache : {"dynamic", "static"}) {
+    GenerationConfig config;
+    config.max_new_tokens = 8;
+    config.cache_implementation = cache;
+    const auto expected = generate(*cpu, {.input_ids = ids, .attention_mask = mask}, config).sequences;
+    const auto found =
+        generate(*cuda, {.input_ids = ids.to(at::kCUDA), .attention_mask = mask.to(at::kCUDA)}, config).sequences;
+    EXPECT_TENSORS_EQUAL(found.cpu(), expected);
+  }
+}
+
 TEST_P(GenerationOnCudaTest, AModelSavedFromTheDeviceIsTheOneThatWasLoaded) {
   SKIP_WITHOUT_CUDA();
   const TemporaryFolder source, target;

@@ -48,6 +48,12 @@ TEST(GPTJConfigTest, WritesWhatPythonWrites) {
   }
 }
 
+TEST(GPTJConfigTest, WritesWhatTransformers4Wrote) {
+  const Golden golden(golden_path("legacy", "gptj_head_mask"));
+  const auto written = GPTJConfig::from_json(golden.config()).to_json(ConfigFormat::kTransformers4);
+  EXPECT_TRUE(holds_old_config(written, golden.config())) << written;
+}
+
 TEST(GPTJConfigTest, WhatIsWrittenIsReadBack) {
   for (const auto* preset : {"gptj-6b", "tiny-gptj", "bench-gptj-1b"}) {
     SCOPED_TRACE(preset);

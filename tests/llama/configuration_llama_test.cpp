@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <transformers/llama/configuration_llama.h>
 
+#include <nlohmann/json.hpp>
+
 #include "support/config_text.h"
 #include "support/golden.h"
 #include "support/temporary_folder.h"
@@ -51,6 +53,39 @@ TEST(LlamaConfigTest, WritesWhatPythonWrites) {
     const Golden golden(golden_path("models", name));
     const auto written = LlamaConfig::from_json(golden.config()).to_json();
     EXPECT_TRUE(same_config(written, golden.config())) << written << golden.config();
+  }
+}
+
+TEST(LlamaConfigTest, WritesWhatTransformers4Wrote) {
+  const Golden golden(golden_path("legacy", "llama_pretraining_tp_2"));
+  const auto written = LlamaConfig::from_json(golden.config()).to_json(ConfigFormat::kTransformers4);
+  EXPECT_TRUE(holds_old_config(written, golden.config())) << written;
+}
+
+TEST(LlamaConfigTest, RopeOfTransformers4HasTheKeysThatItsVersionsTake) {
+  const auto written = [](const std::string& rope) {
+    const auto text = with("rope_parameters", rope).to_json(ConfigFormat::kTransformers4);
+    return nlohmann::json::parse(text);
+  };
+  const auto linear = written(R"({"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5})");
+  EXPECT_EQ(linear["rope_scaling"].dump(), R"({"factor":2.0,"type":"linear"})");
+  EXPECT_EQ(linear["rope_theta"], 5e5);
+  // The config.json of Llama 3.1.
+  const auto llama3 = written(R"({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+      "high_freq_factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 500000.0})");
+  EXPECT_EQ(llama3["rope_scaling"].dump(), R"({"factor":8.0,"high_freq_factor":4.0,"low_freq_factor":1.0,)"
+                                           R"("original_max_position_embeddings":16,"rope_type":"llama3"})");
+  EXPECT_TRUE(written(R"({"rope_type": "default", "rope_theta": 7.0})")["rope_scaling"].is_null());
+  EXPECT_ERROR(written(R"({"rope_type": "proportional", "rope_theta": 7.0})"), "4.x", "proportional");
+}
+
+TEST(LlamaConfigTest, WhatIsWrittenForTransformers4IsReadBack) {
+  for (const auto& name : golden_names("models", "llama_")) {
+    SCOPED_TRACE(name);
+    const auto config = LlamaConfig::from_json(Golden(golden_path("models", name)).config());
+    if (config.rope_parameters.rope_type != RopeType::kProportional) {
+      EXPECT_EQ(LlamaConfig::from_json(config.to_json(ConfigFormat::kTransformers4)).to_json(), config.to_json());
+    }
   }
 }
 

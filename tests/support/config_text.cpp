@@ -16,6 +16,18 @@ std::string with_value(const std::string& config, const std::string& key, std::s
   return text + ",\"" + key + "\":" + std::string(value) + "}";
 }
 
+bool holds_old_config(const std::string& config, const std::string& golden) {
+  auto found = nlohmann::json::parse(config), expected = nlohmann::json::parse(golden);
+  expected["torch_dtype"] = expected["dtype"];
+  expected.erase("dtype");
+  for (const auto& [key, value] : expected.items()) {
+    if (!found.contains(key) || found[key] != value) {
+      return false;
+    }
+  }
+  return !found.contains("dtype") && !found.contains("rope_parameters");
+}
+
 bool same_config(const std::string& first, const std::string& second) {
   auto a = nlohmann::json::parse(first), b = nlohmann::json::parse(second);
   a.erase("transformers_version");

@@ -18,6 +18,10 @@ inline void PrintTo(const RefusedValue& refused, std::ostream* out) { *out << re
 std::string with_value(const std::string& config, const std::string& key, std::string_view value);
 std::string without_key(const std::string& config, const std::string& key);
 
+/// `config` in the form of transformers 4.x holds, key for key, what a 4.x wrote; more keys are no difference. The
+/// goldens' texts name the dtype as 5.x does.
+bool holds_old_config(const std::string& config, const std::string& golden);
+
 /// Both texts as parsed JSON are equal, but for the version of transformers that wrote them.
 bool same_config(const std::string& first, const std::string& second);
 

@@ -9,8 +9,8 @@
 namespace transformers {
 
 /// Which kernel attends. `kAuto` takes the fastest that can do what a call asks; `kEager` is composed of plain
-/// operations in HF's order and the only one that returns weights; `kFlash` leaves padding out (CUDA: the flash kernel;
-/// CPU: row by row on the fused kernel).
+/// operations in HF's order and the only one that returns weights; `kFlash` leaves padding out (CUDA in half
+/// precision: the flash kernel; elsewhere row by row on the fused kernel).
 enum class AttnImplementation { kAuto, kEager, kSdpa, kFlash };
 
 /// "auto", "eager", "sdpa", "flash" (also "flash_attention_2"); throws with the list on any other.
@@ -39,7 +39,7 @@ using EagerAttention =
 /// Attention by the named kernel. query: [batch, heads, query, head_dim]; key, value: [batch, kv_heads, key, head_dim]
 /// with kv_heads dividing heads; grouped heads are never expanded outside eager. mask, as `create_causal_mask` makes
 /// it: undefined (plain causality; in eager nothing is hidden), additive floating or bool with true = attend, [batch or
-/// 1, heads or 1, query, key]; in flash [batch, key]. `implementation` must be resolved.
+/// 1, heads or 1, query, key]; in flash [batch, filled] over the first keys. `implementation` must be resolved.
 AttentionResult attention(AttnImplementation implementation, const EagerAttention& eager, const at::Tensor& query,
                           const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
                           const AttentionOptions& options);

@@ -22,6 +22,10 @@ class ConfigWriter;
 c10::ScalarType dtype_from_name(std::string_view name);
 std::string dtype_name(c10::ScalarType dtype);
 
+/// Whose form of config.json: they differ in `dtype` (`torch_dtype`) and `rope_parameters` (`rope_theta` and
+/// `rope_scaling`). Both are read.
+enum class ConfigFormat { kTransformers5, kTransformers4 };
+
 /// A model's sizes by one name in every family. Heads are counted as before any was pruned.
 struct ModelSizes {
   int64_t hidden_size = 0, num_hidden_layers = 0;
@@ -92,10 +96,10 @@ struct PretrainedConfig {
   /// Throws, naming field, rule and value, when the values contradict each other or make no sense.
   virtual void validate() const;
 
-  /// The text of config.json: keys sorted, two spaces of indent, in the form transformers 5.x writes.
-  std::string to_json() const;
+  /// The text of config.json: keys sorted, two spaces of indent. Throws where the form has no word for a rope type.
+  std::string to_json(ConfigFormat format = ConfigFormat::kTransformers5) const;
   /// The same in transformers' own words: pruned heads are simply fewer heads. Only where `inexpressible()` is empty.
-  std::string to_plain_json() const;
+  std::string to_plain_json(ConfigFormat format = ConfigFormat::kTransformers5) const;
   /// Writes `folder`/config.json, atomically. The folder must exist.
   void save_pretrained(const std::string& folder) const;
 
@@ -120,6 +124,9 @@ struct PretrainedConfig {
 
 /// `folder`/config.json.
 std::string config_path(const std::string& folder);
+
+/// Whether a key of config.json belongs to generation_config.json: old files have such keys, saving leaves them out.
+bool is_generation_key(std::string_view key);
 
 /// Throws when a size is not in [1, 2^31).
 void check_size(const char* field, int64_t value);

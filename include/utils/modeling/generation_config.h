@@ -70,7 +70,7 @@ struct GenerationConfig {
   // Special tokens
   std::optional<int64_t> pad_token_id{};
   std::optional<int64_t> bos_token_id{};
-  std::vector<int64_t> eos_token_id{};
+  std::vector<int64_t> eos_token_id{};  // {-1}, in files also []: none
 
   /// Keys that nobody here knows, as JSON text; written back on save.
   std::map<std::string, std::string> unknown_keys{};

@@ -25,7 +25,8 @@ struct CausalMaskInputs {
 
 /// The mask that `attention` takes; mirrors `create_causal_mask` (masking_utils.py, transformers 5.23.0).
 ///
-/// eager: additive, 0 or the smallest value of the embeddings' dtype; sdpa: bool, true = attend; flash: the 2-D mask.
+/// eager: additive, 0 or the smallest value of the embeddings' dtype; sdpa: bool, true = attend; flash: the 2-D mask
+/// [batch, past + seq].
 /// Undefined where causality alone (or nothing, for one token) has to be kept: no mask is built then, but for eager's
 /// prefill. 2-D masks: nonzero = attend; they must cover past and new tokens. 4-D masks [batch or 1, heads or 1, query,
 /// key]: bool or integer 1 = attend, floating = additive. Position ids that restart, without mask and cache, split a

@@ -20,6 +20,7 @@
 namespace transformers {
 
 class Checkpoint;
+class SaveTransaction;
 struct Placement;
 
 /// What loading a folder met, by the model's own names.
@@ -55,6 +56,7 @@ struct SaveOptions {
   /// `intermediate_sizes`, GPT-J's `head_dim`), which only this library's loader obeys; false: refuse it. What can be
   /// expressed is always written as transformers reads it.
   bool extended = false;
+  ConfigFormat config_format = ConfigFormat::kTransformers5;
 };
 
 struct ResizeOptions {
@@ -110,6 +112,10 @@ class PreTrainedModel : public Module {
   void gradient_checkpointing_disable() { base_model().checkpoint_every_ = 0; }
   bool is_gradient_checkpointing() { return base_model().checkpoint_every_ > 0; }
 
+  /// Makes the embeddings of ids take gradients although every weight before the adapters is frozen.
+  void enable_input_require_grads();
+  void disable_input_require_grads();
+
   /// Where its parts lie, as it was loaded with a device map; else empty. Mirrors HF's attribute of that name.
   const DeviceMap& hf_device_map() const;
   /// Classes of modules that a device map keeps whole: the blocks. Mirrors HF's `_no_split_modules`.
@@ -126,7 +132,7 @@ class PreTrainedModel : public Module {
 
   /// Tied tensors count once.
   int64_t num_parameters(bool only_trainable = false, bool exclude_embeddings = false) const;
-  /// Bytes of parameters and, when asked for, buffers.
+  /// Bytes of parameters, quantised ones as they are held, and, when asked for, buffers.
   int64_t get_memory_footprint(bool with_buffers = true) const;
   c10::ScalarType dtype() const;
   /// Of the first parameter; of a model in several places, the device that takes ids and gives scores.
@@ -139,6 +145,8 @@ class PreTrainedModel : public Module {
   /// generation_config.json; all or nothing. Python's `from_pretrained` loads the folder. Creates the folder itself,
   /// not its parents.
   void save_pretrained(const std::string& folder, const SaveOptions& options = {});
+  /// As part of a save that replaces other files with the model's; the caller commits.
+  void save_pretrained(SaveTransaction& save, const SaveOptions& options = {});
 
   /// The name HF has in `architectures`, e.g. LlamaForCausalLM.
   std::string architecture() const;
@@ -183,10 +191,11 @@ class PreTrainedModel : public Module {
   void post_init();
   void check_movable() const;
 
-  int64_t checkpoint_every_ = 0;            // of a base model; 0: off
-  std::optional<BlockRange> blocks_;        // of a base model; unset: all
-  std::vector<c10::Device> block_devices_;  // of a base model
-  std::shared_ptr<Placement> placement_;    // null: all in one place
+  int64_t checkpoint_every_ = 0;                            // of a base model; 0: off
+  std::optional<ForwardHooks::HookId> require_grads_hook_;  // of a base model, on its embeddings
+  std::optional<BlockRange> blocks_;                        // of a base model; unset: all
+  std::vector<c10::Device> block_devices_;                  // of a base model
+  std::shared_ptr<Placement> placement_;                    // null: all in one place
 };
 
 /// A folder's weights, every file opened and checked; throws when they cannot be a model of that many layers.

@@ -16,6 +16,8 @@ class LinearMethod {
   virtual ~LinearMethod() = default;
   /// input: [..., in_features]; returns [..., out_features].
   virtual torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const = 0;
+  /// Of the weight that stands in for the layer's own, which is then a meta tensor; 0: none does.
+  virtual int64_t bytes() const { return 0; }
 };
 
 /// `torch::nn::Linear` built as `construction_options()` say: in their dtype, on their device, and without the

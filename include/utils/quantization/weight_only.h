@@ -39,7 +39,7 @@ class WeightOnlyLinear : public LinearMethod {
 
   c10::Device device() const { return weight_.values.device(); }
   /// Of values, scales and zeros.
-  int64_t bytes() const;
+  int64_t bytes() const override;
 
   struct Quantized {
     torch::Tensor values{};  // int8 [out, in], or two int4 a byte, the earlier one low: uint8 [out, in / 2]

@@ -41,6 +41,31 @@ void check_options(const GenerationConfig& options, const ModelInputs& inputs, c
               options.cache_implementation.value_or(""), "\" and a cache");
 }
 
+/// Options of sampling that change scores, as a list; empty: none is set.
+std::string sampling_options(const GenerationConfig& c) {
+  std::string names;
+  const auto name_if = [&](bool is_set, const char* name) {
+    names += is_set ? (names.empty() ? "" : ", ") + std::string(name) : "";
+  };
+  name_if(c.temperature.value_or(1) != 1, "temperature");
+  name_if(c.top_k.value_or(50) != 50, "top_k");
+  name_if(c.top_p.value_or(1) != 1, "top_p");
+  name_if(c.min_p.has_value(), "min_p");
+  name_if(c.top_h.has_value(), "top_h");
+  name_if(c.typical_p.value_or(1) != 1, "typical_p");
+  name_if(c.epsilon_cutoff.value_or(0) != 0, "epsilon_cutoff");
+  name_if(c.eta_cutoff.value_or(0) != 0, "eta_cutoff");
+  return names;
+}
+
+/// What a model's config holds beside a call that wants no sampling is no mistake of the caller's.
+void warn_of_unused_options(const GenerationConfig& call, const GenerationConfig& merged) {
+  const auto unused = sampling_options(call.do_sample ? call : merged);
+  if (!merged.do_sample.value_or(false) && !unused.empty()) {
+    TORCH_WARN_ONCE("generate: without do_sample there is no use for ", unused);
+  }
+}
+
 at::Tensor prompt_ids(const CausalLM& model, const ModelInputs& inputs, const GenerationConfig& options) {
   const auto ids_options = at::TensorOptions().dtype(at::kLong).device(model.device());
   if (inputs.input_ids.defined()) {
@@ -188,6 +213,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
                                const GenerateHooks& hooks) {
   auto options = config.with_defaults(model.generation_config);
   check_options(options, inputs, hooks);
+  warn_of_unused_options(config, options);
   options.eos_token_id = known_eos(options, model.config());
   const auto ids = prompt_ids(model, inputs, options);
   const PromptSizes sizes{

@@ -11,6 +11,10 @@ namespace transformers {
 /// Collects the fields of a JSON object and prints it as Python's `json.dumps(..., indent=2, sort_keys=True)` does.
 class ConfigWriter {
  public:
+  /// for_transformers_4: fields whose form changed with transformers 5 get the one before.
+  explicit ConfigWriter(bool for_transformers_4 = false) : for_transformers_4_(for_transformers_4) {}
+  bool for_transformers_4() const { return for_transformers_4_; }
+
   template <typename Value>
   void write(const std::string& key, const Value& value) {
     object_[key] = value;
@@ -36,10 +40,12 @@ class ConfigWriter {
   /// `text` is JSON that a strict reader has passed.
   void write_raw(const std::string& key, const std::string& text) { object_[key] = nlohmann::json::parse(text); }
   bool contains(const std::string& key) const { return object_.contains(key); }
+  bool empty() const { return object_.empty(); }
   std::string text() const { return object_.dump(2) + "\n"; }
 
  private:
   nlohmann::json object_ = nlohmann::json::object();
+  bool for_transformers_4_;
 };
 
 }  // namespace transformers

@@ -71,7 +71,7 @@ at::Tensor row(const at::Tensor& packed, const at::Tensor& cu_seqlens, int64_t i
 /// Causal attention inside each row of packed tokens, aligned to the row's end. query: [tokens, heads, head_dim].
 at::Tensor varlen_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                             const UnpadData& query_data, const UnpadData& key_data, const AttentionOptions& options) {
-  if (query.is_cuda()) {
+  if (query.is_cuda() && at::isReducedFloatingType(query.scalar_type())) {  // the kernel takes no other dtype
     return std::get<0>(at::_flash_attention_forward(query, key, value, query_data.cu_seqlens, key_data.cu_seqlens,
                                                     query_data.max_seqlen, key_data.max_seqlen, options.dropout,
                                                     /*is_causal=*/true, /*return_debug_mask=*/false, options.scaling));
@@ -92,22 +92,28 @@ at::Tensor varlen_attention(const at::Tensor& query, const at::Tensor& key, cons
 }
 
 /// Left padding is assumed where queries are fewer than keys, as in HF: the queries are the last columns of the mask.
+/// Keys behind the mask's columns are the unfilled part of a static cache.
 at::Tensor flash(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
                  const AttentionOptions& options) {
-  const auto batch = query.size(0), query_length = query.size(2), key_length = key.size(2);
-  if (!mask.defined() && query_length <= key_length) {
+  const auto batch = query.size(0), query_length = query.size(2);
+  if (!mask.defined()) {
     return sdpa(query, key, value, mask, options);
   }
   TORCH_CHECK(mask.dim() == 2, "flash attention takes a 2-D mask [batch, key] or none, got ", mask.dim(),
               " dimensions");
+  const auto filled = mask.size(1);
+  TORCH_CHECK(query_length <= filled && filled <= key.size(2), "flash attention's mask must cover the ", query_length,
+              " queries and at most the ", key.size(2), " keys, got ", filled, " columns");
   const auto key_data = get_unpad_data(mask);
-  const auto query_mask = mask.narrow(1, key_length - query_length, query_length);
-  const auto query_data = get_unpad_data(query_mask);
+  const auto query_data = get_unpad_data(mask.narrow(1, filled - query_length, query_length));
   const auto packed = [](const at::Tensor& tensor, const at::Tensor& indices) {
     return unpad(tensor.transpose(1, 2), indices);
   };
-  const auto output = varlen_attention(packed(query, query_data.indices), packed(key, key_data.indices),
-                                       packed(value, key_data.indices), query_data, key_data, options);
+  const auto packed_keys = [&](const at::Tensor& tensor) {
+    return packed(tensor.narrow(2, 0, filled), key_data.indices);
+  };
+  const auto output = varlen_attention(packed(query, query_data.indices), packed_keys(key), packed_keys(value),
+                                       query_data, key_data, options);
   return repad(output, query_data.indices, batch, query_length).transpose(1, 2);
 }
 

@@ -18,8 +18,9 @@
 namespace transformers {
 namespace {
 
-constexpr int64_t kMostLabels = 1 << 20;               // names are made for all of them
-constexpr std::string_view kFormatVersion = "5.23.0";  // of the transformers whose files these are
+constexpr int64_t kMostLabels = 1 << 20;  // names are made for all of them
+// Of the transformers whose files these are.
+constexpr std::string_view kFormatVersion = "5.23.0", kFormatVersion4 = "4.37.2";
 
 using DtypeName = std::pair<std::string_view, c10::ScalarType>;
 constexpr std::array kDtypes{
@@ -265,9 +266,9 @@ void PretrainedConfig::write_fields(ConfigWriter& writer) const {
   writer.write("vocab_size", vocab_size);
   writer.write("initializer_range", initializer_range);
   writer.write("architectures", architectures);
-  writer.write("transformers_version", kFormatVersion);
+  writer.write("transformers_version", writer.for_transformers_4() ? kFormatVersion4 : kFormatVersion);
   if (dtype) {
-    writer.write("dtype", dtype_name(*dtype));
+    writer.write(writer.for_transformers_4() ? "torch_dtype" : "dtype", dtype_name(*dtype));
   }
   writer.write("tie_word_embeddings", tie_word_embeddings);
   writer.write("use_cache", use_cache);
@@ -294,8 +295,8 @@ void PretrainedConfig::write_fields(ConfigWriter& writer) const {
   }
 }
 
-std::string PretrainedConfig::to_json() const {
-  ConfigWriter writer;
+std::string PretrainedConfig::to_json(ConfigFormat format) const {
+  ConfigWriter writer(/*for_transformers_4=*/format == ConfigFormat::kTransformers4);
   write_fields(writer);
   for (const auto& [key, text] : unknown_keys) {
     if (!writer.contains(key)) {
@@ -335,6 +336,10 @@ void PretrainedConfig::save_pretrained(const std::string& folder) const {
 }
 
 std::string config_path(const std::string& folder) { return (std::filesystem::path(folder) / "config.json").string(); }
+
+bool is_generation_key(std::string_view key) {
+  return std::ranges::find(kGenerationKeys, key) != kGenerationKeys.end();
+}
 
 void check_size(const char* field, int64_t value) {
   TORCH_CHECK(value >= 1 && value <= std::numeric_limits<int32_t>::max(), field, " must be in [1, 2^31), got ", value);

@@ -157,13 +157,23 @@ void write_watermarking(ConfigWriter& writer, const WatermarkingConfig& watermar
                                                      {"context_width", watermark.context_width}});
 }
 
+/// No end token at all is another thing than nothing said: −1 stands for it.
+void read_eos(ConfigReader& reader, std::vector<int64_t>& field) {
+  const char* key = "eos_token_id";
+  reader.read_one_or_many(key, field);
+  const auto* value = reader.take(key);
+  if (value != nullptr && value->is_array() && value->empty()) {
+    field = {-1};
+  }
+}
+
 void read_fields(ConfigReader& reader, GenerationConfig& c) {
   visit_plain_fields([&](const char* key, auto member) { reader.read(key, c.*member); });
   read_early_stopping(reader, c.early_stopping);
   read_lists(reader, c);
   read_decay(reader, c);
   read_watermarking(reader, c);
-  reader.read_one_or_many("eos_token_id", c.eos_token_id);
+  read_eos(reader, c.eos_token_id);
   reader.read_one_or_many("forced_eos_token_id", c.forced_eos_token_id);
   reader.read_one_or_many("suppress_tokens", c.suppress_tokens);
   reader.read_one_or_many("begin_suppress_tokens", c.begin_suppress_tokens);

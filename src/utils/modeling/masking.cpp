@@ -129,11 +129,10 @@ at::Tensor create_causal_mask(const CausalMaskInputs& inputs) {
   if (inputs.implementation == AttnImplementation::kFlash) {
     TORCH_CHECK(!special && inputs.is_causal,
                 "flash attention takes plain causal masks with padding only; use sdpa or eager");
-    if (padding.defined()) {
-      return at::constant_pad_nd(padding, {0, sizes.key - padding.size(1)}, 0);
-    }
-    const auto filled = at::TensorOptions().dtype(at::kBool).device(sizes.device);
-    return at::arange(sizes.key, filled.dtype(at::kLong)).lt(sizes.past + sizes.query).expand({sizes.batch, -1});
+    const auto filled = sizes.past + sizes.query;
+    return padding.defined()
+               ? padding.narrow(1, 0, filled)
+               : at::ones({sizes.batch, filled}, at::TensorOptions().dtype(at::kBool).device(sizes.device));
   }
   const auto attends = attends_to(inputs, sizes, padding, packed);
   return inputs.implementation == AttnImplementation::kEager ? additive(attends, inputs.inputs_embeds.scalar_type())

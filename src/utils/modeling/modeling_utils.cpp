@@ -62,6 +62,22 @@ void PreTrainedModel::gradient_checkpointing_enable(int64_t every_n) {
   base_model().checkpoint_every_ = every_n;
 }
 
+void PreTrainedModel::enable_input_require_grads() {
+  disable_input_require_grads();
+  base_model().require_grads_hook_ =
+      get_input_embeddings()->register_forward_hook([](const at::Tensor&, const at::Tensor& output) {
+        const bool is_frozen = at::GradMode::is_enabled() && !output.requires_grad();
+        return is_frozen ? output.detach().requires_grad_() : at::Tensor();
+      });
+}
+
+void PreTrainedModel::disable_input_require_grads() {
+  if (auto& hook = base_model().require_grads_hook_; hook) {
+    get_input_embeddings()->remove_forward_hook(*hook);
+    hook.reset();
+  }
+}
+
 bool PreTrainedModel::checkpoints_block(size_t i) const {
   return checkpoint_every_ > 0 && is_training() && at::GradMode::is_enabled() &&
          i % static_cast<size_t>(checkpoint_every_) == 0;
@@ -114,6 +130,13 @@ int64_t PreTrainedModel::num_parameters(bool only_trainable, bool exclude_embedd
 int64_t PreTrainedModel::get_memory_footprint(bool with_buffers) const {
   std::unordered_set<const void*> seen;
   int64_t bytes = 0;
+  for (const auto& module : modules()) {
+    const auto* linear = module->as<LinearImpl>();
+    if (linear != nullptr && linear->method() != nullptr && linear->method()->bytes() > 0) {
+      bytes += linear->method()->bytes();
+      seen.insert(linear->weight.unsafeGetTensorImpl());  // holds nothing
+    }
+  }
   const auto add = [&](const at::Tensor& tensor) {
     bytes += seen.insert(tensor.unsafeGetTensorImpl()).second ? static_cast<int64_t>(tensor.nbytes()) : 0;
   };
@@ -151,6 +174,13 @@ c10::Device PreTrainedModel::device() const {
 }
 
 void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptions& options) {
+  SaveTransaction save(folder);
+  save_pretrained(save, options);
+  save.commit();
+}
+
+void PreTrainedModel::save_pretrained(SaveTransaction& save, const SaveOptions& options) {
+  const auto& folder = save.folder();
   const auto reason = config().inexpressible();
   TORCH_CHECK(reason.empty() || options.extended, folder, ": this pruned model cannot be saved so that transformers ",
               "loads it: ", reason,
@@ -162,13 +192,12 @@ void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptio
   const auto state = whole_state_dict(*this, placement_.get());
   config().architectures = {architecture()};
   config().dtype = dtype();
-  SaveTransaction save(folder);
   add_checkpoint(save, state, {.max_shard_size = options.max_shard_size});
   if (const auto text = generation_config_json(); !text.empty()) {
     save.write("generation_config.json", text);
   }
-  save.write("config.json", reason.empty() ? config().to_plain_json() : config().to_json());
-  save.commit();
+  const auto format = options.config_format;
+  save.write("config.json", reason.empty() ? config().to_plain_json(format) : config().to_json(format));
 }
 
 }  // namespace transformers

@@ -155,7 +155,7 @@ std::string PretrainedConfig::inexpressible() const {
   return inexpressible_sizes(left);
 }
 
-std::string PretrainedConfig::to_plain_json() const {
+std::string PretrainedConfig::to_plain_json(ConfigFormat format) const {
   const auto reason = inexpressible();
   TORCH_CHECK(reason.empty(), reason);
   const auto plain = copy();
@@ -166,7 +166,7 @@ std::string PretrainedConfig::to_plain_json() const {
   plain->pruned_heads.clear();
   plain->intermediate_sizes.clear();
   plain->set_sizes(left);
-  return plain->to_json();
+  return plain->to_json(format);
 }
 
 }  // namespace transformers

@@ -32,6 +32,48 @@ void read_object(ConfigReader reader, RopeParameters& p) {
   p.unknown_keys = reader.rest();
 }
 
+/// What stands in the object beside type, theta and the rotated part.
+void write_type_keys(ConfigWriter& object, const RopeParameters& p) {
+  object.write_if_set("factor", p.factor);
+  object.write_if_set("original_max_position_embeddings", p.original_max_position_embeddings);
+  object.write_if_set("attention_factor", p.attention_factor);
+  object.write_if_set("beta_fast", p.beta_fast);
+  object.write_if_set("beta_slow", p.beta_slow);
+  object.write_if_set("mscale", p.mscale);
+  object.write_if_set("mscale_all_dim", p.mscale_all_dim);
+  object.write_if_set("truncate", p.truncate);
+  object.write_if_set("low_freq_factor", p.low_freq_factor);
+  object.write_if_set("high_freq_factor", p.high_freq_factor);
+  if (p.rope_type == RopeType::kLongrope) {
+    object.write("short_factor", p.short_factor);
+    object.write("long_factor", p.long_factor);
+  }
+  for (const auto& [name, text] : p.unknown_keys) {
+    object.write_raw(name, text);
+  }
+}
+
+/// transformers 4.37 takes "type" and "factor" and nothing else; its successors read that as well. Types that came
+/// later are spelled as their files have it.
+void write_rope_scaling(ConfigWriter& writer, const RopeParameters& p) {
+  TORCH_CHECK(p.rope_type != RopeType::kProportional,
+              "rope_parameters: transformers 4.x has no rope_type \"proportional\"; write the form of 5.x");
+  writer.write("rope_theta", p.rope_theta);
+  writer.write_if_set("partial_rotary_factor", p.partial_rotary_factor);
+  if (p.rope_type == RopeType::kLongrope) {
+    writer.write_if_set("original_max_position_embeddings", p.original_max_position_embeddings);
+  }
+  ConfigWriter object;
+  write_type_keys(object, p);
+  if (p.rope_type == RopeType::kDefault && object.empty()) {
+    writer.write("rope_scaling", nullptr);
+    return;
+  }
+  const bool is_old = p.rope_type == RopeType::kLinear || p.rope_type == RopeType::kDynamic;
+  object.write(is_old ? "type" : "rope_type", rope_type_name(p.rope_type));
+  writer.write_raw("rope_scaling", object.text());
+}
+
 }  // namespace
 
 RopeParameters read_rope_parameters(ConfigReader& reader, int64_t max_position_embeddings) {
@@ -58,27 +100,14 @@ RopeParameters read_rope_parameters(ConfigReader& reader, int64_t max_position_e
 }
 
 void write_rope_parameters(ConfigWriter& writer, const RopeParameters& p) {
+  if (writer.for_transformers_4()) {
+    return write_rope_scaling(writer, p);
+  }
   ConfigWriter object;
   object.write("rope_type", rope_type_name(p.rope_type));
   object.write("rope_theta", p.rope_theta);
-  object.write_if_set("factor", p.factor);
   object.write_if_set("partial_rotary_factor", p.partial_rotary_factor);
-  object.write_if_set("original_max_position_embeddings", p.original_max_position_embeddings);
-  object.write_if_set("attention_factor", p.attention_factor);
-  object.write_if_set("beta_fast", p.beta_fast);
-  object.write_if_set("beta_slow", p.beta_slow);
-  object.write_if_set("mscale", p.mscale);
-  object.write_if_set("mscale_all_dim", p.mscale_all_dim);
-  object.write_if_set("truncate", p.truncate);
-  object.write_if_set("low_freq_factor", p.low_freq_factor);
-  object.write_if_set("high_freq_factor", p.high_freq_factor);
-  if (p.rope_type == RopeType::kLongrope) {
-    object.write("short_factor", p.short_factor);
-    object.write("long_factor", p.long_factor);
-  }
-  for (const auto& [name, text] : p.unknown_keys) {
-    object.write_raw(name, text);
-  }
+  write_type_keys(object, p);
   writer.write_raw("rope_parameters", object.text());
 }
 

@@ -11,7 +11,7 @@ namespace transformers {
 /// `original_max_position_embeddings` of a config into one, as HF's `standardize_rope_params` does.
 RopeParameters read_rope_parameters(ConfigReader& reader, int64_t max_position_embeddings);
 
-/// Writes `rope_parameters` in the form of transformers 5.x.
+/// Writes `rope_parameters`; for transformers 4.x `rope_theta` and `rope_scaling`.
 void write_rope_parameters(ConfigWriter& writer, const RopeParameters& parameters);
 
 }  // namespace transformers

@@ -1,9 +1,11 @@
 // Some hypervisors report AMX in CPUID leaf 7 but hide leaf 0x1D, from which oneDNN reads the tile palette. oneDNN then
 // configures no tiles and every bf16 product ends the process with SIGILL, in Python too. oneDNN reads its environment
 // at its first product, so the instruction set is bounded when the library is loaded; a value the user has set stays.
-#ifdef __x86_64__
+#include "utils/nn/amx_guard.h"
 
+#ifdef __x86_64__
 #include <cpuid.h>
+#endif
 
 #include <cstdlib>
 
@@ -11,13 +13,19 @@ namespace transformers {
 namespace {
 
 bool amx_is_reported_without_tiles() {
+#ifdef __x86_64__
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   constexpr unsigned kAmxTile = 1U << 24;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & kAmxTile) == 0) {
     return false;
   }
   return __get_cpuid_count(0x1D, 0, &eax, &ebx, &ecx, &edx) == 0 || eax == 0;
+#else
+  return false;
+#endif
 }
+
+}  // namespace
 
 [[gnu::constructor]] void bound_instruction_set() {
   if (amx_is_reported_without_tiles()) {
@@ -25,7 +33,4 @@ bool amx_is_reported_without_tiles() {
   }
 }
 
-}  // namespace
 }  // namespace transformers
-
-#endif

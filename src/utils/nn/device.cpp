@@ -1,15 +1,30 @@
+#include <c10/core/DeviceType.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
 #include <transformers/utils/nn/device.h>
 
+#include <filesystem>
+#include <string>
+
 namespace transformers {
 
 namespace {
 
+/// Beside the LibTorch that this process runs with: an installed library has no path to it of its own.
+std::string cuda_library() {
+  const std::string name = "libtorch_cuda.so";
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&c10::DeviceTypeName), &info) == 0) {
+    return name;
+  }
+  const auto beside = std::filesystem::path(info.dli_fname).parent_path() / name;
+  return std::filesystem::exists(beside) ? beside.string() : name;
+}
+
 /// Loading has to come before anything asks LibTorch about CUDA: it remembers a no.
 bool load_cuda() {
-  return c10::impl::hasDeviceGuardImpl(c10::kCUDA) || dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr;
+  return c10::impl::hasDeviceGuardImpl(c10::kCUDA) || dlopen(cuda_library().c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr;
 }
 
 }  // namespace

@@ -79,6 +79,14 @@ TEST(GenerationConfigTest, WhatIsSaidGoesBeforeDefaultsFieldByField) {
   EXPECT_EQ(merged.suppress_tokens, (std::vector<int64_t>{10, 11}));
 }
 
+TEST(GenerationConfigTest, AnEmptyListOfEndTokensIsNoneAndNotUnset) {
+  const GenerationConfig defaults{.eos_token_id = {6}};
+  const auto merged = [&](const char* text) { return GenerationConfig::from_json(text).with_defaults(defaults); };
+  EXPECT_EQ(merged(R"({"eos_token_id": []})").eos_token_id, (std::vector<int64_t>{-1}));
+  EXPECT_EQ(merged(R"({"eos_token_id": null})").eos_token_id, (std::vector<int64_t>{6}));
+  EXPECT_EQ(merged("{}").eos_token_id, (std::vector<int64_t>{6}));
+}
+
 TEST(GenerationConfigTest, WhatFilesHoldIsAccepted) {
   for (const char* text :
        {"{}", R"({"eos_token_id": null, "pad_token_id": -1})", R"({"temperature": 1, "top_p": 2.0, "top_k": 0})",

@@ -119,5 +119,19 @@ TEST(AttentionTest, FlashTakesNoMaskOfFourDimensions) {
                "flash", "2-D", "got 4");
 }
 
+TEST(AttentionTest, FlashLeavesOutTheKeysBehindItsMask) {
+  const auto query = at::randn({2, 4, 1, 4}), key = at::randn({2, 2, 5, 4}), value = at::randn({2, 2, 5, 4});
+  const auto mask = at::tensor({1, 1, 1, 0, 1, 1}).view({2, 3}).to(at::kBool);
+  const auto run = [&](const at::Tensor& keys, const at::Tensor& values, const at::Tensor& attends) {
+    return attention(AttnImplementation::kFlash, llama::eager_attention_forward, query, keys, values, attends,
+                     {.scaling = 0.5})
+        .output;
+  };
+  const auto filled = run(key.narrow(2, 0, 3), value.narrow(2, 0, 3), mask);
+  EXPECT_GT(filled.abs().min().item<double>(), 0);
+  EXPECT_TENSORS_EQUAL(run(key, value, mask), filled);
+  EXPECT_ERROR(run(key, value, at::ones({2, 6}, at::kBool)), "at most the 5 keys", "got 6");
+}
+
 }  // namespace
 }  // namespace transformers::testing

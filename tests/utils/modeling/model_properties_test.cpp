@@ -62,22 +62,37 @@ TEST_P(ModelPropertyTest, EveryKernelAndPaddingGivesTheUnpaddedLogits) {
 TEST_P(ModelPropertyTest, ALeftPaddedPromptGoesOnFromItsCache) {
   const auto padding = at::zeros({2, 3}, at::kLong);
   const auto whole = logits(ids_);
+  const auto mask = at::cat({padding, at::ones_like(ids_)}, 1);
+  const auto positions = at::cat({padding, at::arange(9).expand({2, -1})}, 1);
+  const auto ids = at::cat({padding, ids_}, 1);
   for (const auto kernel : {AttnImplementation::kEager, AttnImplementation::kSdpa, AttnImplementation::kFlash}) {
     SCOPED_TRACE(attn_implementation_name(kernel));
     model_->set_attn_implementation(kernel);
-    const auto cache = std::make_shared<DynamicCache>();
-    const auto mask = at::cat({padding, at::ones_like(ids_)}, 1);
-    const auto positions = at::cat({padding, at::arange(9).expand({2, -1})}, 1);
-    const auto ids = at::cat({padding, ids_}, 1);
-    int64_t done = 0;
-    for (const int64_t length : {8, 2, 1, 1}) {
-      const auto step = logits({.input_ids = ids.narrow(1, done, length),
-                                .attention_mask = mask.narrow(1, 0, done + length),
-                                .position_ids = positions.narrow(1, done, length),
-                                .past_key_values = cache});
-      done += length;
-      EXPECT_TENSORS_CLOSE(step.select(1, -1), whole.select(1, done - 4), kReordered);
+    const std::vector<std::shared_ptr<Cache>> caches{
+        std::make_shared<DynamicCache>(), std::make_shared<StaticCache>(12), std::make_shared<StaticCache>(20)};
+    for (const auto& cache : caches) {
+      int64_t done = 0;
+      for (const int64_t length : {8, 2, 1, 1}) {
+        const auto step = logits({.input_ids = ids.narrow(1, done, length),
+                                  .attention_mask = mask.narrow(1, 0, done + length),
+                                  .position_ids = positions.narrow(1, done, length),
+                                  .past_key_values = cache});
+        done += length;
+        EXPECT_TENSORS_CLOSE(step.select(1, -1), whole.select(1, done - 4), kReordered);
+      }
     }
+  }
+}
+
+TEST_P(ModelPropertyTest, FlashAttentionReadsTheFilledPartOfAStaticCache) {
+  const auto whole = logits(ids_);
+  model_->set_attn_implementation(AttnImplementation::kFlash);
+  const auto cache = std::make_shared<StaticCache>(20);
+  int64_t done = 0;
+  for (const int64_t length : {1, 4, 1, 3}) {
+    const auto step = logits({.input_ids = ids_.narrow(1, done, length), .past_key_values = cache});
+    EXPECT_TENSORS_CLOSE(step, whole.narrow(1, done, length), kReordered);
+    done += length;
   }
 }
 
@@ -199,12 +214,15 @@ TEST_P(ModelPropertyTest, CheckpointedBlocksGiveTheSameLossAndGradientsBitForBit
 TEST_P(ModelPropertyTest, NoCacheIsKeptWhileBlocksAreCheckpointed) {
   const at::AutoGradMode with_grad(true);
   model_->train();
+  EXPECT_FALSE(model_->is_gradient_checkpointing());
   model_->gradient_checkpointing_enable();
+  EXPECT_TRUE(model_->is_gradient_checkpointing());
   EXPECT_EQ(model_->forward({.input_ids = ids_}).past_key_values, nullptr);
   model_->eval();
   EXPECT_NE(model_->forward({.input_ids = ids_}).past_key_values, nullptr);
   model_->train();
   model_->gradient_checkpointing_disable();
+  EXPECT_FALSE(model_->is_gradient_checkpointing());
   EXPECT_NE(model_->forward({.input_ids = ids_}).past_key_values, nullptr);
   EXPECT_ERROR(model_->gradient_checkpointing_enable(0), "positive", "0");
 }

@@ -120,6 +120,22 @@ TEST_P(PreTrainedModelTest, ParametersAreCountedOnce) {
   EXPECT_EQ(model_->num_parameters(/*only_trainable=*/true), count - 40 * model_->config().get_hidden_size());
 }
 
+TEST_P(PreTrainedModelTest, EmbeddingsOfAFrozenModelTakeGradientsWhenAskedTo) {
+  const at::AutoGradMode with_gradients(true);
+  for (auto& parameter : model_->parameters()) {
+    parameter.requires_grad_(false);
+  }
+  const auto takes = [&] { return model_->forward({.input_ids = ids_}).logits.requires_grad(); };
+  const auto before = logits(*model_);
+  EXPECT_FALSE(takes());
+  model_->enable_input_require_grads();
+  model_->enable_input_require_grads();
+  EXPECT_TRUE(takes());
+  EXPECT_TENSORS_EQUAL(logits(*model_).detach(), before);
+  model_->disable_input_require_grads();
+  EXPECT_FALSE(takes());
+}
+
 TEST_P(PreTrainedModelTest, GradientsReachEveryParameter) {
   const at::AutoGradMode with_gradients(true);
   const auto model = tiny_model(*GetParam().config);
@@ -132,6 +148,18 @@ TEST_P(PreTrainedModelTest, GradientsReachEveryParameter) {
 
 INSTANTIATE_TEST_SUITE_P(, PreTrainedModelTest, ::testing::ValuesIn(config_grid()),
                          [](const auto& info) { return info.param.name; });
+
+TEST(LlamaForCausalLMTest, ADecoderSetIsTheOneThatRunsAndIsSaved) {
+  const at::NoGradGuard no_grad;
+  LlamaForCausalLM model(tiny_llama());
+  const LlamaForCausalLM other(tiny_llama());
+  const auto ids = tiny_ids(2, 5);
+  model->set_decoder(other->get_decoder());
+  EXPECT_EQ(model->get_decoder().ptr(), other->model.ptr());
+  const auto hidden = other->model->forward({.input_ids = ids}).last_hidden_state;
+  EXPECT_TENSORS_EQUAL(model->forward({.input_ids = ids}).logits, model->lm_head->forward(hidden));
+  EXPECT_TRUE(model->named_parameters()["model.norm.weight"].is_same(other->model->norm->weight));
+}
 
 TEST(ConstructionTest, MetaModelsHaveShapesAndNoMemory) {
   auto config = tiny_llama();

@@ -37,6 +37,21 @@ TEST(QuantizeTest, AModelGivesTheLogitsOfItsRoundedWeights) {
   }
 }
 
+TEST(QuantizeTest, TheFootprintIsThatOfTheRoundedWeights) {
+  for (const auto& options : {QuantizationOptions{}, kInt4}) {
+    for_each_model([&](CausalLM& model) {
+      auto expected = model.get_memory_footprint();
+      quantize(model.base_model(), options);
+      for (const auto& module : model.base_model().modules()) {
+        if (const auto* linear = module->as<LinearImpl>()) {
+          expected += linear->method()->bytes() - static_cast<int64_t>(linear->weight.nbytes());
+        }
+      }
+      EXPECT_EQ(model.get_memory_footprint(), expected);
+    });
+  }
+}
+
 TEST(QuantizeTest, TheHeadStaysAsItIs) {
   for_each_model([](CausalLM& model) {
     quantize(model.base_model());

@@ -1,0 +1,8 @@
+#pragma once
+
+namespace transformers {
+
+/// Runs by itself when the library is loaded; see amx_guard.cpp.
+void bound_instruction_set();
+
+}  // namespace transformers

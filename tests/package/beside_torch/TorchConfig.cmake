@@ -1,0 +1,15 @@
+# What torch's own package leaves behind in a project, without the CUDA toolkit that a CUDA build's asks for.
+get_filename_component(TORCH_INSTALL_PREFIX "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
+set(TORCH_INCLUDE_DIRS "${TORCH_INSTALL_PREFIX}/include" "${TORCH_INSTALL_PREFIX}/include/torch/csrc/api/include")
+foreach(library c10 torch_cpu torch)
+  if(NOT TARGET ${library})
+    add_library(${library} SHARED IMPORTED)
+    set_target_properties(${library} PROPERTIES IMPORTED_LOCATION "${TORCH_INSTALL_PREFIX}/lib/lib${library}.so"
+                          INTERFACE_INCLUDE_DIRECTORIES "${TORCH_INCLUDE_DIRS}")
+  endif()
+endforeach()
+set_target_properties(torch PROPERTIES INTERFACE_LINK_LIBRARIES "torch_cpu;c10")
+set(TORCH_LIBRARIES torch c10)
+find_library(TORCH_LIBRARY torch PATHS "${TORCH_INSTALL_PREFIX}/lib" NO_DEFAULT_PATH)
+set(TORCH_CXX_FLAGS "")
+set(TORCH_FOUND TRUE)
