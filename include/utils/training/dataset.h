@@ -43,7 +43,8 @@ class TensorDataset : public Dataset {
 };
 
 /// A text cut into blocks of equal length for next-token training; as HF's run_clm, what is left at the end is dropped.
-/// Holds the ids of the whole text, 4 bytes each.
+/// Holds the ids of the whole text, 4 bytes each; the text itself is read and tokenised a piece at a time where the
+/// tokenizer's words end at line breaks, as those of byte-level BPE do.
 class TextBlockDataset : public Dataset {
  public:
   /// Throws when the file holds no block.

@@ -2,7 +2,7 @@
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/training/dataset.h>
 
-#include "utils/json/regular_file.h"
+#include "utils/training/text_file.h"
 
 namespace transformers {
 
@@ -41,13 +41,11 @@ Batch TensorDataset::get(int64_t index) const {
 }
 
 TextBlockDataset::TextBlockDataset(const std::string& path, const Tokenizer& tokenizer, int64_t seq_length) {
-  constexpr size_t kMostBytes = size_t{4} << 30;
   TORCH_CHECK(seq_length > 0, "seq_length must be positive, got ", seq_length);
-  const auto ids = tokenizer.encode(read_regular_file(path, kMostBytes));
-  const auto blocks = static_cast<int64_t>(ids.size()) / seq_length;
-  TORCH_CHECK(blocks > 0, path, ": the text has ", ids.size(), " tokens, a block of seq_length needs ", seq_length);
-  ids_ = at::tensor(at::ArrayRef<int64_t>(ids).slice(0, static_cast<size_t>(blocks * seq_length)), at::kInt)
-             .view({blocks, seq_length});
+  const auto ids = std::make_shared<std::vector<int32_t>>(encode_text_file(path, tokenizer));
+  const auto blocks = static_cast<int64_t>(ids->size()) / seq_length;
+  TORCH_CHECK(blocks > 0, path, ": the text has ", ids->size(), " tokens, a block of seq_length needs ", seq_length);
+  ids_ = at::from_blob(ids->data(), {blocks, seq_length}, [ids](void*) {}, at::kInt);
 }
 
 Batch TextBlockDataset::get(int64_t index) const {

@@ -1,0 +1,80 @@
+#include "utils/training/text_file.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+
+#include "utils/json/regular_file.h"
+
+namespace transformers {
+namespace {
+
+constexpr size_t kMostBytes = size_t{64} << 30;
+
+using Ids = std::vector<int64_t>;
+
+bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+bool is_plain(char c) { return static_cast<unsigned char>(c) < 0x80 && !is_space(c); }
+
+/// Whether the ids on both sides of `place` are those of the text around it.
+bool cuts_at(const Tokenizer& tokenizer, std::string_view text, size_t place) {
+  constexpr size_t kAround = 256;
+  const auto from = text.rfind('\n', place - std::min(place, kAround)) + 1;  // 0 where there is none
+  const auto left = text.substr(from, place - from),
+             right = text.substr(place, text.find('\n', place + kAround) - place);
+  auto apart = tokenizer.encode(left, /*add_special_tokens=*/false);
+  const auto rest = tokenizer.encode(right, /*add_special_tokens=*/false);
+  apart.insert(apart.end(), rest.begin(), rest.end());
+  return apart == tokenizer.encode(std::string(left) + std::string(right), /*add_special_tokens=*/false);
+}
+
+/// Behind the last line break at which the text may be cut; 0: nowhere near its end.
+size_t last_cut(const Tokenizer& tokenizer, std::string_view text) {
+  constexpr int kTries = 8;
+  auto end = text.size();
+  for (int tries = 0; tries < kTries && end > 1;) {
+    const auto line_break = text.rfind('\n', end - 1);
+    if (line_break == std::string_view::npos || line_break == 0) {
+      break;
+    }
+    end = line_break;
+    if (line_break + 1 < text.size() && is_plain(text[line_break - 1]) && is_plain(text[line_break + 1])) {
+      if (cuts_at(tokenizer, text, line_break + 1)) {
+        return line_break + 1;
+      }
+      ++tries;
+    }
+  }
+  return 0;
+}
+
+/// What the tokenizer puts around every text.
+std::pair<Ids, Ids> special_tokens_around(const Tokenizer& tokenizer) {
+  const auto around = tokenizer.encode("a"), plain = tokenizer.encode("a", /*add_special_tokens=*/false);
+  const auto middle = std::search(around.begin(), around.end(), plain.begin(), plain.end());
+  return {{around.begin(), middle}, {middle + static_cast<int64_t>(plain.size()), around.end()}};
+}
+
+}  // namespace
+
+std::vector<int32_t> encode_text_file(const std::string& path, const Tokenizer& tokenizer, size_t piece_bytes) {
+  const RegularFile file(path);
+  TORCH_CHECK(file.size() <= kMostBytes, path, ": a text may have ", kMostBytes, " bytes, this one has ", file.size());
+  std::vector<int32_t> ids;
+  const auto append = [&ids](const Ids& more) { ids.insert(ids.end(), more.begin(), more.end()); };
+  const auto [prefix, suffix] = special_tokens_around(tokenizer);
+  append(prefix);
+  std::string text;
+  for (size_t offset = 0; offset < file.size(); offset += piece_bytes) {
+    text += file.read(offset, std::min(piece_bytes, file.size() - offset));
+    if (const auto cut = last_cut(tokenizer, text); cut > 0) {
+      append(tokenizer.encode(std::string_view(text).substr(0, cut), /*add_special_tokens=*/false));
+      text.erase(0, cut);
+    }
+  }
+  append(tokenizer.encode(text, /*add_special_tokens=*/false));
+  append(suffix);
+  return ids;
+}
+
+}  // namespace transformers
