@@ -14,8 +14,8 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 scripts/setup.sh --dev
 
 start=$SECONDS
-cmake --preset dev
-cmake --build --preset dev
+cmake --preset test
+cmake --build --preset test
 echo "build: $((SECONDS - start)) s"
 
-exec ctest --preset dev -j "$(nproc)" "$@"
+exec ctest --preset test -j "$(nproc)" "$@"

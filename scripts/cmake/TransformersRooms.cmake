@@ -11,6 +11,16 @@ endfunction()
 add_library(transformers_flags INTERFACE)
 target_compile_features(transformers_flags INTERFACE cxx_std_20)
 target_compile_options(transformers_flags INTERFACE -Wall -Wextra $<$<BOOL:${TRANSFORMERS_WARNINGS_AS_ERRORS}>:-Werror>)
+if(CMAKE_UNITY_BUILD)
+  # It takes the private names of an included source for those of a header.
+  target_compile_options(transformers_flags INTERFACE -Wno-subobject-linkage)
+endif()
+
+# transformers_compiled_alone(file...)
+# For a unity build (preset test): files whose private names others of their folder have, too.
+function(transformers_compiled_alone)
+  set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+endfunction()
 
 function(transformers_use_precompiled_header target)
   if(TRANSFORMERS_PRECOMPILE_HEADERS)
