@@ -94,6 +94,11 @@ std::pair<std::set<int64_t>, at::Tensor> find_pruneable_heads_and_indices(
     const std::vector<int64_t>& heads, int64_t n_heads, int64_t head_size,
     const std::set<int64_t>& already_pruned_heads);
 
+/// Takes exactly these tensors, at least one, and returns a tensor.
+template <typename Forward, typename... Tensors>
+concept ChunkForward = sizeof...(Tensors) > 0 && (std::is_convertible_v<Tensors, at::Tensor> && ...) &&
+                       std::is_invocable_r_v<at::Tensor, Forward, const Tensors&...>;
+
 /// Calls forward_fn on pieces of `chunk_size` along `chunk_dim` and joins the results; for a chunk_size of 0 or below
 /// on the whole. Saves memory where forward_fn treats positions apart. forward_fn takes as many tensors as are given,
 /// which the compiler checks; the vector form takes a list and cannot be checked. Throws for no tensors, sizes that
@@ -101,10 +106,9 @@ std::pair<std::set<int64_t>, at::Tensor> find_pruneable_heads_and_indices(
 at::Tensor apply_chunking_to_forward(const std::function<at::Tensor(const std::vector<at::Tensor>&)>& forward_fn,
                                      int64_t chunk_size, int64_t chunk_dim, const std::vector<at::Tensor>& tensors);
 template <typename Forward, typename... Tensors>
-requires(sizeof...(Tensors) > 0 && (std::is_convertible_v<Tensors, at::Tensor> && ...)) at::Tensor
-    apply_chunking_to_forward(Forward&& forward_fn, int64_t chunk_size, int64_t chunk_dim, const Tensors&... tensors) {
-  static_assert(std::is_invocable_r_v<at::Tensor, Forward, const Tensors&...>,
-                "forward_fn must take exactly the tensors that are given and return one");
+requires ChunkForward<Forward, Tensors...> at::Tensor apply_chunking_to_forward(Forward&& forward_fn,
+                                                                                int64_t chunk_size, int64_t chunk_dim,
+                                                                                const Tensors&... tensors) {
   const auto call = [&]<size_t... I>(const std::vector<at::Tensor>& parts, std::index_sequence<I...>) {
     return forward_fn(parts[I]...);
   };
@@ -117,8 +121,8 @@ requires(sizeof...(Tensors) > 0 && (std::is_convertible_v<Tensors, at::Tensor> &
 /// torch.meshgrid with the indexing said: "ij" or "xy".
 std::vector<at::Tensor> meshgrid(const std::vector<at::Tensor>& tensors, std::string_view indexing);
 
-/// What a tensor's memory is known by: device, address, bytes. Views share it, and so do all tensors on the meta
-/// device.
+/// What a tensor's memory is known by: device, address, bytes. Views share it, and so do tensors of as many bytes on
+/// the meta device, which have no address.
 struct TensorStorageId {
   c10::Device device;
   const void* address;

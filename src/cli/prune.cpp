@@ -29,7 +29,7 @@ constexpr size_t kMostText = size_t{1} << 28;
 constexpr int64_t kCalibrationBlock = 512;  // tokens in a row
 
 struct PruneOptions {
-  std::string model, output, vocab, criterion = "l2", calibration, dtype = "auto", save_plan;
+  std::string model, output, plan, vocab, criterion = "l2", calibration, dtype = "auto", save_plan;
   std::optional<double> heads, intermediate;
   Numbers layers;
   uint64_t seed = 0;
@@ -47,8 +47,9 @@ bool needs_calibration(const PruneOptions& options) {
 }
 
 void check_usage(const PruneOptions& options) {
-  require_usage(options.heads || options.intermediate || !options.layers.empty() || !options.vocab.empty(),
-                "nothing to prune: give --heads, --intermediate, --layers or --vocab");
+  const bool chosen_here = options.heads || options.intermediate || !options.layers.empty() || !options.vocab.empty();
+  require_usage(chosen_here || !options.plan.empty(),
+                "nothing to prune: give --heads, --intermediate, --layers, --vocab or --plan");
   require_usage(options.dry_run || !options.output.empty(), "--output is required unless --dry-run is given");
   const bool chooses = options.heads || options.intermediate;
   require_usage(!chooses || needs_calibration(options) == !options.calibration.empty(),
@@ -130,6 +131,9 @@ Numbers kept_tokens(const PruneOptions& options, const PreTrainedModel& model) {
 }
 
 PruningPlan make_plan(PreTrainedModel& model, const PruneOptions& options) {
+  if (!options.plan.empty()) {
+    return PruningPlan::load(options.plan);
+  }
   PruningRequest request{.global = options.global,
                          .importance = {.criterion = kCriteria.at(options.criterion), .seed = options.seed}};
   if (options.heads) {
@@ -203,23 +207,31 @@ void print_table(const Summary& before, const Summary& after, const Numbers& gon
   }
 }
 
-void save_tokenizer(const PruneOptions& options, const PruningPlan& plan) {
+/// None where all tokens keep their ids.
+std::optional<PrunedTokenizer> pruned_tokenizer(const PruneOptions& options, const PruningPlan& plan) {
   if (plan.vocabulary.empty() || options.zero) {
+    return std::nullopt;
+  }
+  auto pruned = prune_tokenizer(options.model, plan.vocabulary);
+  if (!pruned.refusal.empty()) {
+    inform("warning: no tokenizer is written (" + pruned.refusal + "); vocab_map.json has the new id of each token");
+  }
+  return pruned;
+}
+
+void save_tokenizer(const PruneOptions& options, const std::optional<PrunedTokenizer>& pruned) {
+  if (!pruned) {
     if (!fs::equivalent(options.model, options.output)) {
       copy_tokenizer(options.model, options.output);
     }
     return;
   }
-  const auto pruned = prune_tokenizer(options.model, plan.vocabulary);
-  if (!pruned.refusal.empty()) {
-    inform("warning: no tokenizer is written (" + pruned.refusal + "); vocab_map.json has the new id of each token");
-  }
   SaveTransaction save(options.output);
-  for (const auto& [name, text] : pruned.files) {
+  for (const auto& [name, text] : pruned->files) {
     save.write(name, text);
   }
   for (const char* name : kTokenizerFiles) {
-    if (!pruned.files.contains(name)) {
+    if (!pruned->files.contains(name)) {
       save.remove(name);  // of an earlier save, it would not fit
     }
   }
@@ -229,9 +241,29 @@ void save_tokenizer(const PruneOptions& options, const PruningPlan& plan) {
 void check_output_folder(const PruneOptions& options) {
   const fs::path output(options.output);
   TORCH_CHECK(!fs::exists(output) || fs::is_directory(output), options.output, ": is not a folder");
-  // Files of the old vocabulary would stay beside the new weights.
-  TORCH_CHECK(options.vocab.empty() || !fs::exists(output) || !fs::equivalent(options.model, output), options.output,
+}
+
+/// Files of the old vocabulary would stay beside the new weights.
+void check_not_in_place(const PruneOptions& options, const PruningPlan& plan) {
+  const fs::path output(options.output);
+  TORCH_CHECK(plan.vocabulary.empty() || !fs::exists(output) || !fs::equivalent(options.model, output), options.output,
               ": a vocabulary cannot be pruned in place, choose another folder");
+}
+
+void show_plan(const PruneOptions& options, const PruningPlan& plan) {
+  if (options.dry_run) {
+    std::cout << plan.to_string();
+  }
+  if (!options.save_plan.empty()) {
+    plan.save(options.save_plan);
+  }
+}
+
+void save(PreTrainedModel& model, const PruneOptions& options, const PruningPlan& plan) {
+  check_not_in_place(options, plan);
+  const auto tokenizer = pruned_tokenizer(options, plan);
+  model.save_pretrained(options.output, {.extended = options.extended});
+  save_tokenizer(options, tokenizer);
 }
 
 void prune(const PruneOptions& options) {
@@ -246,19 +278,15 @@ void prune(const PruneOptions& options) {
   const auto model = AutoModelByArchitecture::from_pretrained(options.model, load);
   const auto plan = make_plan(*model, options);
   const auto mode = options.zero ? PruningMode::kZero : PruningMode::kRemove;
+  plan.check(*model, mode);
+  show_plan(options, plan);
   const auto before = summary(*model);
   prune_model(*model, plan, mode);
   const auto reason = model->config().inexpressible();
   TORCH_CHECK(reason.empty() || options.extended, options.model, ": ", reason,
               "; --zero writes zeros instead, --extended a form that only this library reads");
-  if (!options.save_plan.empty()) {
-    plan.save(options.save_plan);
-  }
-  if (options.dry_run) {
-    std::cout << plan.to_string();
-  } else {
-    model->save_pretrained(options.output, {.extended = options.extended});
-    save_tokenizer(options, plan);
+  if (!options.dry_run) {
+    save(*model, options, plan);
   }
   print_table(before, summary(*model), options.zero ? Numbers() : plan.layers);
 }
@@ -281,6 +309,10 @@ void add_prune(CLI::App& app) {
   share("--intermediate", options->intermediate, "share of the channels of each MLP that goes");
   command->add_option("--layers", options->layers, "layers that go, counted from 0, e.g. 3,7")->delimiter(',');
   command->add_option("--vocab", options->vocab, "file of the token ids that stay, one a line");
+  auto* plan = command->add_option("--plan", options->plan, "carry out a plan that --save-plan wrote for this model");
+  for (const char* choice : {"--heads", "--intermediate", "--layers", "--vocab"}) {
+    plan->excludes(command->get_option(choice));
+  }
   std::vector<std::string> names;
   for (const auto& [name, criterion] : kCriteria) {
     names.push_back(name);

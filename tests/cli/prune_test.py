@@ -137,6 +137,25 @@ class PruneTest(ProgramTest):
         self.assertEqual(numbers[1], sum(t.numel() for t in load_file(pruned / "model.safetensors").values()))
         self.assertLess(numbers[1], numbers[0])
 
+    def test_the_table_tells_sizes_before_and_after(self):
+        model = self.model()
+        pruned = self.prune(model, "--heads", 0.5, "--intermediate", 0.5, "--layers", 0)
+        lines = [line.split() for line in self.table.splitlines()]
+        states = [load_file(folder / "model.safetensors") for folder in (model, pruned)]
+        for word, size in (("parameters", torch.Tensor.numel), ("bytes", lambda t: t.numel() * t.element_size())):
+            self.assertIn([word, *(str(sum(map(size, state.values()))) for state in states)], lines)
+        self.assertIn(["layers", "2", "1"], lines)
+        self.assertIn(["vocabulary", *[str(config_of(model)["vocab_size"])] * 2], lines)
+        rows = [self.layer_row(states[0], config_of(model), i) for i in (0, 1)]
+        self.assertIn(["layer", "0", *rows[0], "-"], lines)
+        self.assertIn(["layer", "1", *rows[1], *self.layer_row(states[1], config_of(pruned), 0)], lines)
+
+    def layer_row(self, state: dict, config: dict, number: int) -> list:
+        """Heads, MLP channels and parameters of a layer, as the table words them."""
+        heads = f"{config['num_attention_heads']}/{config['num_key_value_heads']}"
+        of_layer = [tensor for name, tensor in state.items() if name.startswith(f"model.layers.{number}.")]
+        return [heads, str(config["intermediate_size"]), str(sum(map(torch.Tensor.numel, of_layer)))]
+
     def test_gptj_heads_are_refused_zeroed_or_kept_in_the_extended_form(self):
         model, pruned = self.model("models/gptj_rotary_partial"), self.folder / "pruned"
         heads = ("--heads", 0.5)
@@ -220,6 +239,14 @@ class PruneTest(ProgramTest):
         names = {path.name for path in (self.folder / "pruned").iterdir()}
         self.assertEqual(names, {"config.json", "generation_config.json", "model.safetensors", "vocab_map.json"})
 
+    def test_a_broken_tokenizer_is_found_before_anything_is_written(self):
+        model, keep, out = self.talking_model(), self.folder / "keep.txt", self.folder / "pruned"
+        keep.write_text("\n".join(map(str, range(30))))
+        tokenizer = model / "tokenizer.json"
+        tokenizer.write_bytes(tokenizer.read_bytes()[:100])
+        arguments = ("prune", "--model", model, "--output", out, "--vocab", keep)
+        self.assert_fails(*arguments, says=("tokenizer.json",), output=out)
+
     def test_the_tokenizer_comes_along_when_all_tokens_stay(self):
         model = self.talking_model()
         pruned = self.prune(model, "--intermediate", 0.2)
@@ -250,6 +277,34 @@ class PruneTest(ProgramTest):
         saved = json.loads(plan.read_text())
         self.assertEqual(saved["model"]["model_type"], "llama")
         self.assertEqual(set(saved["heads"]), {"0", "1"})
+
+    def test_a_dry_run_shows_also_what_the_config_cannot_express(self):
+        model, plan = self.model("models/gptj_rotary_partial"), self.folder / "plan.json"
+        result = self.start("prune", "--model", model, "--heads", 0.5, "--dry-run", "--save-plan", plan)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b"heads go: ", result.stdout)
+        self.assertTrue(json.loads(plan.read_text())["heads"])
+        self.assertTrue(result.stderr.splitlines()[-1].startswith(b"error: "))
+        self.assertIn(b"--extended", result.stderr)
+
+    def test_a_saved_plan_is_carried_out(self):
+        model, plan, keep = self.model(), self.folder / "plan.json", self.folder / "keep.txt"
+        keep.write_text("".join(f"{i}\n" for i in range(19)))
+        options = ("--heads", 0.5, "--intermediate", 0.5, "--layers", 1, "--vocab", keep)
+        at_once = self.prune(model, *options, "--save-plan", plan, output="at_once")
+        again = self.prune(model, "--plan", plan, output="again")
+        self.assert_weights(again, load_file(at_once / "model.safetensors"))
+        for name in ("config.json", "vocab_map.json"):
+            self.assertEqual((again / name).read_text(), (at_once / name).read_text())
+        arguments = ("prune", "--model", model, "--plan", plan)
+        self.assert_fails(*arguments, "--output", model, says=("in place",))
+        out = self.folder / "pruned"
+        unfit = ("prune", "--model", again, "--plan", plan, "--output", out)
+        self.assert_fails(*unfit, says=("the plan is for",), output=out)
+        plan.write_text("{}")
+        self.assert_fails(*arguments, "--output", out, says=("plan.json",), output=out)
+        for more in (("--heads", 0.5), ("--intermediate", 0.5), ("--layers", 1), ("--vocab", keep)):
+            self.assert_fails(*arguments, "--output", out, *more, status=2, output=out)
 
     def test_random_choices_hang_on_the_seed(self):
         model = self.model()

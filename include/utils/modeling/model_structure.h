@@ -4,6 +4,7 @@
 #include <transformers/utils/nn/module.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace transformers {
@@ -29,8 +30,8 @@ struct ModelStructure {
 /// old must be built anew. A packed product is packed again.
 void keep_features(Linear layer, const at::Tensor& index, int64_t dim);
 
-/// Throws, naming the layer, when a layer multiplies in a way that holds more than its weight: adapters, quantised
-/// weights. What is merged or restored can be pruned.
-void check_plain_products(const torch::nn::Module& model);
+/// Throws, naming the layer, when it multiplies in a way that holds more than its weight: adapters, quantised weights.
+/// What is merged or restored can be pruned.
+void check_plain_product(const std::string& name, const LinearImpl& layer);
 
 }  // namespace transformers

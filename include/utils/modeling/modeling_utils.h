@@ -89,7 +89,7 @@ class PreTrainedModel : public Module {
   /// Makes input and output embeddings one tensor where the config says so.
   void tie_weights();
   /// New number of tokens in embeddings, head (weight and bias) and config; nullopt changes nothing. Returns the
-  /// embeddings.
+  /// embeddings. Throws, changing nothing, on a placed model and on a head that is adapted or quantised.
   Embedding resize_token_embeddings(std::optional<int64_t> new_num_tokens, const ResizeOptions& options = {});
 
   /// Takes attention heads out, as HF's `prune_heads`: query heads by layer, numbered as before any was pruned; those
@@ -101,6 +101,9 @@ class PreTrainedModel : public Module {
   void keep_layers(const std::vector<int64_t>& layers);
   /// What there is to prune.
   virtual ModelStructure structure();
+  /// Throws in one sentence where pruning would leave something else than the smaller model: the model was placed by a
+  /// device map, or layers are adapted or quantised. Everything that prunes or scores asks it first.
+  void check_prunable();
 
   /// Fresh values for every parameter, as HF draws them: N(0, initializer_range) for matrices, 1 for norms, 0 for
   /// biases.
@@ -190,6 +193,7 @@ class PreTrainedModel : public Module {
   friend void place(PreTrainedModel&, std::shared_ptr<Placement>);
   void post_init();
   void check_movable() const;
+  void check_unplaced();
 
   int64_t checkpoint_every_ = 0;                            // of a base model; 0: off
   std::optional<ForwardHooks::HookId> require_grads_hook_;  // of a base model, on its embeddings

@@ -18,11 +18,20 @@ namespace transformers {
 struct ChainOutput {};
 inline constexpr ChainOutput kOutput{};
 
-/// A module by its name in the model, or an activation that the model calls as a function, or the end.
-using ChainStep = std::variant<std::string, ElementwiseFunction, ChainOutput>;
+/// `flatten(x, 1)`, called as a function.
+struct ChainFlatten {};
+inline constexpr ChainFlatten kFlatten{};
+
+/// A module by its name in the model, or what the model calls as a function: an activation, a pooling of
+/// torch::nn::functional by its options, `kFlatten`; or the end.
+using ChainStep = std::variant<std::string, ElementwiseFunction, ChainOutput, ChainFlatten,
+                               torch::nn::functional::MaxPool2dFuncOptions, torch::nn::functional::AvgPool2dFuncOptions,
+                               torch::nn::functional::AdaptiveMaxPool2dFuncOptions,
+                               torch::nn::functional::AdaptiveAvgPool2dFuncOptions>;
 
 /// Modules and functions in the order in which one tensor goes through them, each output read by the next step alone:
-/// {"conv1", at::relu, "pool", "conv2"}. Chains may overlap in the layer that ends one and begins another.
+/// {"conv1", at::relu, MaxPool2dFuncOptions(2), "conv2", "pool", kFlatten, "linear"}. Chains may overlap in the layer
+/// that ends one and begins another.
 using Chain = std::vector<ChainStep>;
 
 /// The chains that `torch::nn::Sequential` modules of a model are, a `StackSequential` inside as part of the outer. A
@@ -45,9 +54,10 @@ struct PruneBlock {
 ///   Linear → steps → Linear or output,
 ///   Conv2d → steps → Conv2d or output, Conv2d → steps → Flatten → activations → Linear,
 ///   LSTM → [LayerNorm] → Linear,
-/// where steps are what `ChannelStep::of` knows, functions of a chain count as activations, and poolings follow
-/// convolutions only. Throws, naming the module, for a name that the model does not have, for a layer that is in no
-/// chain, that is read by two modules, or that is followed by something else.
+/// where steps are what `ChannelStep::of` knows, poolings and flattening also as functions of a chain, of which all
+/// others count as activations, and poolings follow convolutions only. Throws, naming the module, for a name that the
+/// model does not have, for a layer that is in no chain, that is read by two modules, or that is followed by something
+/// else.
 std::vector<PruneBlock> match_blocks(const torch::nn::Module& model, const std::vector<Chain>& chains,
                                      const std::vector<std::string>& layers);
 

@@ -4,6 +4,7 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/modules/rnn.h>
+#include <torch/nn/options/pooling.h>
 #include <transformers/utils/pruning/optimizer_state.h>
 
 #include <functional>
@@ -31,7 +32,8 @@ struct ChannelMask {
   bool prune_bias = true;
 };
 
-/// A function of each element on its own.
+/// A function of each element on its own. Before anything is pruned it is tried on a few numbers of shape
+/// [1, channels], and on some of them: one that fails, changes the shape or mixes channels is refused.
 using ElementwiseFunction = std::function<at::Tensor(const at::Tensor&)>;
 
 /// What lies between two layers and leaves channels apart: an activation, a pooling, a dropout.
@@ -44,18 +46,26 @@ class ChannelStep {
   /// `PReLU` with a weight for each channel, those along dimension 1, is narrowed with them. The module must outlive
   /// the step.
   static std::optional<ChannelStep> of(torch::nn::Module& module);
+  /// The same poolings called as functions.
+  static ChannelStep of(const torch::nn::MaxPool2dOptions& pooling);
+  static ChannelStep of(const torch::nn::AvgPool2dOptions& pooling);
+  static ChannelStep of(const torch::nn::AdaptiveMaxPool2dOptions& pooling);
+  static ChannelStep of(const torch::nn::AdaptiveAvgPool2dOptions& pooling);
 
   /// [1, channels] → [1, channels] for channels that are constant everywhere; none when they do not come out constant.
   std::optional<at::Tensor> constants(const at::Tensor& before) const;
   /// The parameter with one value for each channel; undefined for all but such a PReLU.
   const at::Tensor& channel_weight() const { return channel_weight_; }
   bool is_pooling() const { return is_pooling_; }
+  /// Whether the caller's own function is the step, of which nothing else is known.
+  bool is_function() const { return is_function_; }
   void narrow(const at::Tensor& keep, PrunedParameters& done) const;
 
  private:
   ChannelStep(ElementwiseFunction activation, bool is_pooling, bool keeps_constants);
 
   ElementwiseFunction activation_;
+  bool is_function_ = false;
   bool is_pooling_ = false;
   bool keeps_constants_ = true;
   at::Tensor channel_weight_{};

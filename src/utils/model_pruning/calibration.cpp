@@ -172,7 +172,7 @@ std::vector<at::Tensor> loss_gradients(PreTrainedModel& model, const std::vector
     const auto of_batch = torch::autograd::grad({loss}, weights);
     for (size_t i = 0; i < weights.size(); ++i) {
       if (gradients.size() == i) {
-        gradients.push_back(of_batch[i].clone());
+        gradients.push_back(of_batch[i].to(at::kFloat, /*non_blocking=*/false, /*copy=*/true));
       } else {
         gradients[i].add_(of_batch[i]);
       }

@@ -11,8 +11,8 @@ namespace transformers::model_pruning {
 std::vector<at::Tensor> activation_means(PreTrainedModel& model, PrunablePart part,
                                          const std::vector<at::Tensor>& calibration);
 
-/// Gradients of the loss, summed over the calibration batches, for these weights; they may be frozen and keep no
-/// gradient.
+/// Gradients of the loss, summed in fp32 over the calibration batches, for these weights; they may be frozen and keep
+/// no gradient.
 std::vector<at::Tensor> loss_gradients(PreTrainedModel& model, const std::vector<at::Tensor>& weights,
                                        const std::vector<at::Tensor>& calibration);
 

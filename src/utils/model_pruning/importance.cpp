@@ -49,7 +49,7 @@ std::vector<at::Tensor> taylor_scores(PreTrainedModel& model, const Shares& part
     by_weight[weights[i].unsafeGetTensorImpl()] = gradients[i];
   }
   return matrix_scores(parts, [&](const at::Tensor& weight) {
-    return magnitudes(weight.detach().to(at::kFloat) * by_weight.at(weight.unsafeGetTensorImpl()).to(at::kFloat));
+    return magnitudes(weight.detach().to(at::kFloat) * by_weight.at(weight.unsafeGetTensorImpl()));
   });
 }
 
@@ -97,10 +97,18 @@ void check_calibration(const ImportanceOptions& options) {
   }
 }
 
+void check_values(const PreTrainedModel& model) {
+  for (const auto& parameter : model.named_parameters()) {
+    TORCH_CHECK(!parameter->is_meta(), parameter.key(), " has no values here; a model without them cannot be scored");
+  }
+}
+
 }  // namespace
 
 std::vector<at::Tensor> importance(PreTrainedModel& model, PrunablePart part, const ImportanceOptions& options) {
   check_calibration(options);
+  model.check_prunable();
+  check_values(model);
   auto scores = scores_by(model, part, options);
   return part == PrunablePart::kLayers ? std::vector<at::Tensor>{at::cat(scores)} : scores;
 }

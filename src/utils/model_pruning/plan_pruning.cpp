@@ -116,6 +116,7 @@ void add_channels(PruningPlan& plan, const std::vector<Numbers>& chosen) {
 
 PruningPlan plan_pruning(PreTrainedModel& model, const PruningRequest& request) {
   check(request);
+  model.check_prunable();
   auto plan = PruningPlan::for_model(model);
   for (const auto& [part, share] : request.shares) {
     const auto scores = importance(model, part, request.importance);

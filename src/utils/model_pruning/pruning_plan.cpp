@@ -166,6 +166,7 @@ std::vector<int64_t> PruningPlan::new_token_ids() const {
 }
 
 void PruningPlan::check(PreTrainedModel& pruned, PruningMode mode) const {
+  pruned.check_prunable();
   const auto& config = pruned.config();
   const auto found = for_model(pruned).model;
   check_same(model, found);
@@ -185,7 +186,6 @@ void PruningPlan::check(PreTrainedModel& pruned, PruningMode mode) const {
   if (const auto* causal = dynamic_cast<const CausalLM*>(&pruned)) {
     check_special_tokens(causal->generation_config, "generation config", new_token_ids());
   }
-  check_plain_products(pruned);
   if (mode == PruningMode::kRemove) {
     check_what_is_left(config, *this);
   }

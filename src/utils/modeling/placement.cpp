@@ -264,6 +264,11 @@ void PreTrainedModel::check_movable() const {
               " lies in several places by its device map and can be neither moved nor cast");
 }
 
+void PreTrainedModel::check_unplaced() {
+  TORCH_CHECK(!placement_ && base_model().block_devices_.empty(), architecture(),
+              " was placed by a device map and can be neither pruned nor resized; load it without one");
+}
+
 void PreTrainedModel::to(torch::Device device, torch::Dtype dtype, bool non_blocking) {
   check_movable();
   Module::to(device, dtype, non_blocking);

@@ -82,15 +82,21 @@ void keep_features(Linear layer, const at::Tensor& index, int64_t dim) {
   }
 }
 
-void check_plain_products(const torch::nn::Module& model) {
-  for (const auto& entry : model.named_modules()) {
-    const auto* linear = entry.value()->as<LinearImpl>();
-    const auto* method = linear == nullptr ? nullptr : linear->method().get();
-    const bool follows_weight = method == nullptr || dynamic_cast<const RowSlices*>(method) != nullptr ||
-                                dynamic_cast<const ColumnSlices*>(method) != nullptr ||
-                                dynamic_cast<const PackedLinear*>(method) != nullptr;
-    TORCH_CHECK(follows_weight, entry.key(), ": is adapted or quantised and cannot be pruned; merge it or restore its ",
-                "plain product first");
+void check_plain_product(const std::string& name, const LinearImpl& layer) {
+  const auto* method = layer.method().get();
+  const bool follows_weight = method == nullptr || dynamic_cast<const RowSlices*>(method) != nullptr ||
+                              dynamic_cast<const ColumnSlices*>(method) != nullptr ||
+                              dynamic_cast<const PackedLinear*>(method) != nullptr;
+  TORCH_CHECK(follows_weight, name, ": is adapted or quantised and can be neither pruned nor resized; merge it or ",
+              "restore its plain product first");
+}
+
+void PreTrainedModel::check_prunable() {
+  check_unplaced();
+  for (const auto& entry : named_modules()) {
+    if (const auto* linear = entry.value()->as<LinearImpl>()) {
+      check_plain_product(entry.key(), *linear);
+    }
   }
 }
 
@@ -105,13 +111,13 @@ ModelStructure PreTrainedModel::structure() {
 }
 
 void PreTrainedModel::prune_heads(const HeadsByLayer& heads_to_prune) {
+  check_prunable();
   const auto after = config().copy();
   for (const auto& [layer, heads] : heads_to_prune) {
     check_listed(layer, heads);
     after->pruned_heads[layer] = united(after->pruned_heads[layer], heads);
   }
   after->validate();
-  check_plain_products(*this);
   const auto layers = structure().layers;
   for (const auto& [layer, heads] : heads_to_prune) {
     check_present(layer, layers[static_cast<size_t>(layer)], config());
@@ -124,6 +130,7 @@ void PreTrainedModel::prune_heads(const HeadsByLayer& heads_to_prune) {
 }
 
 void PreTrainedModel::keep_layers(const std::vector<int64_t>& layers) {
+  check_prunable();
   const auto present = config().get_num_hidden_layers();
   TORCH_CHECK(!layers.empty(), "keep_layers: at least one layer must be left");
   for (size_t i = 0; i < layers.size(); ++i) {

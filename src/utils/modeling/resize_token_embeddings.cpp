@@ -52,12 +52,17 @@ Embedding PreTrainedModel::resize_token_embeddings(std::optional<int64_t> new_nu
     rows = (rows + *multiple - 1) / *multiple * *multiple;
   }
   check_size("new_num_tokens", rows);
+  check_unplaced();
+  auto output = get_output_embeddings();
+  if (output) {
+    check_plain_product("output embeddings", *output);
+  }
   const auto padding = config().pad_token_id;
   TORCH_CHECK(!padding || *padding < rows, "new_num_tokens must be above pad_token_id, got ", rows, " and ", *padding);
   const at::NoGradGuard no_grad;
   const auto range = config().initializer_range;
   embeddings->set_weight(resized_rows(embeddings->weight, rows, options.mean_resizing, range));
-  if (auto output = get_output_embeddings()) {
+  if (output) {
     output->set_parameters(resized_rows(output->weight, rows, options.mean_resizing, range),
                            resized_bias(output->bias, rows, options.mean_resizing));
   }

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "utils/pruning/exact_class.h"
 #include "utils/pruning/narrowing.h"
 
 namespace transformers {
@@ -14,21 +15,14 @@ namespace {
 
 namespace nn = torch::nn;
 
-template <typename... Modules>
-bool is_one_of(const nn::Module& module) {
-  return ((dynamic_cast<const Modules*>(&module) != nullptr) || ...);
-}
-
-/// The forward of the first of `Modules` that the module is, on a copy since some work in place; none when it is none.
+/// The forward of the one of `Modules` that the module is, on a copy since some work in place; none when it is none.
 template <typename... Modules>
 ElementwiseFunction forward_of_one(nn::Module& module) {
   ElementwiseFunction forward;
   const auto take = [&]<typename Type>(Type* found) {
-    if (found != nullptr && !forward) {
-      forward = [found](const at::Tensor& input) { return found->forward(input.clone()); };
-    }
+    forward = [found](const at::Tensor& input) { return found->forward(input.clone()); };
   };
-  (take(dynamic_cast<Modules*>(&module)), ...);
+  ((is_exactly<Modules>(&module) ? take(dynamic_cast<Modules*>(&module)) : void()), ...);
   return forward;
 }
 
@@ -51,17 +45,19 @@ ElementwiseFunction in_evaluation(nn::Module& module, ElementwiseFunction forwar
 }
 
 /// An average that counts padding, or divides by a number of its own, is not the constant it averages.
-bool averages_exactly(const nn::AvgPool2dImpl& pool) {
-  const auto& padding = *pool.options.padding();
+bool averages_exactly(const nn::AvgPool2dOptions& options) {
+  const auto& padding = *options.padding();
   const bool is_padded = std::any_of(padding.begin(), padding.end(), [](int64_t size) { return size > 0; });
-  return !pool.options.divisor_override() && !(is_padded && pool.options.count_include_pad());
+  return !options.divisor_override() && !(is_padded && options.count_include_pad());
 }
 
 at::Tensor unchanged(const at::Tensor& input) { return input; }
 
 }  // namespace
 
-ChannelStep::ChannelStep(ElementwiseFunction activation) : ChannelStep(std::move(activation), false, true) {}
+ChannelStep::ChannelStep(ElementwiseFunction activation) : ChannelStep(std::move(activation), false, true) {
+  is_function_ = true;
+}
 
 ChannelStep::ChannelStep(ElementwiseFunction activation, bool is_pooling, bool keeps_constants)
     : activation_(std::move(activation)), is_pooling_(is_pooling), keeps_constants_(keeps_constants) {
@@ -70,24 +66,34 @@ ChannelStep::ChannelStep(ElementwiseFunction activation, bool is_pooling, bool k
 
 std::optional<ChannelStep> ChannelStep::of(nn::Module& module) {
   if (auto forward = activation_of(module)) {
-    ChannelStep step(in_evaluation(module, std::move(forward)));
+    ChannelStep step(in_evaluation(module, std::move(forward)), false, true);
     if (auto* prelu = dynamic_cast<nn::PReLUImpl*>(&module); prelu != nullptr && prelu->weight.numel() > 1) {
       step.channel_weight_ = prelu->weight;
       step.set_channels_ = [prelu](int64_t channels) { prelu->options.num_parameters(channels); };
     }
     return step;
   }
-  if (is_one_of<nn::IdentityImpl, nn::DropoutImpl, nn::Dropout2dImpl>(module)) {
-    return ChannelStep(unchanged);
+  if (is_exactly<nn::IdentityImpl, nn::DropoutImpl, nn::Dropout2dImpl>(&module)) {
+    return ChannelStep(unchanged, false, true);
   }
-  if (const auto* average = dynamic_cast<const nn::AvgPool2dImpl*>(&module)) {
-    return ChannelStep(unchanged, true, averages_exactly(*average));
+  if (is_exactly<nn::AvgPool2dImpl>(&module)) {
+    return of(dynamic_cast<const nn::AvgPool2dImpl&>(module).options);
   }
-  if (is_one_of<nn::MaxPool2dImpl, nn::AdaptiveAvgPool2dImpl, nn::AdaptiveMaxPool2dImpl>(module)) {
+  if (is_exactly<nn::MaxPool2dImpl, nn::AdaptiveAvgPool2dImpl, nn::AdaptiveMaxPool2dImpl>(&module)) {
     return ChannelStep(unchanged, true, true);
   }
   return std::nullopt;
 }
+
+ChannelStep ChannelStep::of(const nn::MaxPool2dOptions&) { return {unchanged, true, true}; }
+
+ChannelStep ChannelStep::of(const nn::AvgPool2dOptions& pooling) {
+  return {unchanged, true, averages_exactly(pooling)};
+}
+
+ChannelStep ChannelStep::of(const nn::AdaptiveMaxPool2dOptions&) { return {unchanged, true, true}; }
+
+ChannelStep ChannelStep::of(const nn::AdaptiveAvgPool2dOptions&) { return {unchanged, true, true}; }
 
 std::optional<at::Tensor> ChannelStep::constants(const at::Tensor& before) const {
   const at::NoGradGuard no_grad;

@@ -4,7 +4,7 @@
 #include <transformers/utils/pruning/patterns.h>
 #include <transformers/utils/pruning/stack_sequential.h>
 
-#include <typeinfo>
+#include "utils/pruning/exact_class.h"
 
 namespace transformers {
 namespace {
@@ -14,12 +14,6 @@ using Modules = torch::OrderedDict<std::string, std::shared_ptr<nn::Module>>;
 
 std::string joined(const std::string& prefix, const std::string& name) {
   return prefix.empty() ? name : prefix + "." + name;
-}
-
-/// Exactly one of these classes: one that derives from them may have a forward of its own.
-template <typename... Classes>
-bool is_exactly(const nn::Module* module) {
-  return module != nullptr && ((typeid(*module) == typeid(Classes)) || ...);
 }
 
 bool is_sequential(const nn::Module& module) { return is_exactly<nn::SequentialImpl, StackSequentialImpl>(&module); }
@@ -80,6 +74,20 @@ Place place_of(const std::vector<Chain>& chains, const std::string& layer) {
   return places.front();
 }
 
+/// What a step of a chain does to channels; none for what is no such step.
+struct StepOf {
+  const Modules& modules;
+
+  std::optional<ChannelStep> operator()(const std::string& name) const { return ChannelStep::of(*modules[name]); }
+  std::optional<ChannelStep> operator()(const ElementwiseFunction& function) const { return ChannelStep(function); }
+  std::optional<ChannelStep> operator()(ChainOutput) const { return std::nullopt; }
+  std::optional<ChannelStep> operator()(ChainFlatten) const { return std::nullopt; }
+  template <typename Options>
+  std::optional<ChannelStep> operator()(const Options& pooling) const {
+    return ChannelStep::of(pooling);
+  }
+};
+
 /// Walks from a layer to the one that reads it.
 class BlockMatcher {
  public:
@@ -136,12 +144,7 @@ class BlockMatcher {
   }
 
   bool take_step(bool is_image) {
-    if (const auto* function = at_ < chain_.size() ? std::get_if<ElementwiseFunction>(&chain_[at_]) : nullptr) {
-      block_.steps.emplace_back(*function);
-      return true;
-    }
-    const auto found = module();
-    auto step = found ? ChannelStep::of(*found) : std::nullopt;
+    auto step = at_ < chain_.size() ? std::visit(StepOf{modules_}, chain_[at_]) : std::nullopt;
     if (!step || (step->is_pooling() && !is_image)) {
       return false;
     }
@@ -150,8 +153,14 @@ class BlockMatcher {
   }
 
   bool take_flatten() const {
-    const auto flatten = std::dynamic_pointer_cast<nn::FlattenImpl>(module());
-    return flatten && flatten->options.start_dim() == 1 && flatten->options.end_dim() == -1;
+    if (at_ < chain_.size() && std::holds_alternative<ChainFlatten>(chain_[at_])) {
+      return true;
+    }
+    if (!is_exactly<nn::FlattenImpl>(module().get())) {
+      return false;
+    }
+    const auto& options = dynamic_cast<const nn::FlattenImpl&>(*module()).options;
+    return options.start_dim() == 1 && options.end_dim() == -1;
   }
 
   void match_channels(bool is_image) {

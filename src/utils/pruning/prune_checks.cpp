@@ -1,5 +1,8 @@
 #include "utils/pruning/prune_checks.h"
 
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/randn.h>
 #include <c10/util/Exception.h>
 #include <transformers/utils/nn/linear.h>
 
@@ -46,6 +49,50 @@ void check_reader(const std::string& whose, const nn::Module& first, const nn::M
               " features that the next layer takes");
 }
 
+/// What the caller's function makes of channels, [1, channels].
+at::Tensor result_of(const std::string& whose, const ChannelStep& function, const at::Tensor& channels) {
+  at::Tensor result;
+  try {
+    result = *function.constants(channels.clone());
+  } catch (const c10::Error& error) {
+    TORCH_CHECK(false, whose, ": a function after it must take any number of channels, of shape ", channels.sizes(),
+                " it failed: ", error.what_without_backtrace());
+  }
+  const auto sizes = result.defined() ? result.sizes() : at::IntArrayRef();
+  TORCH_CHECK(sizes == channels.sizes(), whose, ": a function after it must keep the shape, of ", channels.sizes(),
+              " it made ", sizes);
+  return result;
+}
+
+/// Kernels may round otherwise where there are fewer numbers.
+double relative_precision(at::ScalarType dtype) {
+  return dtype == at::kHalf ? 1e-3 : dtype == at::kBFloat16 ? 1.6e-2 : 1.3e-6;
+}
+
+/// Where a function mixes channels, those that stay and those that go come out otherwise without each other.
+void check_apart(const std::string& whose, const ChannelStep& function, const at::Tensor& keep,
+                 const at::Tensor& channels) {
+  const auto whole = result_of(whose, function, channels).to(at::kDouble);
+  const auto relative = relative_precision(channels.scalar_type());
+  for (const auto& some : {keep, keep.logical_not()}) {
+    const auto places = some.nonzero().flatten();
+    if (places.numel() > 0) {
+      const auto alone = result_of(whose, function, channels.index_select(1, places)).to(at::kDouble);
+      const bool is_same = at::allclose(alone, whole.index_select(1, places), relative, 1e-5, /*equal_nan=*/true);
+      TORCH_CHECK(is_same, whose, ": a function after it must treat each channel by itself, it mixes them");
+    }
+  }
+}
+
+void check_function(const std::string& whose, const ChannelStep& function, const at::Tensor& keep,
+                    const at::Tensor& weight) {
+  auto generator = at::detail::createCPUGenerator(/*seed_val=*/1);
+  const auto drawn = at::randn({1, weight.size(0)}, generator).to(weight.options());
+  for (const auto& channels : {drawn, -drawn}) {
+    check_apart(whose, function, keep.to(weight.device()), channels);
+  }
+}
+
 /// The rows of each gate that stay; the same number in all of them.
 int64_t kept_units(const std::string& whose, const at::Tensor& mask, int64_t hidden_size) {
   check_keep(whose, mask, kGates * hidden_size);
@@ -85,6 +132,9 @@ void check_channels(const std::string& whose, const nn::Module& first, const Cha
     TORCH_CHECK(!weight.defined() || weight.size(0) == channels, whose,
                 ": a PReLU after it must have 1 parameter or one for each of ", channels, " channels, got ",
                 weight.defined() ? weight.size(0) : 0);
+    if (step.is_function()) {
+      check_function(whose, step, mask.keep, weight_of(first));
+    }
   }
   if (next != nullptr) {
     check_reader(whose, first, *next);

@@ -79,6 +79,7 @@ at::Tensor FPGMPruner::distances(const at::Tensor& weight) const {
 at::Tensor FPGMPruner::update_mask(const SparsityGroup& group, const at::Tensor& weight, const at::Tensor& mask) const {
   check_rows(group, weight);
   const auto level = group.sparsity_level;
+  TORCH_CHECK(!std::isnan(level), "'", group.tensor_fqn, "': sparsity_level must be a number, got ", level);
   if (level <= 0) {
     return at::ones_like(mask);
   }

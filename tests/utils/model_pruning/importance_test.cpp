@@ -1,9 +1,11 @@
 #include <ATen/ATen.h>
+#include <torch/autograd.h>
 #include <torch/utils.h>
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/gptj/modeling_gptj.h>
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/model_pruning/importance.h>
+#include <transformers/utils/quantization/weight_only.h>
 
 #include "support/golden.h"
 #include "support/temporary_folder.h"
@@ -119,6 +121,59 @@ TEST(ImportanceTest, RefusesMissingOrUnfitCalibration) {
                "LlamaModel");
 }
 
+// Rounding to bf16 after each batch loses what a batch adds to a large sum.
+TEST(ImportanceTest, TaylorGradientsAreSummedInFloat32) {
+  const auto model = tiny_model(tiny_llama(), at::kBFloat16);
+  const auto structure = model->structure();
+  const auto& layer = structure.layers[0];
+  const std::vector<at::Tensor> weights{layer.mlp_output->weight, layer.mlp_inputs[0]->weight,
+                                        layer.mlp_inputs[1]->weight};
+  ImportanceOptions options{.criterion = PruningCriterion::kTaylor};
+  std::vector<at::Tensor> sums(weights.size());
+  for (int64_t batch = 0; batch < 24; ++batch) {
+    options.calibration.push_back((tiny_ids(1, 6) + batch) % 40);
+    const auto& ids = options.calibration.back();
+    const auto loss = model->forward({.input_ids = ids, .use_cache = false}, {.labels = ids}).loss;
+    const auto gradients = torch::autograd::grad({loss}, weights);
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const auto gradient = gradients[i].to(at::kFloat);
+      sums[i] = batch == 0 ? gradient : sums[i] + gradient;
+    }
+  }
+  auto expected = at::zeros({20});
+  for (size_t i = 0; i < weights.size(); ++i) {
+    expected += (weights[i].detach().to(at::kFloat) * sums[i]).abs().sum(i == 0 ? 0 : 1);
+  }
+  const auto scores = importance(*model, PrunablePart::kChannels, options);
+  EXPECT_TENSORS_CLOSE(scores[0].to(at::kFloat), expected);
+}
+
+TEST(ImportanceTest, RefusesModelsThatCannotBePrunedOrHaveNoValues) {
+  const TemporaryFolder folder;
+  tiny_model(tiny_llama())->save_pretrained(folder / "model");
+  const auto placed = AutoModelForCausalLM::from_pretrained(folder / "model", {.device_map = "disk"});
+  const auto quantised = tiny_model(tiny_llama());
+  quantize(quantised->base_model());
+  const auto expect_refused = [](CausalLM& model, std::string_view fragment, std::string_view reason) {
+    const auto plan = PruningPlan::for_model(model);
+    for (const auto criterion : {PruningCriterion::kL1, PruningCriterion::kActivation, PruningCriterion::kTaylor}) {
+      EXPECT_ERROR(importance(model, PrunablePart::kChannels, calibrated(criterion)), fragment, reason);
+    }
+    EXPECT_ERROR(plan_pruning(model, {.shares = {{PrunablePart::kChannels, 0.5}}}), fragment, reason);
+    EXPECT_ERROR(plan_pruning(model, {}), fragment, reason);
+    EXPECT_ERROR(prune_model(model, plan), fragment, reason);
+    EXPECT_ERROR(prune_model(model, plan, PruningMode::kZero), fragment, reason);
+    EXPECT_ERROR(model.prune_heads({{0, {0, 1}}}), fragment, reason);
+    EXPECT_ERROR(model.keep_layers({0}), fragment, reason);
+    EXPECT_EQ(model.config().get_num_hidden_layers(), 2);
+  };
+  expect_refused(*placed, "LlamaForCausalLM was placed", "neither pruned nor resized");
+  expect_refused(*quantised, "model.layers.0.self_attn.q_proj", "adapted or quantised");
+  const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
+  EXPECT_ERROR(importance(*LlamaForCausalLM(tiny_llama()), PrunablePart::kChannels), "model.embed_tokens.weight",
+               "no values");
+}
+
 class PlanPruningTest : public ::testing::Test {
  protected:
   /// Rows of the query projection of these heads get small.
@@ -129,6 +184,18 @@ class PlanPruningTest : public ::testing::Test {
       structure.query->weight.narrow(0, head * head_dim, head_dim).zero_();
       structure.attention_output->weight.narrow(1, head * head_dim, head_dim).zero_();
     }
+  }
+
+  /// All that a key/value head and its query heads have of a layer.
+  static void scale_group(CausalLM& model, int64_t layer, int64_t group, double factor) {
+    const auto structure = model.structure().layers[static_cast<size_t>(layer)];
+    const auto head_dim = model.config().sizes().head_dim;
+    for (const auto& projection : {structure.key, structure.value}) {
+      projection->weight.narrow(0, group * head_dim, head_dim).mul_(factor);
+    }
+    const auto queries = structure.query->weight.size(0) / structure.key->weight.size(0) * head_dim;
+    structure.query->weight.narrow(0, group * queries, queries).mul_(factor);
+    structure.attention_output->weight.narrow(1, group * queries, queries).mul_(factor);
   }
 
   const at::NoGradGuard no_grad_;
@@ -186,6 +253,22 @@ TEST_F(PlanPruningTest, AGlobalChoiceTakesTheWeakestAndLeavesEachLayerItsBest) {
   const auto plan = plan_pruning(*model, {.shares = {{PrunablePart::kChannels, 0.5}}, .global = true});
   EXPECT_EQ(plan.channels.at(0).size(), 19);
   EXPECT_EQ(plan.channels.at(1).size(), 1);
+}
+
+TEST_F(PlanPruningTest, AGlobalChoiceOfGroupsTakesTheWeakestAndLeavesEachLayerItsBest) {
+  auto config = tiny_llama();
+  config.num_hidden_layers = 3;
+  const auto model = tiny_model(config);
+  scale_group(*model, 0, 0, 0.1);
+  scale_group(*model, 0, 1, 0.2);
+  scale_group(*model, 1, 0, 1e-3);
+  scale_group(*model, 1, 1, 1e-2);
+  const auto heads = [&](double share) {
+    return plan_pruning(*model, {.shares = {{PrunablePart::kGroups, share}}, .global = true}).heads;
+  };
+  EXPECT_EQ(heads(0.17), (HeadsByLayer{{1, {0, 1}}}));
+  EXPECT_EQ(heads(0.34), (HeadsByLayer{{0, {0, 1}}, {1, {0, 1}}}));
+  EXPECT_EQ(heads(0.99).size(), 3U);
 }
 
 TEST_F(PlanPruningTest, LayersAndHiddenUnitsAreChosenByInfluence) {

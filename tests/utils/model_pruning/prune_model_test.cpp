@@ -13,7 +13,7 @@ namespace {
 
 using Numbers = std::vector<int64_t>;
 
-/// fp32, as the issue asks.
+/// fp32: sums of fewer numbers are taken in another order.
 constexpr Tolerance kSame{.relative = 1e-5, .absolute = 1e-5};
 
 /// A plan of every kind but hidden units, whose norms average over all units. Three layers, heads in whole groups.

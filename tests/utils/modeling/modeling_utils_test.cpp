@@ -3,6 +3,7 @@
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/gptj/modeling_gptj.h>
 #include <transformers/llama/modeling_llama.h>
+#include <transformers/utils/quantization/weight_only.h>
 
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
@@ -221,6 +222,9 @@ TEST(ModelNamesTest, RefusesSizesAndHeadsThatAreNotThere) {
   LlamaForCausalLM model(tiny_llama());
   EXPECT_ERROR(model->resize_token_embeddings(0), "new_num_tokens", "got 0");
   EXPECT_ERROR(model->resize_token_embeddings(45, {.pad_to_multiple_of = 0}), "pad_to_multiple_of", "got 0");
+  quantize(*model, {.modules_to_not_convert = {"model"}});
+  EXPECT_ERROR(model->resize_token_embeddings(45), "output embeddings", "adapted or quantised", "nor resized");
+  EXPECT_EQ(model->get_input_embeddings()->weight.size(0), 40);
   LlamaModel base(tiny_llama());
   EXPECT_ERROR(base->set_output_embeddings(Linear(2, 2)), "LlamaModel", "no output embeddings");
   EXPECT_TRUE(base->get_output_embeddings().is_empty());

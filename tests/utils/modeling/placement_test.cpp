@@ -1,5 +1,6 @@
 #include <torch/torch.h>
 #include <transformers/auto/modeling_auto.h>
+#include <transformers/gptj/modeling_gptj.h>
 #include <transformers/utils/generation/generate.h>
 #include <transformers/utils/io/checkpoint.h>
 
@@ -214,6 +215,29 @@ TEST_F(DeviceMapLoadTest, APlacedModelIsNeitherMovedNorCopied) {
   EXPECT_ERROR(model->to(at::kCPU), "LlamaForCausalLM", "neither moved nor cast");
   EXPECT_ERROR(model->to(at::kHalf), "neither moved nor cast");
   EXPECT_ERROR(model->clone(), "cannot be copied");
+}
+
+TEST_F(DeviceMapLoadTest, APlacedModelIsNeitherPrunedNorResized) {
+  save(tiny_llama());
+  for (const DeviceMapOption& device_map : {DeviceMapOption("disk"), DeviceMapOption("cpu")}) {
+    const auto model = load({.device_map = device_map});
+    const auto before = model->num_parameters();
+    EXPECT_ERROR(model->prune_heads({{0, {0, 1}}}), "LlamaForCausalLM was placed", "neither pruned nor resized");
+    EXPECT_ERROR(model->keep_layers({0}), "LlamaForCausalLM was placed", "neither pruned nor resized");
+    EXPECT_ERROR(model->resize_token_embeddings(50), "LlamaForCausalLM was placed", "neither pruned nor resized");
+    EXPECT_EQ(model->num_parameters(), before);
+    EXPECT_EQ(model->config().vocab_size, 40);
+    EXPECT_EQ(model->config().get_num_hidden_layers(), 2);
+  }
+}
+
+TEST_F(DeviceMapLoadTest, AParallelizedModelIsNotPrunedUntilItIsDeparallelized) {
+  GPTJForCausalLM model(tiny_gptj());
+  model->parallelize({{c10::kCPU, {0, 1}}});
+  EXPECT_ERROR(model->keep_layers({1}), "GPTJForCausalLM was placed");
+  model->deparallelize();
+  model->keep_layers({1});
+  EXPECT_EQ(model->config().get_num_hidden_layers(), 1);
 }
 
 void expect_two_halves_equal_the_whole(CausalLM& model, const ModelInputs& inputs) {

@@ -11,6 +11,7 @@
 namespace transformers {
 namespace {
 
+namespace F = torch::nn::functional;
 using testing::bools;
 using testing::copy_of_state;
 using testing::LSTMLinear;
@@ -274,6 +275,116 @@ TEST(BaseStructuredSparsifierTest, RefusesABadConfigAndChangesNothing) {
   EXPECT_ERROR(prepare({{.tensor_fqn = "2.weight"}}), "prepared");
   SaliencyPruner second;
   EXPECT_ERROR(second.prepare(model.ptr()), "0.weight", "already");
+}
+
+/// Poolings and flattening as functions, as torchvision's and the reference's models call them.
+struct FunctionalImpl : torch::nn::Module {
+  explicit FunctionalImpl(F::AvgPool2dFuncOptions average_options) : average(std::move(average_options)) {
+    conv1 = register_module("conv1", torch::nn::Conv2d(torch::nn::Conv2dOptions(2, 4, 3)));
+    conv2 = register_module("conv2", torch::nn::Conv2d(torch::nn::Conv2dOptions(4, 6, 2)));
+    linear = register_module("linear", torch::nn::Linear(24, 3));
+  }
+  at::Tensor forward(const at::Tensor& input) {
+    const auto features = F::avg_pool2d(at::sigmoid(conv1(input)), average);
+    return linear(at::relu(F::adaptive_max_pool2d(F::max_pool2d(conv2(features), largest), adaptive)).flatten(1));
+  }
+  std::vector<Chain> chains() const {
+    return {{"conv1", at::sigmoid, average, "conv2", largest, adaptive, at::relu, kFlatten, "linear", kOutput}};
+  }
+
+  F::AvgPool2dFuncOptions average;
+  F::MaxPool2dFuncOptions largest = F::MaxPool2dFuncOptions(2);
+  F::AdaptiveMaxPool2dFuncOptions adaptive = F::AdaptiveMaxPool2dFuncOptions(2);
+  torch::nn::Conv2d conv1{nullptr}, conv2{nullptr};
+  torch::nn::Linear linear{nullptr};
+};
+TORCH_MODULE(Functional);
+
+void expect_functional_model_kept(const F::AvgPool2dFuncOptions& average, bool prune_bias, bool narrows_first) {
+  const at::NoGradGuard no_grad;
+  torch::manual_seed(9);
+  Functional model(average);
+  SaliencyPruner pruner({.prune_bias = prune_bias});
+  pruner.prepare(model.ptr(), {{.tensor_fqn = "conv1.weight"}, {.tensor_fqn = "conv2.weight"}});
+  pruner.step();
+  const auto input = at::randn({2, 2, 16, 16});
+  const auto masked = model(input);
+  pruner.prune(model->chains());
+  EXPECT_TENSORS_CLOSE(model(input), masked);
+  EXPECT_EQ(model->conv1->weight.size(0), narrows_first ? 2 : 4);
+  EXPECT_EQ(model->linear->options.in_features(), 12);
+}
+
+TEST(BaseStructuredSparsifierTest, PrunesAcrossPoolingsAndFlatteningCalledAsFunctions) {
+  for (const bool prune_bias : {true, false}) {
+    expect_functional_model_kept(F::AvgPool2dFuncOptions(2), prune_bias, true);
+    expect_functional_model_kept(F::AvgPool2dFuncOptions(2).padding(1).count_include_pad(false), prune_bias, true);
+    // sigmoid(0) and the hidden biases are constants that an average over padding does not keep.
+    expect_functional_model_kept(F::AvgPool2dFuncOptions(2).padding(1), prune_bias, false);
+    expect_functional_model_kept(F::AvgPool2dFuncOptions(2).divisor_override(3), prune_bias, false);
+  }
+}
+
+// The function stands behind the second layer: the first would be narrowed before it is called.
+TEST(BaseStructuredSparsifierTest, RefusesFunctionsThatDoNotTakeChannelsApartAndChangesNothing) {
+  auto model = sequential_of({{"linear", 3, 4, true}, {"linear", 4, 4, true}, {"linear", 4, 2, true}});
+  SaliencyPruner pruner({.prune_bias = false});
+  pruner.prepare(model.ptr(), {{.tensor_fqn = "0.weight"}, {.tensor_fqn = "1.weight"}});
+  pruner.step();
+  const auto masked = copy_of_state(*model);
+  const auto expect_refused = [&](const ElementwiseFunction& function, const std::string& fragment) {
+    EXPECT_ERROR(pruner.prune({{"0", at::relu, "1", function, "2", kOutput}}), "'1'", "a function after it", fragment);
+    EXPECT_ERROR(pruner.prune({{"0", at::relu, "1", function, kOutput}}), "'1'", "a function after it", fragment);
+    expect_same_state(*model, masked);
+    EXPECT_EQ(pruner.groups().size(), 2U);
+  };
+  expect_refused([](const at::Tensor& x) { return at::max_pool2d(x, 2); }, "failed: ");
+  expect_refused([](const at::Tensor& x) { return x * at::arange(1, 5); }, "failed: ");
+  expect_refused([](const at::Tensor& x) { return x.narrow(1, 0, 1); }, "keep the shape, of [1, 4] it made [1, 1]");
+  expect_refused([](const at::Tensor&) { return at::Tensor(); }, "keep the shape");
+  expect_refused([](const at::Tensor& x) { return at::softmax(x, 1); }, "mixes them");
+  expect_refused([](const at::Tensor& x) { return x - x.mean(-1, true); }, "mixes them");
+  expect_refused([](const at::Tensor& x) { return x.cumsum(-1); }, "mixes them");
+  expect_refused([](const at::Tensor& x) { return std::get<0>(x.sort(-1)); }, "mixes them");
+}
+
+TEST(BaseStructuredSparsifierTest, TakesFunctionsInEveryFloatingType) {
+  for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {
+    auto model = sequential_of({{"linear", 3, 70, true}, {"linear", 70, 2, true}});
+    model->to(dtype);
+    SaliencyPruner pruner;
+    pruner.prepare(model.ptr(), {{.tensor_fqn = "0.weight"}});
+    pruner.step();
+    pruner.prune({{"0", at::silu, [](const at::Tensor& x) { return at::gelu(x); }, at::log_sigmoid, "1"}});
+    EXPECT_EQ(model->ptr<torch::nn::LinearImpl>(0)->weight.size(0), 35);
+  }
+}
+
+// The norm of the pruned model is over the units that stay alone, so it is no norm of the masked model.
+TEST(BaseStructuredSparsifierTest, AnLSTMBeforeALayerNormGivesTheNormOfTheUnitsThatStay) {
+  const at::NoGradGuard no_grad;
+  torch::manual_seed(4);
+  LSTMLinear model(3, 6, 2, 2, /*with_norm=*/true);
+  model->norm->weight.normal_();
+  model->norm->bias.normal_();
+  const auto keep = bools({1, 0, 1, 1, 0, 1});
+  std::vector<SparsityConfig> config;
+  for (const char* weight : {"weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_hh_l1"}) {
+    config.push_back({.tensor_fqn = std::string("lstm.") + weight, .prune_bias = true, .mask = keep.repeat({4})});
+  }
+  SaliencyPruner pruner;
+  pruner.prepare(model.ptr(), config);
+  const auto input = at::randn({5, 2, 3});
+  const auto units = keep.nonzero().flatten();
+  const auto kept = [&](const at::Tensor& tensor) { return tensor.index_select(-1, units); };
+  const auto normed = at::layer_norm(kept(std::get<0>(model->lstm(input))), {4}, kept(model->norm->weight),
+                                     kept(model->norm->bias), model->norm->options.eps());
+  const auto expected = at::linear(normed, kept(model->linear->weight), model->linear->bias);
+  const auto masked = model(input);
+  pruner.prune({{"lstm", "norm", "linear"}});
+  EXPECT_EQ(model->lstm->options.hidden_size(), 4);
+  EXPECT_TENSORS_CLOSE(model(input), expected);
+  EXPECT_FALSE(model(input).allclose(masked, 1e-3, 1e-3));
 }
 
 TEST(BaseStructuredSparsifierTest, RefusesAPartlyMaskedLSTMAndUnequalGates) {

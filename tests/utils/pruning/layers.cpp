@@ -53,6 +53,13 @@ void add_conv2d(nn::Sequential& model, const Json& layer) {
 const std::map<std::string, Add>& others() {
   static const std::map<std::string, Add> table = {
       {"linear", add_linear},
+      {"dropout", plain<nn::Dropout>()},
+      {"channel_prelu",
+       [](nn::Sequential& model, const Json& layer) {
+         nn::PReLU prelu(nn::PReLUOptions().num_parameters(layer[1].get<int64_t>()));
+         prelu->weight.detach().uniform_(-1, 1);
+         model->push_back(prelu);
+       }},
       {"conv2d", add_conv2d},
       {"flatten", plain<nn::Flatten>()},
       {"max_pool2d",
@@ -99,6 +106,32 @@ const std::vector<std::string>& activation_names() {
     return all;
   }();
   return names;
+}
+
+OwnLinearsImpl::OwnLinearsImpl(const Json& layers) {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const auto name = std::to_string(i);
+    chain.emplace_back(name);
+    if (layers[i][0] == "linear") {
+      Linear linear(layers[i][1].get<int64_t>(), layers[i][2].get<int64_t>(), layers[i][3].get<bool>());
+      register_module(name, linear.ptr());
+      steps_.emplace_back([linear](const at::Tensor& input) { return linear->forward(input); });
+    } else {
+      auto other = sequential_of(Json::array({layers[i]}));
+      register_module(name, other->ptr(0));
+      steps_.emplace_back([other](const at::Tensor& input) mutable { return other->forward(input); });
+    }
+  }
+  chain.emplace_back(kOutput);
+  eval();
+}
+
+torch::Tensor OwnLinearsImpl::forward(const torch::Tensor& input) const {
+  auto output = input;
+  for (const auto& step : steps_) {
+    output = step(output);
+  }
+  return output;
 }
 
 LSTMLinearImpl::LSTMLinearImpl(int64_t inputs, int64_t hidden, int64_t outputs, int64_t layers, bool with_norm) {

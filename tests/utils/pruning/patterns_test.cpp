@@ -79,6 +79,23 @@ TEST(MatchBlocksTest, TakesChainsOfModulesAndFunctions) {
   EXPECT_EQ(match_blocks(*lstm, {{"lstm", "norm", "linear"}}, {"lstm"})[0].norm, lstm->norm.ptr());
 }
 
+TEST(MatchBlocksTest, TakesPoolingsAndFlatteningAsFunctions) {
+  const auto conv = [] { return nn::Conv2d(nn::Conv2dOptions(2, 2, 1)); };
+  nn::Sequential model(conv(), conv(), nn::Linear(8, 2), nn::Linear(2, 2));
+  const auto match = [&](const Chain& chain) { return match_blocks(*model, {chain}, {*std::get_if<0>(&chain[0])})[0]; };
+  const auto block = match({"1", at::relu, nn::functional::MaxPool2dFuncOptions(2),
+                            nn::functional::AdaptiveAvgPool2dFuncOptions(2), kFlatten, at::tanh, "2"});
+  EXPECT_EQ(block.next_name, "2");
+  EXPECT_EQ(block.steps.size(), 4U);
+  EXPECT_EQ(match({"0", nn::functional::AvgPool2dFuncOptions(2), "1"}).next_name, "1");
+  EXPECT_EQ(match({"0", nn::functional::AdaptiveMaxPool2dFuncOptions(2), "1"}).next_name, "1");
+  EXPECT_ERROR(match({"2", nn::functional::MaxPool2dFuncOptions(2), "3"}), "'2'", "does not go on");
+  EXPECT_ERROR(match({"2", kFlatten, "3"}), "'2'", "does not go on");
+  EXPECT_ERROR(match({"1", kFlatten, nn::functional::MaxPool2dFuncOptions(2), "2"}), "'1'", "does not go on");
+  EXPECT_ERROR(match({"1", kFlatten, kFlatten, "2"}), "'1'", "does not go on");
+  EXPECT_ERROR(match({"0", kFlatten, "1"}), "'0'", "'1'", "Conv2d");
+}
+
 std::vector<PruneBlock> match(const nn::Sequential& model, const std::string& layer) {
   return match_blocks(*model, sequential_chains(*model), {layer});
 }
@@ -119,6 +136,34 @@ TEST(MatchBlocksTest, RefusesAClassThatDerivesFromALayer) {
   model->push_back(std::make_shared<ScaledImpl>(2, 2));
   model->push_back(nn::Linear(2, 2));
   EXPECT_ERROR(match(model, "0"), "'0'", "cannot be pruned");
+}
+
+/// What lies between two layers, with a forward of its own.
+template <typename Base>
+struct SquaredImpl : Base {
+  using Base::Base;
+  at::Tensor forward(const at::Tensor& input) { return input.square(); }
+};
+
+template <typename Base, typename... Arguments>
+nn::Sequential with_own_step(const nn::AnyModule& first, const nn::AnyModule& last, const Arguments&... arguments) {
+  nn::Sequential model;
+  model->push_back(first);
+  model->push_back(std::make_shared<SquaredImpl<Base>>(arguments...));
+  model->push_back(last);
+  return model;
+}
+
+TEST(MatchBlocksTest, RefusesAClassThatDerivesFromAStep) {
+  const nn::AnyModule linear(nn::Linear(2, 2)), conv(nn::Conv2d(nn::Conv2dOptions(2, 2, 1)));
+  EXPECT_ERROR(match(with_own_step<nn::ReLUImpl>(linear, linear), "0"), "'0'", "'1'", "Squared");
+  EXPECT_ERROR(match(with_own_step<nn::PReLUImpl>(linear, linear), "0"), "'0'", "'1'", "Squared");
+  EXPECT_ERROR(match(with_own_step<nn::IdentityImpl>(linear, linear), "0"), "'0'", "'1'", "Squared");
+  EXPECT_ERROR(match(with_own_step<nn::DropoutImpl>(linear, linear), "0"), "'0'", "'1'", "Squared");
+  EXPECT_ERROR(match(with_own_step<nn::AvgPool2dImpl>(conv, conv, 2), "0"), "'0'", "'1'", "Squared");
+  EXPECT_ERROR(match(with_own_step<nn::MaxPool2dImpl>(conv, conv, 2), "0"), "'0'", "'1'", "Squared");
+  EXPECT_ERROR(match(with_own_step<nn::AdaptiveAvgPool2dImpl>(conv, conv, 1), "0"), "'0'", "'1'", "Squared");
+  EXPECT_ERROR(match(with_own_step<nn::FlattenImpl>(conv, linear), "0"), "'0'", "'1'", "Squared");
 }
 
 // Such as the layers of a DenseNet, which put their input beside their output.

@@ -107,6 +107,12 @@ TEST(PrunersTest, RefuseWhatTheyCannotRank) {
     pruner.squash_mask();
   }
 
+  FPGMPruner median({.sparsity_level = std::nan("")});
+  median.prepare(model.ptr());
+  EXPECT_ERROR(median.step(), "0.weight", "sparsity_level must be a number", "nan");
+  EXPECT_TENSORS_EQUAL(median.mask("0.weight"), bools({1, 1, 1}));
+  median.squash_mask();
+
   LSTMSaliencyPruner gates;
   gates.prepare(model.ptr());
   EXPECT_ERROR(gates.step(), "0.weight", "multiple of 4", "3");

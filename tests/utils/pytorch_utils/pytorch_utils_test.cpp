@@ -65,6 +65,33 @@ TEST(PruneLinearLayerTest, KeepsTheDtypeAndOwnsItsMemory) {
   EXPECT_NE(columns->bias.data_ptr(), layer->bias.data_ptr());
 }
 
+TEST(PruneLinearLayerTest, KeepsTheDtypeOfTorchsLinearToo) {
+  torch::nn::Linear plain(2, 3);
+  plain->to(at::kBFloat16);
+  const auto rows = prune_linear_layer(plain, at::tensor({2, 0}));
+  EXPECT_TENSORS_EQUAL(rows->weight.detach(), plain->weight.detach().index_select(0, at::tensor({2, 0})));
+  EXPECT_EQ(rows->bias.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(rows->options.out_features(), 2);
+  const auto columns = std::dynamic_pointer_cast<torch::nn::LinearImpl>(prune_layer(*plain, at::tensor({1}), 1));
+  ASSERT_NE(columns, nullptr);
+  EXPECT_TENSORS_EQUAL(columns->weight.detach(), plain->weight.detach().narrow(1, 1, 1));
+  EXPECT_TENSORS_EQUAL(columns->bias.detach(), plain->bias.detach());
+}
+
+// out = x · Wᵀ + b of the rows that stay: ∂W = gᵀ · x, ∂x = g · W, ∂b = Σ g.
+TEST(PruneLinearLayerTest, PassesGradientsToTheSmallerLayerAlone) {
+  torch::manual_seed(3);
+  const Linear layer(4, 5);
+  const auto smaller = prune_linear_layer(layer, at::tensor({3, 1}));
+  const auto x = at::randn({6, 4}).requires_grad_();
+  const auto gradient = at::randn({6, 2});
+  smaller(x).backward(gradient);
+  EXPECT_TENSORS_CLOSE(smaller->weight.grad(), gradient.t().mm(x.detach()));
+  EXPECT_TENSORS_CLOSE(smaller->bias.grad(), gradient.sum(0));
+  EXPECT_TENSORS_CLOSE(x.grad(), gradient.mm(layer->weight.detach().index_select(0, at::tensor({3, 1}))));
+  EXPECT_FALSE(layer->weight.grad().defined());
+}
+
 TEST(PruneLinearLayerTest, RefusesABadIndexOrDim) {
   const Linear layer(5, 6);
   EXPECT_ERROR(prune_linear_layer(layer, at::tensor({0, 6})), "[0, 6)", "6");
@@ -98,6 +125,28 @@ TEST(Conv1DTest, EqualsPythonAndPassesGradients) {
   }
 }
 
+// out = x · W + b: ∂x = g · Wᵀ, ∂W = xᵀ · g, both over all positions.
+TEST(Conv1DTest, PassesGradientsToInputAndWeight) {
+  torch::manual_seed(3);
+  Conv1D layer(3, 4);
+  const auto x = at::randn({2, 5, 4}).requires_grad_();
+  const auto gradient = at::randn({2, 5, 3});
+  layer(x).backward(gradient);
+  EXPECT_TENSORS_CLOSE(x.grad(), gradient.matmul(layer->weight.detach().t()));
+  EXPECT_TENSORS_CLOSE(layer->weight.grad(), x.detach().view({10, 4}).t().mm(gradient.view({10, 3})));
+}
+
+TEST(Conv1DTest, RefusesABadIndexOrDim) {
+  const Conv1D layer(6, 5);
+  EXPECT_ERROR(prune_conv1d_layer(layer, at::tensor({6})), "[0, 6)", "6");
+  EXPECT_ERROR(prune_conv1d_layer(layer, at::tensor({5}), 0), "[0, 5)", "5");
+  EXPECT_ERROR(prune_conv1d_layer(layer, at::tensor({-1})), "[0, 6)", "-1");
+  EXPECT_ERROR(prune_conv1d_layer(layer, at::tensor({1, 1})), "twice");
+  EXPECT_ERROR(prune_conv1d_layer(layer, at::empty({0}, at::kLong)), "empty");
+  EXPECT_ERROR(prune_conv1d_layer(layer, at::tensor({0}), 2), "dim 0 or 1", "2");
+  EXPECT_ERROR(prune_layer(*layer, at::tensor({0}), -1), "dim 0 or 1", "-1");
+}
+
 TEST(FindPruneableHeadsTest, EqualsPython) {
   for (const auto& golden : cases_of("heads_")) {
     SCOPED_TRACE(golden.name);
@@ -108,6 +157,9 @@ TEST(FindPruneableHeadsTest, EqualsPython) {
     EXPECT_TENSORS_EQUAL(index, golden.tensor("index"));
   }
   EXPECT_ERROR(find_pruneable_heads_and_indices({4}, 4, 2, {}), "head 4", "4 heads");
+  EXPECT_ERROR(find_pruneable_heads_and_indices({-1}, 4, 2, {}), "head -1", "4 heads");
+  EXPECT_ERROR(find_pruneable_heads_and_indices({0}, 0, 2, {}), "above 0", "got 0 and 2");
+  EXPECT_ERROR(find_pruneable_heads_and_indices({0}, 4, -2, {}), "above 0", "got 4 and -2");
 }
 
 TEST(ApplyChunkingTest, EqualsPythonForEveryChunkSize) {
@@ -133,6 +185,24 @@ TEST(ApplyChunkingTest, PassesGradientsAndRefusesBadSizes) {
       "at least one tensor");
 }
 
+template <typename Forward, typename... Tensors>
+constexpr bool takes = requires(Forward forward, Tensors... tensors) {
+  apply_chunking_to_forward(forward, 2, 1, tensors...);
+};
+
+TEST(ApplyChunkingTest, TakesAsManyTensorsAsTheFunction) {
+  const auto mix = [](const at::Tensor& a, const at::Tensor& b, const at::Tensor& c) { return a * b + c; };
+  using Mix = decltype(mix);
+  using at::Tensor;
+  static_assert(takes<Mix, Tensor, Tensor, Tensor>);
+  static_assert(!takes<Mix, Tensor, Tensor> && !takes<Mix, Tensor, Tensor, Tensor, Tensor> && !takes<Mix>);
+  static_assert(!takes<Mix, Tensor, Tensor, const char*>);
+  const auto no_tensor = [](const Tensor& a) { return a.dim(); };
+  static_assert(!takes<decltype(no_tensor), Tensor>);
+  const auto a = at::rand({2, 4}), b = at::rand({2, 4}), c = at::rand({2, 4});
+  EXPECT_TENSORS_EQUAL(apply_chunking_to_forward(mix, 2, 1, a, b, c), a * b + c);
+}
+
 TEST(SoftmaxBackwardDataTest, UsesTheParentsDimAndTheDtypeAskedFor) {
   struct Parent {
     int64_t dim;
@@ -144,6 +214,35 @@ TEST(SoftmaxBackwardDataTest, UsesTheParentsDimAndTheDtypeAskedFor) {
     EXPECT_TENSORS_CLOSE(softmax_backward_data(parent, golden.tensor("grad_output"), output, 0, output),
                          golden.tensor("result"));
   }
+}
+
+TEST(SoftmaxBackwardDataTest, IsTheGradientThatAutogradFinds) {
+  struct Parent {
+    int64_t dim;
+  };
+  torch::manual_seed(3);
+  for (const int64_t dim : {0, 1, -1}) {
+    const auto scores = at::randn({3, 4, 5}).requires_grad_();
+    const auto output = at::softmax(scores, dim);
+    const auto gradient = at::randn({3, 4, 5});
+    output.backward(gradient);
+    EXPECT_TENSORS_CLOSE(softmax_backward_data(Parent{dim}, gradient, output.detach()), scores.grad());
+    EXPECT_TENSORS_CLOSE(softmax_backward_data(Parent{dim}, gradient, output.detach(), 7 - dim, scores.detach()),
+                         scores.grad());
+  }
+}
+
+TEST(MeshgridTest, PassesGradients) {
+  const auto x = at::zeros({2}).requires_grad_(), y = at::zeros({3}).requires_grad_();
+  const auto weights = at::arange(6, at::kFloat).view({2, 3});
+  const auto grid = meshgrid({x, y}, "ij");
+  (grid[0] * weights + grid[1] * weights * 10).sum().backward();
+  EXPECT_TENSORS_EQUAL(x.grad(), at::tensor({3.F, 12.F}));
+  EXPECT_TENSORS_EQUAL(y.grad(), at::tensor({30.F, 50.F, 70.F}));
+}
+
+TEST(MeshgridTest, RefusesAnUnknownIndexing) {
+  EXPECT_ERROR(meshgrid({at::ones({2}), at::ones({3})}, "yx"), "indexing", "yx");
 }
 
 TEST(MeshgridTest, EqualsPythonInBothIndexings) {
@@ -161,6 +260,7 @@ TEST(IdTensorStorageTest, ViewsShareItAndCopiesDoNot) {
   EXPECT_FALSE(id_tensor_storage(tensor) == id_tensor_storage(tensor.clone()));
   const auto meta = at::TensorOptions(at::kMeta);
   EXPECT_EQ(id_tensor_storage(at::empty({2}, meta)), id_tensor_storage(at::empty({2}, meta)));
+  EXPECT_FALSE(id_tensor_storage(at::empty({2}, meta)) == id_tensor_storage(at::empty({3}, meta)));
 }
 
 TEST(IsinTest, TakesTensorsAndScalars) {
