@@ -252,6 +252,22 @@ TEST(ShardedCheckpointTest, ANewSaveTakesThePlaceOfTheOldOne) {
   });
 }
 
+TEST(ShardedCheckpointTest, ExistsOnceASaveWasCompleted) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto folder = rank / "saved";
+    EXPECT_FALSE(ShardedCheckpoint::exists(folder));
+    EXPECT_ERROR(save_sharded_checkpoint(rank.rank == 0 ? folder : rank / "missing", group, rows_of(1, rank.rank)),
+                 "missing");
+    EXPECT_TRUE(std::filesystem::exists(folder));
+    EXPECT_FALSE(ShardedCheckpoint::exists(folder));
+    group.barrier();
+    save_sharded_checkpoint(folder, group, rows_of(1, rank.rank));
+    EXPECT_TRUE(ShardedCheckpoint::exists(folder));
+    destroy_process_group();
+  });
+}
+
 TEST(ShardedCheckpointTest, WhenOneRankCannotWriteAllThrowAndTheOldOneStays) {
   run_on_ranks(2, [](const Rank& rank) {
     const auto group = rank.join();
