@@ -74,8 +74,11 @@ double memory_now(const std::string& field) {
 }
 
 /// Beyond a rank's share of weights, gradients and states, what it may hold between steps: what LibTorch keeps for
-/// itself, the buffers of the connections, and messages of which glibc has not given back the pages.
-constexpr double kSlack = 16e6;
+/// itself, buffers of the connections, messages of which glibc has not given back the pages.
+constexpr double kHeldSlack = 16e6;
+/// What it may hold besides at the peak: its share of the batch's activations, and the root unit, a layer, its message
+/// and its gradients whole, beside the code of LibTorch.
+constexpr double kActivationsOfALayer = 8e6, kPeakSlack = 55e6;
 
 /// Weights, gradients and optimizer states of the whole model.
 double bytes_of_training(const torch::nn::Module& whole, bool adamw) {
@@ -84,6 +87,22 @@ double bytes_of_training(const torch::nn::Module& whole, bool adamw) {
     weights += static_cast<double>(parameter.nbytes());
   }
   return (adamw ? 4 : 2) * weights;
+}
+
+struct Memory {
+  double training, activations;  // of one process
+  double held, peak;             // of a rank
+};
+
+/// A sanitizer keeps what is freed.
+void check_memory([[maybe_unused]] const Memory& memory, [[maybe_unused]] double ranks) {
+#ifndef __SANITIZE_ADDRESS__
+  const auto most_held = memory.training / ranks + kHeldSlack;
+  const auto most = (memory.training + memory.activations) / ranks + kPeakSlack;
+  TORCH_CHECK(memory.held <= most_held, "between steps a rank may hold ", most_held / 1e6, " MB, found ",
+              memory.held / 1e6);
+  TORCH_CHECK(memory.peak <= most, "at its peak a rank may hold ", most / 1e6, " MB, found ", memory.peak / 1e6);
+#endif
 }
 
 int print_row(int64_t layers, bool adamw) {
@@ -114,8 +133,11 @@ int print_row(int64_t layers, bool adamw) {
     std::printf("%.2f MB | %.1e | %.1e |\n", sent / 1e6, gradients, weights);
     std::filesystem::remove_all(folder);
   }
-  const auto most = bytes_of_training(*alone, adamw) / static_cast<double>(group.size()) + kSlack;
-  TORCH_CHECK(allocated <= most, "between steps a rank may hold ", most / 1e6, " MB, found ", allocated / 1e6);
+  check_memory({.training = bytes_of_training(*alone, adamw),
+                .activations = static_cast<double>(layers) * kActivationsOfALayer,
+                .held = allocated,
+                .peak = peak},
+               static_cast<double>(group.size()));
   destroy_process_group();
   return gradients < 1e-6 && weights < 1e-6 ? 0 : 1;
 }

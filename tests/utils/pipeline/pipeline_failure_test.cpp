@@ -49,8 +49,8 @@ DeathCase dying_inside(const std::string& name, int64_t victim, int call, bool i
               [=](const Rank& rank, const ProcessGroup& group) {
                 const PipelineStage stage(tiny_model(four_layers()), group);
                 if (rank.rank == victim) {
-                  auto layer =
-                      stage.model().structure().layers[static_cast<size_t>(victim * 4 / rank.size)].mlp_output;
+                  const auto layers = stage.model().structure().layers;
+                  auto layer = layers[static_cast<size_t>(victim * 4 / rank.size)].mlp_output;
                   layer->register_forward_hook([=, calls = 0](const at::Tensor&, const at::Tensor& output) mutable {
                     if (++calls == call && in_backward) {
                       output.register_hook([](const at::Tensor&) { die(); });

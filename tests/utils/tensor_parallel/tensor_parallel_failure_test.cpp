@@ -65,7 +65,7 @@ TEST(TensorParallelFailureTest, ARankThatDiesEndsWhatTheOtherDoes) {
        dying("clip", "all_reduce",
              [](const Split& split, const Rank&) { clip_grad_norm_(*split.model, split.parallel, 1); }),
        {.name = "construction",
-        .says = "all_gather_into_tensor",
+        .says = "broadcast from rank 0",
         .prepare = [](const Rank&, const ProcessGroup& group) {
           return [group] { tensor_parallelize(*tiny_model(tiny_llama()), group); };
         }}});
