@@ -1,3 +1,4 @@
+#include <transformers/utils/distributed/torchrun.h>
 #include <transformers/utils/training/adamw_8bit.h>
 #include <transformers/utils/training/heap.h>
 #include <transformers/utils/training/parameter_groups.h>
@@ -20,11 +21,25 @@ namespace {
 namespace fs = std::filesystem;
 
 /// The ranks that train together: those of torchrun, or of whoever set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
-std::optional<ProcessGroup> join_ranks() {
+/// `--device cuda` becomes the rank's own.
+std::optional<ProcessGroup> join_ranks(ModelOptions& options) {
   if (std::getenv("RANK") == nullptr || std::getenv("WORLD_SIZE") == nullptr) {
     return std::nullopt;
   }
-  return init_process_group();
+  const c10::Device device(options.device);
+  if (!device.is_cuda()) {
+    return init_process_group();
+  }
+  TORCH_CHECK(!device.has_index(), "several processes take one device each: --device must be cuda, got ", device);
+  const auto group = init_process_group({.backend = "nccl"});
+  options.device = group.device().str();
+  return group;
+}
+
+/// Whether torchrun started this process in place of one that ended.
+bool was_restarted() {
+  const auto worker = torchrun_worker();
+  return worker && worker->restart_count > 0;
 }
 
 /// Whether this process is the one that speaks and writes.
@@ -122,8 +137,12 @@ TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps
 
 /// Of a run that goes on; empty for one from the start.
 std::string checkpoint_to_resume(const FinetuneOptions& options) {
-  const auto checkpoint = options.resume ? last_checkpoint(options.output) : "";
+  const bool goes_on = options.resume || was_restarted();
+  const auto checkpoint = goes_on ? last_checkpoint(options.output) : "";
   TORCH_CHECK(!options.resume || !checkpoint.empty(), options.output, ": there is no checkpoint to resume from");
+  if (!checkpoint.empty()) {
+    inform("going on from " + checkpoint);
+  }
   return checkpoint;
 }
 
@@ -215,7 +234,7 @@ void finetune(FinetuneOptions options) {
   options.model.seed = options.model.seed.value_or(42);
   keep_freed_memory();
   apply(options.model);
-  const auto group = join_ranks();
+  const auto group = join_ranks(options.model);
   set_quiet(is_quiet() || !leads(group));
   const auto checkpoint = checkpoint_to_resume(options);
   auto learner = load_learner(options, checkpoint);

@@ -1,9 +1,11 @@
 #include <c10/util/Exception.h>
 #include <malloc.h>
+#include <transformers/utils/distributed/torchrun.h>
 #include <transformers/version.h>
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 
 #include "cli/common.h"
@@ -66,6 +68,9 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file beyond its limit is an error that names it, not the end of the process
   WarningPrinter printer;
   const c10::WarningUtils::WarningHandlerGuard guard(&printer);
+  if (std::getenv("TORCHELASTIC_RUN_ID") != nullptr) {
+    return transformers::record([&] { return run(argc, argv); });
+  }
   try {
     return run(argc, argv);
   } catch (const c10::Error& error) {

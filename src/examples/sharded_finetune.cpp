@@ -61,7 +61,7 @@ int train(const std::vector<std::string>& arguments) {
 
   int64_t step = 0;
   group.barrier();
-  if (std::filesystem::exists(checkpoint_folder)) {
+  if (ShardedCheckpoint::exists(checkpoint_folder)) {
     const ShardedCheckpoint checkpoint(checkpoint_folder, group);
     load_sharded_checkpoint(checkpoint, group, checkpoint_state(model));
     optimizer.load_state_dict(optimizer_state(checkpoint, model, optimizer));

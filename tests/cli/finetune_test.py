@@ -109,18 +109,22 @@ class FinetuneTest(ProgramTest):
         self.assertFalse((output / "model.safetensors").exists())
         self.assert_fails(*command[:-1], 999_999, "--resume", says=("max_steps", "1000000", "999999"))
 
+    def under_torchrun(self, program, *arguments, restarts=0) -> subprocess.CompletedProcess:
+        rendezvous = ("--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0")  # a free port, whatever else runs
+        torchrun = (TORCHRUN, "--no-python", *rendezvous, "--nproc-per-node", 2, "--max-restarts", restarts)
+        return subprocess.run(
+            [*map(str, (*torchrun, *program, "finetune", *arguments))],
+            capture_output=True, timeout=120, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        )
+
     @unittest.skipUnless(TORCHRUN.exists(), "there is no torchrun")
     def test_two_ranks_under_torchrun_take_the_steps_of_one_process(self):
         model, data, *_ = self.start_of("llama")
         log, output = self.folder / "ranks.jsonl", self.folder / "ranks"
-        torchrun = (TORCHRUN, "--no-python", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--nproc-per-node", 2)
         options = ("--max-steps", 6, "--gradient-accumulation-steps", 2)
         rank_options = ("--batch-size", 1, "--learning-rate", "5e-3", "--attn", "eager")
-        arguments = ("finetune", "--model", model, "--train-ids", data, "--output", output, "--log-file", log)
-        result = subprocess.run(
-            [*map(str, (*torchrun, PROGRAM, *arguments, *rank_options, *options))],
-            capture_output=True, timeout=120, env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
-        )
+        arguments = ("--model", model, "--train-ids", data, "--output", output, "--log-file", log)
+        result = self.under_torchrun([PROGRAM], *arguments, *rank_options, *options)
         self.assertEqual(result.returncode, 0, result.stderr.decode())
         alone = self.finetune(model, data, *options)
         for column in ("loss", "grad_norm"):
@@ -129,6 +133,42 @@ class FinetuneTest(ProgramTest):
         weights = [load_file(self.folder / name / "model.safetensors") for name in ("ranks", "tuned")]
         for key, expected in weights[1].items():
             torch.testing.assert_close(weights[0][key], expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+    @unittest.skipUnless(TORCHRUN.exists(), "there is no torchrun")
+    def test_ranks_that_torchrun_restarts_go_on_as_if_none_had_died(self):
+        model, data, *_ = self.start_of("llama")
+        mortal = self.folder / "mortal.sh"  # rank 1 dies once, when there is a checkpoint
+        mortal.write_text(
+            "checkpoint=$1; shift\n"
+            '[ "$RANK" = 1 ] && [ "$TORCHELASTIC_RESTART_COUNT" = 0 ] || exec "$@"\n'
+            '"$@" &\n'
+            'until [ -e "$checkpoint" ]; do sleep 0.01; done\n'
+            "kill -9 $!\n"
+            "exit 9\n"
+        )
+        options = ("--max-steps", 200, "--save-every", 5, "--batch-size", 1, "--learning-rate", "5e-3")
+        results = {}
+        for name, program in {
+            "whole": [PROGRAM],
+            "restarted": ["/bin/sh", mortal, self.folder / "restarted" / "checkpoint-5", PROGRAM],
+        }.items():
+            output, log = self.folder / name, self.folder / f"{name}.jsonl"
+            arguments = ("--model", model, "--train-ids", data, "--output", output, "--log-file", log, *options)
+            result = self.under_torchrun(program, *arguments, restarts=1)
+            self.assertEqual(result.returncode, 0, result.stderr.decode())
+            self.assertEqual(b"going on from" in result.stderr, name == "restarted", result.stderr.decode())
+            entries = [{k: v for k, v in entry.items() if k != "tokens_per_second"} for entry in log_of(log)]
+            results[name] = (entries, (output / "model.safetensors").read_bytes())
+        self.assertEqual(results["restarted"], results["whole"])
+
+    @unittest.skipUnless(TORCHRUN.exists(), "there is no torchrun")
+    def test_torchrun_reports_why_a_rank_failed(self):
+        _, data, *_ = self.start_of("llama")
+        arguments = ("--model", self.folder / "missing", "--train-ids", data, "--output", self.folder / "tuned")
+        result = self.under_torchrun([PROGRAM], *arguments)
+        self.assertNotEqual(result.returncode, 0)
+        self.assertRegex(result.stderr.decode(), r"error: rank [01]: .*missing")
+        self.assertRegex(result.stderr.decode(), r"c10::Error: .*missing")  # of the error file
 
     def test_adapters_load_in_peft_and_merge(self):
         model, data, *_ = self.start_of("llama")

@@ -52,6 +52,13 @@ class ShardedFinetuneExampleTest(ProgramTest):
         with torch.no_grad():
             self.assertLess(after(ids, labels=ids).loss, before(ids, labels=ids).loss)
 
+    def test_it_starts_anew_after_a_run_that_died_in_its_first_save(self):
+        checkpoint = self.folder / "out" / "checkpoint"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "part-0123456789abcdef-00001-of-00002.safetensors").write_bytes(b"cut")
+        self.assertEqual(len(self.losses(2, self.folder / "out")), 20)
+        self.assertEqual(len(self.losses(2, self.folder / "out")), 10)
+
     def test_a_folder_that_is_not_there_is_reported_with_its_rank(self):
         result = self.run_example(2, self.folder / "out", self.folder / "none")
         self.assertNotEqual(result.returncode, 0)

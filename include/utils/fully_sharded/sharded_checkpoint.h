@@ -44,6 +44,9 @@ void save_sharded_checkpoint(const std::string& folder, const ProcessGroup& grou
 /// all parts are there, whole, of one save, and as the index says.
 class ShardedCheckpoint {
  public:
+  /// Whether a save into the folder was ever completed: parts alone are those of one that was not.
+  static bool exists(const std::string& folder);
+
   explicit ShardedCheckpoint(const std::string& folder);
   /// The same on every rank of a group; throws on all of them when one cannot read it.
   ShardedCheckpoint(const std::string& folder, const ProcessGroup& group);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <transformers/utils/distributed/process_group.h>
+#include <transformers/utils/distributed/together.h>
 #include <transformers/utils/modeling/causal_lm.h>
 
 #include <memory>
@@ -23,9 +24,10 @@ DeviceMap stage_device_map(PreTrainedModel& model, int64_t stage_index, int64_t 
 class PipelineStage {
  public:
   /// Keeps the stage's part of a model that is alike on all ranks, and gives the memory of the rest back. Parameters
-  /// keep their names and stay the same tensors; those of other stages have no values any more. All ranks call it.
-  /// Throws on all of them, changing nothing, when there are more ranks than blocks, the models differ, a part of the
-  /// stage has no values, or the model lies in several places.
+  /// keep their names and stay the same tensors; those of other stages have no values any more. Embeddings that the
+  /// first stage and the last share get the first one's values. All ranks call it. Throws on all of them, changing
+  /// nothing, when there are more ranks than blocks, the models differ, a part of the stage has no values, or the model
+  /// lies in several places.
   PipelineStage(std::shared_ptr<CausalLM> model, const ProcessGroup& group);
 
   int64_t stage_index() const { return group_.rank(); }
@@ -60,17 +62,20 @@ at::Tensor clip_grad_norm_(const PipelineStage& stage, double max_norm);
 /// The whole state dict, on the CPU of rank `dst`; empty on the others. All ranks call it.
 StateDict gather_state_dict(const PipelineStage& stage, int64_t dst = 0);
 
-/// `save_pretrained` of the whole model into one folder, by rank 0; all ranks call it.
+/// `save_pretrained` of the whole model into one folder, by rank 0; all ranks call it. Returns when the folder is
+/// there; throws on all ranks when rank 0 cannot write it.
 void save_pretrained(const PipelineStage& stage, const std::string& folder, const SaveOptions& options = {});
 
 /// `Model::from_pretrained` of which each rank reads its stage alone. `Model`: a holder such as LlamaForCausalLM, or
-/// AutoModelForCausalLM. Throws as `from_pretrained` and PipelineStage do. `options.device_map` is not looked at.
+/// AutoModelForCausalLM. Throws as `from_pretrained` and PipelineStage do, on all ranks when one cannot read.
+/// `options.device_map` is not looked at.
 template <typename Model>
 PipelineStage load_pipeline_stage(const std::string& folder, const ProcessGroup& group, LoadOptions options = {}) {
   options.device_map = DeviceMapOption::MapOfModel([&group, device = options.device](PreTrainedModel& model) {
     return stage_device_map(model, group.rank(), group.size(), device);
   });
-  auto model = Model::from_pretrained(folder, options);
+  decltype(Model::from_pretrained(folder, options)) model{nullptr};
+  together(group, [&] { model = Model::from_pretrained(folder, options); });
   if constexpr (requires { model.ptr(); }) {
     return {model.ptr(), group};
   } else {

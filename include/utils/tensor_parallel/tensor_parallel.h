@@ -1,6 +1,7 @@
 #pragma once
 
 #include <transformers/utils/distributed/process_group.h>
+#include <transformers/utils/distributed/together.h>
 #include <transformers/utils/modeling/modeling_utils.h>
 #include <transformers/utils/tensor_parallel/collectives.h>
 
@@ -28,8 +29,8 @@ struct TensorParallel {
 
 /// Splits a model over the ranks of a group, in place: query, key and value by heads, the MLP by channels, embeddings
 /// and the head of a causal LM by tokens; norms and the heads of classifiers stay whole, with the values of rank 0.
-/// Where there are fewer key/value heads than ranks, several ranks hold the same one. What is kept is copied, so that a
-/// model whose weights are a file's pages reads only those of its slices.
+/// Where there are fewer key/value heads than ranks, several ranks hold the same one, with the values of the first of
+/// them. What is kept is copied, so that a model whose weights are a file's pages reads only those of its slices.
 ///
 /// Afterwards the model is called as before, by all ranks with the same inputs: logits, losses and gradients are those
 /// of one process, caches and attentions those of the rank's heads. Parameters are new ones: an optimizer is built
@@ -50,7 +51,8 @@ at::Tensor clip_grad_norm_(const PreTrainedModel& model, const TensorParallel& p
 /// on its way.
 StateDict gather_state_dict(const PreTrainedModel& model, const TensorParallel& parallel, int64_t dst = 0);
 
-/// `save_pretrained` of the whole model, by rank 0 of the group; all ranks call it.
+/// `save_pretrained` of the whole model, by rank 0 of the group; all ranks call it. Returns when the folder is there;
+/// throws on all ranks when rank 0 cannot write it.
 void save_pretrained(const PreTrainedModel& model, const TensorParallel& parallel, const std::string& folder,
                      const SaveOptions& options = {});
 
@@ -63,12 +65,13 @@ void finish_loading(PreTrainedModel& model, const std::string& folder, const Loa
 
 /// `Model::from_pretrained` followed by `tensor_parallelize`, so that each rank reads and converts its slices alone.
 /// `Model`: a holder such as LlamaForCausalLM, or a class such as AutoModelForCausalLM. Returns the model and its
-/// slices. Throws as both do. A folder of several floating dtypes is read whole.
+/// slices. Throws as both do, on all ranks when one cannot read. A folder of several floating dtypes is read whole.
 template <typename Model>
 auto load_tensor_parallel(const std::string& folder, const ProcessGroup& group, const LoadOptions& options = {}) {
-  auto model = Model::from_pretrained(folder, detail::as_stored(folder, options));
+  decltype(Model::from_pretrained(folder, options)) model{nullptr};
+  together(group, [&] { model = Model::from_pretrained(folder, detail::as_stored(folder, options)); });
   auto parallel = tensor_parallelize(*model, group);
-  detail::finish_loading(*model, folder, options);
+  together(group, [&] { detail::finish_loading(*model, folder, options); });
   return std::pair(std::move(model), std::move(parallel));
 }
 

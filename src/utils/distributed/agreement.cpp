@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
+#include <transformers/utils/distributed/together.h>
 
 #include <algorithm>
 #include <cstring>
@@ -65,6 +66,18 @@ void agree(const ProcessGroup& group, const std::string& complaint) {
   for (const auto& found : exchange_texts(group, complaint)) {
     TORCH_CHECK(found.empty(), "rank ", group.rank(), " of ", group.size(), ": ", found);
   }
+}
+
+void together(const ProcessGroup& group, const std::function<void()>& step) {
+  std::string complaint;
+  try {
+    step();
+  } catch (const c10::Error& error) {
+    complaint = error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    complaint = *error.what() == '\0' ? "an exception without a text" : error.what();
+  }
+  agree(group, complaint);
 }
 
 }  // namespace transformers

@@ -153,12 +153,15 @@ struct DataParallelSteps::State {
   bool require_backward_sync = true;
   bool require_forward_sync = true;
   int64_t steps = 0;
+  bool awaits_gradients = false;  // between a forward that is synchronised and its last bucket
+  bool is_unfinished = false;     // a backward ended in between
 
   void start();
   void check(const NamedTensors& trained) const;
   void synchronise(const NamedTensors& trained) const;
   void build_reducer(const NamedTensors& trained);
   void end_backward(const std::vector<at::Tensor>& trained);
+  void check_finished() const;
   /// Runs c10d's part of a step; its errors name this rank.
   template <typename Run>
   auto step(Run&& run) const {
@@ -218,11 +221,21 @@ void DataParallelSteps::State::synchronise(const NamedTensors& trained) const {
 void DataParallelSteps::State::build_reducer(const NamedTensors& trained) {
   const auto& precision = options.mixed_precision;
   reducer = make_reducer(reducer_plan(trained, group, options));
-  reducer->register_comm_hook(std::make_unique<AverageGradients>(
-      group, precision.reduce_dtype ? precision.reduce_dtype : precision.param_dtype));
+  reducer->register_comm_hook(
+      std::make_unique<AverageGradients>(group, precision.reduce_dtype ? precision.reduce_dtype : precision.param_dtype,
+                                         [this] { awaits_gradients = false; }));
+}
+
+/// Ranks of which one skipped a parameter wait for different things. The one that did is told so here, before it waits
+/// for others: the reducer says what is missing.
+void DataParallelSteps::State::check_finished() const {
+  if (is_unfinished) {
+    step([&] { reducer->rebuild_buckets(); });
+  }
 }
 
 void DataParallelSteps::State::end_backward(const std::vector<at::Tensor>& trained) {
+  is_unfinished = awaits_gradients;
   if (options.gradient_as_bucket_view) {
     // The same memory, but no view to autograd: LibTorch's zero_grad detaches gradients in place, which views refuse.
     for (const auto& parameter : trained) {
@@ -255,6 +268,7 @@ void DataParallelSteps::before_forward() {
   const bool backward_follows = at::GradMode::is_enabled() && state.require_backward_sync;
   const bool sends_buffers = state.require_forward_sync && state.options.broadcast_buffers && !state.buffers.empty();
   if (backward_follows) {
+    state.check_finished();
     // The backward's messages are not compared: what they will be is settled here.
     check_same_operation(state.group, "DistributedDataParallel forward " + std::to_string(state.steps++));
   }
@@ -284,6 +298,7 @@ void DataParallelSteps::after_forward(const std::optional<std::vector<at::Tensor
     state.step([&] {
       state.reducer->prepare_for_backward(state.options.find_unused_parameters ? *outputs : std::vector<at::Tensor>());
     });
+    state.awaits_gradients = true;
   }
   state.require_forward_sync = backward_follows;
   if (state.low_precision && !at::GradMode::is_enabled()) {

@@ -2,10 +2,8 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <atomic>
 #include <limits>
 #include <mutex>
-#include <set>
 #include <sstream>
 #include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
 

@@ -4,6 +4,7 @@
 #include <transformers/utils/nn/device.h>
 
 #include <filesystem>
+#include <limits>
 
 #include "utils/distributed/backends.h"
 #include "utils/distributed/environment.h"
@@ -40,8 +41,10 @@ c10::Device nccl_device(int64_t rank, std::optional<c10::Device> wanted) {
     return *wanted;
   }
   const auto devices = c10::impl::getDeviceGuardImpl(c10::kCUDA)->deviceCount();
-  const auto place =
-      environment_variable("LOCAL_RANK") ? required_integer("LOCAL_RANK", 0, devices - 1) : rank % devices;
+  const bool is_told = environment_variable("LOCAL_RANK").has_value();
+  const auto place = is_told ? required_integer("LOCAL_RANK", 0, std::numeric_limits<int32_t>::max()) : rank % devices;
+  TORCH_CHECK(place < devices, "the backend nccl takes one CUDA device a rank: LOCAL_RANK is ", place,
+              ", this machine has ", static_cast<int64_t>(devices), " CUDA devices");
   return {c10::kCUDA, static_cast<c10::DeviceIndex>(place)};
 }
 

@@ -5,7 +5,6 @@
 #include <torch/custom_class.h>
 #include <transformers/utils/distributed/module_sync.h>
 
-#include <algorithm>
 #include <map>
 
 #include "utils/distributed/agreement.h"
@@ -193,6 +192,12 @@ void State::settle() {
   in_backward = false;
 }
 
+void State::release_gathered(bool writeback) {
+  for (auto& unit : units) {
+    unit->release_gathered(writeback);
+  }
+}
+
 void State::before_forward() {
   // A backward that threw, a forward that none followed.
   settle();
@@ -364,16 +369,17 @@ FullyShardedModule::NoSync FullyShardedModule::no_sync() { return NoSync(state_-
 FullyShardedModule::FullParams::FullParams(FullyShardedModule& module, bool writeback)
     : module_(&module), writeback_(writeback) {
   module.state().settle();
-  for (auto& unit : module.state().units) {
-    unit->use_gathered();
+  try {
+    for (auto& unit : module.state().units) {
+      unit->use_gathered();
+    }
+  } catch (...) {
+    module.state().release_gathered(/*writeback=*/false);
+    throw;
   }
 }
 
-FullyShardedModule::FullParams::~FullParams() {
-  for (auto& unit : module_->state().units) {
-    unit->release_gathered(writeback_);
-  }
-}
+FullyShardedModule::FullParams::~FullParams() { module_->state().release_gathered(writeback_); }
 
 Value FullyShardedModule::prepared(const Value& input) const {
   const auto moved = state_->device.is_cpu() ? input : recursive_to(input, state_->device, /*use_side_stream=*/true);

@@ -18,6 +18,8 @@ struct FullyShardedModule::State : std::enable_shared_from_this<FullyShardedModu
   void after_forward(const std::optional<std::vector<at::Tensor>>& outputs);
   /// Between backward and forward: nothing is whole, nothing on its way.
   void settle();
+  /// Ends what summon_full_params began, in whichever units it did.
+  void release_gathered(bool writeback);
 
   std::shared_ptr<torch::nn::Module> module;
   ProcessGroup group;

@@ -1,4 +1,5 @@
 #include <c10/util/Exception.h>
+#include <transformers/utils/distributed/together.h>
 #include <transformers/utils/io/save_transaction.h>
 
 #include <algorithm>
@@ -74,13 +75,7 @@ void merge(const CheckpointIndex& other, int64_t rank, CheckpointIndex& merged) 
 /// What all ranks hold together; every rank comes to the same, or throws the same.
 CheckpointIndex merged_index(const ProcessGroup& group, const ShardedState& state, const std::string& save_id) {
   CheckpointIndex own;
-  std::string complaint;
-  try {
-    own = own_index(state, part_name(save_id, group.rank(), group.size()));
-  } catch (const c10::Error& error) {
-    complaint = error.what_without_backtrace();
-  }
-  agree(group, complaint);
+  together(group, [&] { own = own_index(state, part_name(save_id, group.rank(), group.size())); });
   CheckpointIndex merged{.save_id = save_id};
   const auto texts = exchange_texts(group, index_text(own));
   for (size_t rank = 0; rank < texts.size(); ++rank) {
@@ -122,18 +117,6 @@ void write_index(SaveTransaction& save, const CheckpointIndex& index) {
     }
   }
   save.commit();
-}
-
-/// Runs a step; when it throws on one rank, all throw.
-template <typename Step>
-void together(const ProcessGroup& group, Step&& step) {
-  std::string complaint;
-  try {
-    step();
-  } catch (const c10::Error& error) {
-    complaint = error.what_without_backtrace();
-  }
-  agree(group, complaint);
 }
 
 }  // namespace

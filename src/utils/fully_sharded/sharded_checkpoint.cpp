@@ -1,7 +1,9 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <transformers/utils/distributed/together.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <sstream>
 
 #include "utils/distributed/agreement.h"
@@ -63,16 +65,15 @@ void copy_slices(const ShardedCheckpoint& checkpoint, const ShardedState& into) 
 
 }  // namespace
 
+bool ShardedCheckpoint::exists(const std::string& folder) {
+  std::error_code ignored;
+  return std::filesystem::exists(folder + "/" + kShardedIndexFile, ignored);
+}
+
 ShardedCheckpoint::ShardedCheckpoint(const std::string& folder) : folder_(folder) { open(); }
 
 ShardedCheckpoint::ShardedCheckpoint(const std::string& folder, const ProcessGroup& group) : folder_(folder) {
-  std::string complaint;
-  try {
-    open();
-  } catch (const c10::Error& error) {
-    complaint = error.what_without_backtrace();
-  }
-  agree(group, complaint);
+  together(group, [&] { open(); });
 }
 
 void ShardedCheckpoint::open() {
@@ -148,7 +149,7 @@ void load_sharded_checkpoint(const ShardedCheckpoint& checkpoint, const ShardedS
 
 void load_sharded_checkpoint(const ShardedCheckpoint& checkpoint, const ProcessGroup& group, const ShardedState& into) {
   agree(group, complaint(checkpoint, into));
-  copy_slices(checkpoint, into);
+  together(group, [&] { copy_slices(checkpoint, into); });
 }
 
 }  // namespace transformers

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <transformers/utils/distributed/together.h>
 #include <transformers/utils/fully_sharded/sharded_state.h>
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/io/save_transaction.h>
@@ -6,7 +7,6 @@
 
 #include <unordered_map>
 
-#include "utils/distributed/agreement.h"
 #include "utils/fully_sharded/fully_sharded_state.h"
 
 namespace transformers {
@@ -180,16 +180,16 @@ void load_state_dict(FullyShardedModule& model, const StateDict& state) {
 void save_pretrained(const FullyShardedModule& model, const std::string& folder, const SaveOptions& options) {
   model.state().settle();
   UnitGatherer gatherer(model);
-  std::string complaint;
+  std::exception_ptr failure;
   if (model.group().rank() == 0) {
     try {
       write_folder(model, gatherer, folder, options);
-    } catch (const c10::Error& error) {
-      complaint = error.what_without_backtrace();
+    } catch (...) {
+      failure = std::current_exception();
     }
   }
   gatherer.finish();
-  agree(model.group(), complaint);
+  together(model.group(), [&] { failure ? std::rethrow_exception(failure) : void(); });
 }
 
 }  // namespace transformers

@@ -1,6 +1,7 @@
 // Mirrors PipelineStage of distributed/pipelining/stage.py, torch 2.11. Deviations: a stage is a range of blocks of a
 // causal language model whose parameters keep their names; tied embeddings between the first stage and the last work.
 #include <ATen/ATen.h>
+#include <transformers/utils/distributed/together.h>
 #include <transformers/utils/pipeline/pipeline_stage.h>
 
 #include <sstream>
@@ -45,19 +46,24 @@ void check_values(const CausalLM& model, const std::unordered_set<const void*>& 
   }
 }
 
-std::string complaint_of(const std::function<void()>& checks) {
-  try {
-    checks();
-    return {};
-  } catch (const c10::Error& error) {
-    return error.what_without_backtrace();
-  }
-}
-
 void check_alike(const ProcessGroup& group, const std::string& own) {
   const auto texts = exchange_texts(group, own);
   for (size_t rank = 0; rank < texts.size(); ++rank) {
     TORCH_CHECK(texts[rank] == texts[0], "PipelineStage: rank 0 has ", texts[0], ", rank ", rank, " has ", texts[rank]);
+  }
+}
+
+/// Gives the last stage the first one's values. Equal ones are left alone: they may be pages of a file.
+void take_from_first(const ProcessGroup& group, const at::Tensor& table) {
+  const auto values = table.detach().to(group.device()).contiguous();
+  if (group.rank() == 0) {
+    group.send(values, group.size() - 1).wait();
+    return;
+  }
+  const auto first = at::empty_like(values);
+  group.recv(first, 0).wait();
+  if (!first.equal(values)) {
+    table.detach().copy_(first);
   }
 }
 
@@ -104,10 +110,10 @@ DeviceMap stage_device_map(PreTrainedModel& model, int64_t stage_index, int64_t 
 PipelineStage::PipelineStage(std::shared_ptr<CausalLM> model, const ProcessGroup& group)
     : model_(std::move(model)), group_(group) {
   std::unordered_set<const void*> own;
-  agree(group_, complaint_of([&] {
-          own = tensors_of_stage(*model_, stage_device_map(*model_, stage_index(), num_stages(), c10::kCPU));
-          check_values(*model_, own);
-        }));
+  together(group_, [&] {
+    own = tensors_of_stage(*model_, stage_device_map(*model_, stage_index(), num_stages(), c10::kCPU));
+    check_values(*model_, own);
+  });
   check_alike(group_, description(*model_));
   for (auto& parameter : model_->parameters()) {
     if (!own.contains(parameter.unsafeGetTensorImpl()) && !parameter.is_meta()) {
@@ -116,6 +122,9 @@ PipelineStage::PipelineStage(std::shared_ptr<CausalLM> model, const ProcessGroup
   }
   model_->run_blocks(
       split_blocks(model_->config().get_num_hidden_layers(), num_stages())[static_cast<size_t>(stage_index())]);
+  if (const auto table = shared_embeddings(); table.defined()) {
+    take_from_first(group_, table);
+  }
 }
 
 std::vector<at::Tensor> PipelineStage::parameters() const {

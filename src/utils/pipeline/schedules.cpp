@@ -6,7 +6,6 @@
 #include <transformers/utils/pipeline/schedules.h>
 
 #include <algorithm>
-#include <deque>
 #include <sstream>
 
 #include "utils/distributed/agreement.h"
@@ -89,7 +88,7 @@ class Sends {
   explicit Sends(const ProcessGroup& group) : group_(group) {}
 
   void send(const at::Tensor& tensor, int64_t to, int64_t microbatch) {
-    std::erase_if(under_way_, [](const auto& sent) { return sent.second.is_completed(); });
+    give_back_completed();
     auto message = tensor.detach().to(group_.device()).contiguous();
     const auto work = group_.send(message, to, tag_of(microbatch));
     under_way_.emplace_back(std::move(message), work);
@@ -103,6 +102,16 @@ class Sends {
   }
 
  private:
+  void give_back_completed() {
+    std::erase_if(under_way_, [](const auto& sent) {
+      if (sent.second.is_completed()) {
+        sent.second.wait();  // completed may be failed
+        return true;
+      }
+      return false;
+    });
+  }
+
   const ProcessGroup& group_;
   std::vector<std::pair<at::Tensor, Work>> under_way_;
 };

@@ -1,5 +1,6 @@
 // What concerns all stages together: the norm of their gradients, and the model that they hold.
 #include <ATen/ATen.h>
+#include <transformers/utils/distributed/together.h>
 #include <transformers/utils/pipeline/pipeline_stage.h>
 
 #include <map>
@@ -107,10 +108,12 @@ StateDict gather_state_dict(const PipelineStage& stage, int64_t dst) {
 
 void save_pretrained(const PipelineStage& stage, const std::string& folder, const SaveOptions& options) {
   const auto state = gather_state_dict(stage);
-  if (stage.is_first()) {
-    const Loan loan(stage.model(), state);
-    stage.model().save_pretrained(folder, options);
-  }
+  together(stage.group(), [&] {
+    if (stage.is_first()) {
+      const Loan loan(stage.model(), state);
+      stage.model().save_pretrained(folder, options);
+    }
+  });
 }
 
 }  // namespace transformers

@@ -2,13 +2,14 @@
 // from what a layer is for, and vocabularies need not divide evenly.
 #include <ATen/ATen.h>
 #include <transformers/utils/distributed/module_sync.h>
+#include <transformers/utils/distributed/together.h>
 #include <transformers/utils/nn/linear_slices.h>
 #include <transformers/utils/tensor_parallel/parallel_linear.h>
 #include <transformers/utils/tensor_parallel/tensor_parallel.h>
 
+#include <algorithm>
+#include <set>
 #include <unordered_map>
-
-#include "utils/distributed/agreement.h"
 
 namespace transformers {
 namespace {
@@ -168,6 +169,23 @@ class Splitter {
   std::unordered_map<const void*, ParameterSlices> slices_;
 };
 
+bool is_repeated(const ParameterSlices& slices) {
+  std::set<int64_t> starts;
+  return !std::all_of(slices.parts.begin(), slices.parts.end(),
+                      [&](const Part& part) { return starts.insert(part.start).second; });
+}
+
+/// Ranks that hold the same part take the values of the first of them.
+void share_repeated(const ProcessGroup& group, const at::Tensor& parameter, const ParameterSlices& slices) {
+  const auto own = parameter.detach().to(group.device()).reshape({-1});
+  const auto all = at::empty({group.size(), own.numel()}, own.options());
+  group.all_gather_into_tensor(all, own).wait();
+  const auto start = slices.parts[static_cast<size_t>(group.rank())].start;
+  const auto first =
+      std::find_if(slices.parts.begin(), slices.parts.end(), [&](const Part& part) { return part.start == start; });
+  parameter.detach().copy_(all[first - slices.parts.begin()].view(parameter.sizes()));
+}
+
 void check_tokens(const at::Tensor& weight, int64_t ranks) {
   TORCH_CHECK(weight.size(0) >= ranks, "tensor_parallelize: a vocabulary of ", weight.size(0),
               " tokens cannot be split over ", ranks, " ranks");
@@ -189,13 +207,7 @@ std::vector<LayerParts> plan(PreTrainedModel& model, const ModelStructure& struc
 std::vector<LayerParts> agreed_plan(PreTrainedModel& model, const ModelStructure& structure,
                                     const ProcessGroup& group) {
   std::vector<LayerParts> parts;
-  std::string complaint;
-  try {
-    parts = plan(model, structure, group.size());
-  } catch (const c10::Error& error) {
-    complaint = error.what_without_backtrace();
-  }
-  agree(group, complaint);
+  together(group, [&] { parts = plan(model, structure, group.size()); });
   return parts;
 }
 
@@ -215,6 +227,9 @@ TensorParallel tensor_parallelize(PreTrainedModel& model, const ProcessGroup& gr
   for (const auto& parameter : model.named_parameters()) {
     if (const auto* slices = splitter.slices_of(parameter.value())) {
       parallel.slices[parameter.key()] = *slices;
+      if (is_repeated(*slices)) {
+        share_repeated(group, parameter.value(), *slices);
+      }
     } else {
       whole.push_back(parameter.value().detach());
     }

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <transformers/utils/distributed/together.h>
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/tensor_parallel/tensor_parallel.h>
 
@@ -59,6 +60,15 @@ std::optional<c10::ScalarType> configured_dtype(const std::string& folder) {
   return std::nullopt;
 }
 
+void write_whole(const PreTrainedModel& model, const StateDict& state, const std::string& folder,
+                 const SaveOptions& options) {
+  const auto whole = std::dynamic_pointer_cast<PreTrainedModel>(model.clone(at::Device(at::kCPU)));
+  for (auto& parameter : whole->named_parameters()) {
+    assign_tensor(parameter.value(), state[parameter.key()]);
+  }
+  whole->save_pretrained(folder, options);
+}
+
 }  // namespace
 
 StateDict gather_state_dict(const PreTrainedModel& model, const TensorParallel& parallel, int64_t dst) {
@@ -84,14 +94,11 @@ StateDict gather_state_dict(const PreTrainedModel& model, const TensorParallel& 
 void save_pretrained(const PreTrainedModel& model, const TensorParallel& parallel, const std::string& folder,
                      const SaveOptions& options) {
   const auto state = gather_state_dict(model, parallel);
-  if (parallel.group.rank() != 0) {
-    return;
-  }
-  const auto whole = std::dynamic_pointer_cast<PreTrainedModel>(model.clone(at::Device(at::kCPU)));
-  for (auto& parameter : whole->named_parameters()) {
-    assign_tensor(parameter.value(), state[parameter.key()]);
-  }
-  whole->save_pretrained(folder, options);
+  together(parallel.group, [&] {
+    if (parallel.group.rank() == 0) {
+      write_whole(model, state, folder, options);
+    }
+  });
 }
 
 namespace detail {

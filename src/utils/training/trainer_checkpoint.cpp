@@ -1,3 +1,4 @@
+#include <transformers/utils/distributed/together.h>
 #include <transformers/utils/training/trainer.h>
 
 #include <filesystem>
@@ -68,17 +69,17 @@ std::string Trainer::save_checkpoint(const BatchLoader& data) {
   if (state_.best_global_step == state_.global_step) {
     state_.best_model_checkpoint = folder;
   }
-  if (writes()) {
-    write_checkpoint(folder, [&](const std::string& made) {
-      callbacks_.write_model(made);
-      save_training_state(made, training_state(data));
-    });
-    rotate_checkpoints(arguments_.output_dir, arguments_.save_total_limit, folder,
-                       arguments_.load_best_model_at_end ? state_.best_model_checkpoint : "");
-  }
-  if (replicas_) {
-    arguments_.process_group->barrier();
-  }
+  const auto write = [&] {
+    if (writes()) {
+      write_checkpoint(folder, [&](const std::string& made) {
+        callbacks_.write_model(made);
+        save_training_state(made, training_state(data));
+      });
+      rotate_checkpoints(arguments_.output_dir, arguments_.save_total_limit, folder,
+                         arguments_.load_best_model_at_end ? state_.best_model_checkpoint : "");
+    }
+  };
+  replicas_ ? together(*arguments_.process_group, write) : write();
   return folder;
 }
 

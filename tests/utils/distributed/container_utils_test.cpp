@@ -1,6 +1,7 @@
 #include <torch/torch.h>
 #include <transformers/utils/distributed/container_utils.h>
 
+#include "cuda/skip_without_cuda.h"
 #include "support/tensor_assertions.h"
 #include "support/warning_recorder.h"
 
@@ -260,9 +261,7 @@ TEST(RecursiveToTest, LeavesTensorsThatAreThereAlready) {
 }
 
 TEST(RecursiveToTest, CopiesToCudaOnASideStream) {
-  if (!torch::cuda::is_available()) {
-    GTEST_SKIP() << "no CUDA device";
-  }
+  SKIP_WITHOUT_CUDA();
   const auto tensor = torch::rand({1000, 1000}).pin_memory();
   const auto moved = recursive_to(tensor, at::kCUDA, /*use_side_stream_for_tensor_copies=*/true).to<at::Tensor>();
   EXPECT_TENSORS_EQUAL((moved * 2).cpu(), tensor * 2);

@@ -1,6 +1,6 @@
 // One row of the table in docs/distributed.md:
 //
-//     torchrun --no-python --nproc-per-node 2 build/release/tests/data_parallel_table
+//     torchrun --no-python --nproc-per-node 2 build/dev/tests/data_parallel_table
 //
 // A LLaMA takes steps on one batch that the ranks share. Printed: peak memory of a rank above what it held before the
 // model, bytes a rank sent in a step as the kernel counted them, and how far gradients and weights are from those of
@@ -11,32 +11,21 @@
 #include <transformers/utils/distributed/data_parallel.h>
 #include <transformers/utils/distributed/torchrun.h>
 
-#include <iostream>
+#include <cstdio>
 
 #include "utils/distributed/process_counters.h"
+#include "utils/distributed/table_model.h"
 
 namespace {
 
 using namespace transformers;
+using testing::fresh_table_model;
+using testing::over_ranks;
 using testing::process_bytes;
 using testing::sent_bytes;
+using testing::table_batch;
 
 constexpr int kSteps = 5;
-
-LlamaConfig config() {
-  LlamaConfig config;
-  config.vocab_size = 2000;
-  config.hidden_size = 256;
-  config.intermediate_size = 688;
-  config.num_hidden_layers = 8;
-  config.num_attention_heads = 4;
-  return config;
-}
-
-LlamaForCausalLM fresh_model() {
-  torch::manual_seed(1);
-  return LlamaForCausalLM(config());
-}
 
 template <typename Forward>
 void train(LlamaForCausalLM& model, const Forward& loss) {
@@ -63,19 +52,11 @@ double largest_difference(const torch::nn::Module& first, const torch::nn::Modul
   return largest;
 }
 
-/// The largest over the ranks.
-double over_ranks(const ProcessGroup& group, double value) {
-  const auto tensor = torch::full({1}, value, torch::kDouble);
-  group.all_reduce(tensor, ReduceOp::kMax).wait();
-  return tensor.item<double>();
-}
-
 int print_row() {
   const auto group = init_process_group();
   const auto before = process_bytes("VmRSS");
-  auto replica = fresh_model();
-  torch::manual_seed(2);
-  const auto batch = torch::randint(config().vocab_size, {8, 64}, torch::kLong);
+  auto replica = fresh_table_model();
+  const auto batch = table_batch();
   const auto share = batch.chunk(group.size())[group.rank()];
   DistributedDataParallel model(replica.ptr());
   const auto sent_before = sent_bytes();
@@ -83,7 +64,7 @@ int print_row() {
   const auto sent = over_ranks(group, static_cast<double>(sent_bytes() - sent_before) / kSteps);
   const auto memory = over_ranks(group, static_cast<double>(process_bytes("VmHWM") - before));
 
-  auto alone = fresh_model();
+  auto alone = fresh_table_model();
   train(alone, [&] { return loss_of(*alone, batch); });
   const auto gradients = over_ranks(group, largest_difference(*alone, *replica, /*of_gradients=*/true));
   const auto weights = over_ranks(group, largest_difference(*alone, *replica, /*of_gradients=*/false));

@@ -3,8 +3,6 @@
 #include <transformers/utils/distributed/data_parallel.h>
 #include <transformers/utils/nn/module.h>
 
-#include <thread>
-
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
 #include "utils/distributed/data_parallel_models.h"
@@ -180,6 +178,48 @@ TEST(DistributedDataParallelTest, UnusedParametersAreAnErrorWhenNobodyLooksForTh
     model(torch::ones({1, 3}), 0)[0].sum().backward();
     EXPECT_ERROR(model(torch::ones({1, 3}), 0), "rank " + std::to_string(rank.rank) + " of 2", "finished reduction",
                  "find_unused_parameters");
+    destroy_process_group();
+  });
+}
+
+TEST(DistributedDataParallelTest, ARankThatAloneSkippedAParameterSaysSoAtOnce) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto branches = std::make_shared<BranchesImpl>();
+    DistributedDataParallel model(branches, {.parameters_to_ignore = {"never.weight", "never.bias"}});
+    const auto step = [&](int64_t branch) {
+      const auto outputs = model(torch::ones({1, 3}), branch);
+      (outputs[0].sum() + outputs.back().sum()).backward();
+    };
+    step(2);
+    const auto differ = [&] {
+      for (int i = 0; i < 2; ++i) {
+        step(rank.rank == 0 ? 2 : 0);
+      }
+    };
+    const auto start = std::chrono::steady_clock::now();
+    if (rank.rank == 0) {  // waits for the gradient until rank 1 has ended
+      EXPECT_ERROR(differ(), "rank 0 of 2", "averaging gradients");
+    } else {
+      EXPECT_ERROR(differ(), "rank 1 of 2", "finished reduction", "find_unused_parameters");
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
+  });
+}
+
+TEST(DistributedDataParallelTest, TwoBackwardsMayBringAForwardsGradientsTogether) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto branches = std::make_shared<BranchesImpl>();
+    DistributedDataParallel model(branches, {.parameters_to_ignore = {"never.weight", "never.bias"}});
+    for (int step = 0; step < 3; ++step) {
+      branches->zero_grad();
+      const auto outputs = model(torch::full({1, 3}, rank.rank + 1.0), 2);
+      outputs[0].sum().backward();
+      outputs[1].sum().backward();
+      EXPECT_TENSORS_EQUAL(branches->first->weight.grad(), torch::full({3, 3}, 1.5));
+      EXPECT_TENSORS_EQUAL(branches->second->weight.grad(), torch::full({3, 3}, 1.5));
+    }
     destroy_process_group();
   });
 }

@@ -1,7 +1,12 @@
 #include <torch/torch.h>
-#include <transformers/utils/distributed/process_group.h>
+#include <transformers/utils/distributed/together.h>
 
+#include <thread>
+
+#include "cuda/skip_without_cuda.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
+#include "utils/distributed/process_counters.h"
 #include "utils/distributed/rank_launcher.h"
 
 namespace transformers {
@@ -117,6 +122,24 @@ TEST(ProcessGroupTest, BroadcastsManyTensorsInFewMessages) {
       EXPECT_TENSORS_EQUAL(tensors[4], filled({2, 4}, 2));
     }
     destroy_process_group();
+  });
+}
+
+TEST(ProcessGroupTest, ComparesWhatRanksRunUnlessToldNotTo) {
+  run_on_ranks(2, [](const Rank& rank) {
+    for (const bool check : {true, false}) {
+      const auto group = init_process_group({.store = rank.store(),
+                                             .rank = rank.rank,
+                                             .world_size = rank.size,
+                                             .timeout = 10s,
+                                             .check_collectives = check});
+      const auto before = testing::sent_bytes();
+      auto tensor = filled({1}, 1);
+      group.all_reduce(tensor).wait();
+      EXPECT_EQ(tensor.item<float>(), 2);
+      EXPECT_EQ(testing::sent_bytes() - before >= 256, check);
+      destroy_process_group();
+    }
   });
 }
 
@@ -291,28 +314,70 @@ TEST(InitProcessGroupTest, EndsWhenTheServerOfTheStoreIsNotThere) {
 }
 
 TEST(InitProcessGroupTest, NcclNeedsACudaDevice) {
-  if (torch::cuda::is_available()) {
+  if (cuda_device_count() > 0) {
     GTEST_SKIP() << "there is a CUDA device";
   }
-  const auto store = Store::file("/dev/null", 1);
-  EXPECT_ERROR(init_process_group({.backend = "nccl", .store = store, .rank = 0, .world_size = 1}), "cuda");
-  EXPECT_ERROR(init_process_group(
-                   {.backend = "nccl", .store = store, .rank = 0, .world_size = 1, .device = c10::Device(c10::kCPU)}),
+  EXPECT_ERROR(
+      init_process_group(
+          {.backend = "nccl", .store = Store::file("/dev/null", 1, 1s), .rank = 0, .world_size = 1, .timeout = 1s}),
+      "cuda");
+}
+
+TEST(InitProcessGroupTest, EachBackendRefusesTheDevicesOfTheOther) {
+  const auto store = Store::file("/dev/null", 1, 1s);
+  EXPECT_ERROR(init_process_group({.backend = "nccl",
+                                   .store = store,
+                                   .rank = 0,
+                                   .world_size = 1,
+                                   .device = c10::Device(c10::kCPU),
+                                   .timeout = 1s}),
                "nccl", "cpu");
-  EXPECT_ERROR(init_process_group({.store = store, .rank = 0, .world_size = 1, .device = c10::Device("cuda:0")}),
-               "gloo", "cuda:0");
+  EXPECT_ERROR(
+      init_process_group({.store = store, .rank = 0, .world_size = 1, .device = c10::Device("cuda:0"), .timeout = 1s}),
+      "gloo", "cuda:0");
 }
 
 TEST(InitProcessGroupTest, NcclRunsOnOneDeviceARank) {
-  if (!torch::cuda::is_available()) {
-    GTEST_SKIP() << "no CUDA device";
-  }
-  run_on_ranks(torch::cuda::device_count(), [](const Rank& rank) {
+  SKIP_WITHOUT_CUDA();
+  run_on_ranks(cuda_device_count(), [](const Rank& rank) {
     const auto group = init_process_group(
         {.backend = "nccl", .store = rank.store(), .rank = rank.rank, .world_size = rank.size, .timeout = 60s});
     const auto tensor = torch::ones({3}, group.device());
     group.all_reduce(tensor).wait();
     EXPECT_TENSORS_EQUAL(tensor.cpu(), filled({3}, static_cast<double>(rank.size)));
+    group.barrier();
+    destroy_process_group();
+  });
+}
+
+TEST(InitProcessGroupTest, NcclRefusesMoreRanksThanDevices) {
+  SKIP_WITHOUT_CUDA();
+  const auto join = [](const Rank& rank) {
+    init_process_group({.backend = "nccl", .store = rank.store(), .rank = 0, .world_size = 1, .timeout = 1s});
+  };
+  run_on_ranks(1, [&](const Rank& rank) { EXPECT_ERROR(join(rank), "LOCAL_RANK is 999", "CUDA devices"); },
+               {.environment = {{"LOCAL_RANK", "999"}}});
+}
+
+TEST(TogetherTest, ReturnsWhenAllAreDoneAndThrowsOnAllWhatOneThrows) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto own = "rank " + std::to_string(rank.rank) + " of 2: ";
+    const auto file = rank / "done";
+    together(group, [&] {
+      if (rank.rank == 1) {
+        std::this_thread::sleep_for(100ms);
+        testing::write_file(file, "done");
+      }
+    });
+    EXPECT_EQ(testing::read_file(file), "done");
+    EXPECT_ERROR(together(group, [&] { TORCH_CHECK(rank.rank == 0, "rank 1 has no luck"); }),
+                 own + "rank 1 has no luck");
+    const auto foreign = [&](const std::string& text) {
+      together(group, [&] { rank.rank == 0 ? throw std::runtime_error(text) : void(); });
+    };
+    EXPECT_ERROR(foreign("some text"), own + "some text");
+    EXPECT_ERROR(foreign(""), own, "without a text");
     group.barrier();
     destroy_process_group();
   });

@@ -4,7 +4,7 @@
 #include <thread>
 
 #include "support/tensor_assertions.h"
-#include "utils/distributed/rank_launcher.h"
+#include "utils/distributed/rank_death.h"
 
 // A rank that dies, comes late or disagrees: the others end with an error that names them and the reason, in time.
 
@@ -12,79 +12,60 @@ namespace transformers {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::DeathCase;
+using testing::expect_errors_when_a_rank_dies;
 using testing::Rank;
 using testing::run_on_ranks;
 
-constexpr int kDied = 9;
-
 using Operation = std::function<void(const ProcessGroup&)>;
 
-/// Rank 1 dies; the others run `operation`, which must throw, naming rank and operation.
-void expect_error_when_a_rank_dies(int64_t ranks, const std::string& name, const Operation& operation) {
-  run_on_ranks(ranks,
-               [&](const Rank& rank) {
-                 const auto group = rank.join();
-                 if (rank.rank == 1) {
-                   std::_Exit(kDied);
-                 }
-                 const auto start = std::chrono::steady_clock::now();
-                 EXPECT_ERROR(operation(group), "rank " + std::to_string(rank.rank) + " of " + std::to_string(ranks),
-                              name);
-                 EXPECT_LT(std::chrono::steady_clock::now() - start, 10s);
-               },
-               {.expected_status = {{1, kDied}}});
+DeathCase dying(const std::string& name, const std::string& says, const Operation& operation) {
+  return {.name = name, .says = says, .prepare = [operation](const Rank&, const ProcessGroup& group) {
+            return [operation, group] { operation(group); };
+          }};
 }
 
-TEST(RankFailureTest, AllReduceEndsWhenARankDies) {
-  expect_error_when_a_rank_dies(2, "all_reduce",
-                                [](const ProcessGroup& group) { group.all_reduce(torch::ones({100})).wait(); });
+std::vector<DeathCase> every_operation() {
+  return {dying("all_reduce", "all_reduce", [](const auto& group) { group.all_reduce(torch::ones({100})).wait(); }),
+          dying("reduce", "reduce", [](const auto& group) { group.reduce(torch::ones({100}), 0).wait(); }),
+          dying("all_gather", "all_gather_into_tensor",
+                [](const auto& group) {
+                  group.all_gather_into_tensor(torch::empty({2, 5}), torch::ones({5})).wait();
+                }),
+          dying("reduce_scatter", "reduce_scatter_tensor",
+                [](const auto& group) { group.reduce_scatter_tensor(torch::empty({5}), torch::ones({10})).wait(); }),
+          dying("all_to_all", "all_to_all_single",
+                [](const auto& group) { group.all_to_all_single(torch::empty({4}), torch::ones({4})).wait(); }),
+          dying("broadcast", "broadcast", [](const auto& group) { group.broadcast(torch::ones({4}), 1).wait(); }),
+          dying("broadcast_coalesced", "broadcast_coalesced",
+                [](const auto& group) {
+                  group.broadcast_coalesced({torch::ones({4}), torch::ones({2}, at::kLong)}, 1024, 1);
+                }),
+          dying("send", "send to rank 1", [](const auto& group) { group.send(torch::ones({4}), 1).wait(); }),
+          dying("recv", "recv from rank 1", [](const auto& group) { group.recv(torch::ones({4}), 1).wait(); }),
+          dying("barrier", "barrier", [](const auto& group) { group.barrier(); }),
+          dying("monitored_barrier", "monitored_barrier", [](const auto& group) { group.monitored_barrier(2s); }),
+          dying("new_group", "all_gather_into_tensor", [](const auto&) {
+            new_group({0, 1});
+          })};
 }
 
-TEST(RankFailureTest, AllReduceOfFourEndsWhenARankDies) {
-  expect_error_when_a_rank_dies(4, "all_reduce",
-                                [](const ProcessGroup& group) { group.all_reduce(torch::ones({100})).wait(); });
+TEST(RankFailureTest, EveryOperationEndsWhenARankDies) { expect_errors_when_a_rank_dies(2, 1, every_operation()); }
+
+// With checks on, it is the check that meets the dead rank.
+TEST(RankFailureTest, EveryOperationThatIsNotCheckedEndsWhenARankDies) {
+  auto cases = every_operation();
+  for (auto& one : cases) {
+    one.check_collectives = false;
+  }
+  expect_errors_when_a_rank_dies(2, 1, cases);
 }
 
-TEST(RankFailureTest, AllGatherEndsWhenARankDies) {
-  expect_error_when_a_rank_dies(2, "all_gather_into_tensor", [](const ProcessGroup& group) {
-    group.all_gather_into_tensor(torch::empty({2, 5}), torch::ones({5})).wait();
-  });
-}
-
-TEST(RankFailureTest, ReduceScatterEndsWhenARankDies) {
-  expect_error_when_a_rank_dies(2, "reduce_scatter_tensor", [](const ProcessGroup& group) {
-    group.reduce_scatter_tensor(torch::empty({5}), torch::ones({10})).wait();
-  });
-}
-
-TEST(RankFailureTest, AllToAllEndsWhenARankDies) {
-  expect_error_when_a_rank_dies(2, "all_to_all_single", [](const ProcessGroup& group) {
-    group.all_to_all_single(torch::empty({4}), torch::ones({4})).wait();
-  });
-}
-
-TEST(RankFailureTest, BroadcastEndsWhenItsSourceDies) {
-  expect_error_when_a_rank_dies(2, "broadcast",
-                                [](const ProcessGroup& group) { group.broadcast(torch::ones({4}), 1).wait(); });
-}
-
-TEST(RankFailureTest, CoalescedBroadcastEndsWhenItsSourceDies) {
-  expect_error_when_a_rank_dies(2, "broadcast_coalesced", [](const ProcessGroup& group) {
-    group.broadcast_coalesced({torch::ones({4}), torch::ones({2}, at::kLong)}, 1024, 1);
-  });
-}
-
-TEST(RankFailureTest, RecvEndsWhenTheSenderDies) {
-  expect_error_when_a_rank_dies(2, "recv from rank 1",
-                                [](const ProcessGroup& group) { group.recv(torch::ones({4}), 1).wait(); });
-}
-
-TEST(RankFailureTest, BarrierEndsWhenARankDies) {
-  expect_error_when_a_rank_dies(2, "barrier", [](const ProcessGroup& group) { group.barrier(); });
-}
-
-TEST(RankFailureTest, NewGroupEndsWhenARankDies) {
-  expect_error_when_a_rank_dies(2, "all_gather_into_tensor", [](const ProcessGroup&) { new_group({0, 1}); });
+TEST(RankFailureTest, OperationsOfFourEndWhenARankDies) {
+  expect_errors_when_a_rank_dies(
+      4, 1,
+      {dying("all_reduce", "all_reduce", [](const auto& group) { group.all_reduce(torch::ones({100})).wait(); }),
+       dying("reduce", "reduce", [](const auto& group) { group.reduce(torch::ones({100}), 3).wait(); })});
 }
 
 TEST(RankFailureTest, InitCanBeTriedAgainAfterARankDidNotCome) {
@@ -148,6 +129,14 @@ TEST(RankFailureTest, RanksThatDisagreeAreToldOnWhat) {
       (void)(rank.rank == 0 ? group.all_reduce(tensor) : group.broadcast(tensor, 0));
     };
     EXPECT_ERROR(differ(), own, "all_reduce sum", "broadcast from rank 0");
+    const auto size = 2 + 2 * rank.rank;
+    EXPECT_ERROR((void)group.reduce(torch::ones({2}), rank.rank), own, "reduce sum to rank 0", "reduce sum to rank 1");
+    EXPECT_ERROR((void)group.all_gather_into_tensor(torch::ones({2, size}), torch::ones({size})), own,
+                 "all_gather_into_tensor of Float [2]", "all_gather_into_tensor of Float [4]");
+    EXPECT_ERROR((void)group.reduce_scatter_tensor(torch::ones({size}), torch::ones({2, size})), own,
+                 "reduce_scatter_tensor sum of Float [2, 2]", "reduce_scatter_tensor sum of Float [2, 4]");
+    EXPECT_ERROR((void)group.all_to_all_single(torch::ones({size}), torch::ones({size})), own,
+                 "all_to_all_single of Float [2]", "all_to_all_single of Float [4]");
     EXPECT_ERROR((void)group.broadcast(torch::ones({2}), rank.rank), own, "from rank 0", "from rank 1");
     EXPECT_ERROR(group.broadcast_coalesced(std::vector<at::Tensor>(90 + rank.rank, torch::ones({2, 3})), 1024, 0), own,
                  "90 tensors", "91 tensors");

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "support/temporary_folder.h"
@@ -108,6 +109,9 @@ class Process {
   int status_ = 0;
 };
 
+/// In the process of the test itself, before it starts any: orphans become its children.
+void adopt_orphans() { prctl(PR_SET_CHILD_SUBREAPER, 1); }
+
 void wait_for(std::vector<Process>& processes, std::chrono::seconds limit) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (std::chrono::steady_clock::now() < deadline) {
@@ -142,6 +146,28 @@ std::vector<RankResult> run_body(const std::function<void(const Rank&)>& body) {
   return {};
 }
 
+std::vector<pid_t> children() {
+  std::vector<pid_t> ids;
+  std::ifstream list("/proc/self/task/" + std::to_string(getpid()) + "/children");
+  for (pid_t id = 0; list >> id;) {
+    ids.push_back(id);
+  }
+  return ids;
+}
+
+/// What a rank or torchrun left behind has come to this process, whichever session it is in.
+void expect_no_child_left() {
+  int status = 0;
+  const auto found = waitpid(-1, &status, WNOHANG);
+  EXPECT_TRUE(found == -1 && errno == ECHILD)
+      << (found > 0 ? "process " + std::to_string(found) + " ended without being waited for"
+                    : std::to_string(children().size()) + " processes were left behind");
+  for (const auto child : children()) {
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+  }
+}
+
 std::vector<RankResult> results_of(std::vector<Process>& processes, const std::map<int64_t, int>& expected_status) {
   std::vector<RankResult> results;
   for (size_t rank = 0; rank < processes.size(); ++rank) {
@@ -151,6 +177,7 @@ std::vector<RankResult> results_of(std::vector<Process>& processes, const std::m
     EXPECT_EQ(results.back().status, expected) << "status of process " << rank << ", which said:\n"
                                                << results.back().output;
   }
+  expect_no_child_left();
   return results;
 }
 
@@ -162,8 +189,9 @@ Store Rank::store() const {
   return Store::file(folder + "/store" + std::to_string(uses++), size, std::chrono::seconds(10));
 }
 
-ProcessGroup Rank::join(std::chrono::milliseconds timeout) const {
-  return init_process_group({.store = store(), .rank = rank, .world_size = size, .timeout = timeout});
+ProcessGroup Rank::join(std::chrono::milliseconds timeout, bool check_collectives) const {
+  return init_process_group(
+      {.store = store(), .rank = rank, .world_size = size, .timeout = timeout, .check_collectives = check_collectives});
 }
 
 std::vector<RankResult> run_on_ranks(int64_t ranks, const std::function<void(const Rank&)>& body,
@@ -171,6 +199,7 @@ std::vector<RankResult> run_on_ranks(int64_t ranks, const std::function<void(con
   if (is_rank()) {
     return run_body(body);
   }
+  adopt_orphans();
   const TemporaryFolder folder;
   std::vector<Process> processes;
   for (int64_t rank = 0; rank < ranks; ++rank) {
@@ -193,6 +222,7 @@ std::vector<RankResult> run_under_torchrun(int64_t ranks, const std::function<vo
     [] { GTEST_SKIP() << "there is no torchrun"; }();
     return {};
   }
+  adopt_orphans();
   const TemporaryFolder folder;
   // The port of torchrun's store is free, whatever else runs here.
   std::vector<std::string> command = {torchrun, "--no-python", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",

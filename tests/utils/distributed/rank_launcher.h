@@ -20,7 +20,7 @@ struct Rank {
   /// A store in a file of the test's folder: the n-th call on each rank gives the same one, another call another.
   Store store() const;
   /// Joins the other ranks over that store.
-  ProcessGroup join(std::chrono::milliseconds timeout = std::chrono::seconds(10)) const;
+  ProcessGroup join(std::chrono::milliseconds timeout = std::chrono::seconds(10), bool check_collectives = true) const;
 };
 
 struct RankResult {

@@ -1,6 +1,6 @@
 // One row of a table in docs/distributed.md:
 //
-//     torchrun --no-python --nproc-per-node 2 build/release/tests/fully_sharded_table [LAYERS [adamw]]
+//     torchrun --no-python --nproc-per-node 2 build/dev/tests/fully_sharded_table [LAYERS [adamw]]
 //
 // A LLaMA, of 8 layers where nothing else is said, takes SGD or AdamW steps on one batch that the ranks share. Printed:
 // peak memory of a rank above what it held before the model, with AdamW also what it held between steps, bytes a rank
@@ -12,47 +12,26 @@
 #include <transformers/utils/distributed/torchrun.h>
 #include <transformers/utils/fully_sharded/fully_sharded.h>
 #include <transformers/utils/training/optimizer.h>
-#include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 
 #include "utils/distributed/process_counters.h"
+#include "utils/distributed/table_model.h"
 #include "utils/fully_sharded/own_rows.h"
 
 namespace {
 
 using namespace transformers;
+using testing::over_ranks;
 using testing::own_rows;
 using testing::process_bytes;
+using testing::saved_table_model;
 using testing::sent_bytes;
+using testing::table_batch;
 
 constexpr int kSteps = 5;
-
-LlamaConfig config(int64_t layers) {
-  LlamaConfig config;
-  config.vocab_size = 2000;
-  config.hidden_size = 256;
-  config.intermediate_size = 688;
-  config.num_hidden_layers = layers;
-  config.num_attention_heads = 4;
-  return config;
-}
-
-/// Written by rank 0, so that each rank reads its rows alone.
-std::string saved_folder(const ProcessGroup& group, int64_t layers) {
-  const auto process = torch::full({1}, static_cast<int64_t>(getpid()), torch::kLong);
-  group.broadcast(process, 0).wait();
-  const auto folder =
-      std::filesystem::temp_directory_path() / ("fully_sharded_table_" + std::to_string(process.item<int64_t>()));
-  if (group.rank() == 0) {
-    torch::manual_seed(1);
-    LlamaForCausalLM(config(layers))->save_pretrained(folder.string());
-    malloc_trim(0);
-  }
-  group.barrier();
-  return folder.string();
-}
 
 std::unique_ptr<torch::optim::Optimizer> optimizer_for(const torch::nn::Module& model, bool adamw) {
   if (adamw) {
@@ -88,25 +67,50 @@ double largest_difference(const torch::nn::Module& whole, const FullyShardedModu
   return largest;
 }
 
-/// The largest over the ranks.
-double over_ranks(const ProcessGroup& group, double value) {
-  const auto tensor = torch::full({1}, value, torch::kDouble);
-  group.all_reduce(tensor, ReduceOp::kMax).wait();
-  return tensor.item<double>();
+/// A line of /proc/self/status, when glibc has given back what it can.
+double memory_now(const std::string& field) {
+  malloc_trim(0);
+  return static_cast<double>(process_bytes(field));
 }
 
-double memory_now() {
-  malloc_trim(0);
-  return static_cast<double>(process_bytes("VmRSS"));
+/// Beyond a rank's share of weights, gradients and states, what it may hold between steps: what LibTorch keeps for
+/// itself, buffers of the connections, messages of which glibc has not given back the pages.
+constexpr double kHeldSlack = 16e6;
+/// What it may hold besides at the peak: its share of the batch's activations, and the root unit, a layer, its message
+/// and its gradients whole, beside the code of LibTorch.
+constexpr double kActivationsOfALayer = 8e6, kPeakSlack = 55e6;
+
+/// Weights, gradients and optimizer states of the whole model.
+double bytes_of_training(const torch::nn::Module& whole, bool adamw) {
+  double weights = 0;
+  for (const auto& parameter : whole.parameters()) {
+    weights += static_cast<double>(parameter.nbytes());
+  }
+  return (adamw ? 4 : 2) * weights;
+}
+
+struct Memory {
+  double training, activations;  // of one process
+  double held, peak;             // of a rank
+};
+
+/// A sanitizer keeps what is freed.
+void check_memory([[maybe_unused]] const Memory& memory, [[maybe_unused]] double ranks) {
+#ifndef __SANITIZE_ADDRESS__
+  const auto most_held = memory.training / ranks + kHeldSlack;
+  const auto most = (memory.training + memory.activations) / ranks + kPeakSlack;
+  TORCH_CHECK(memory.held <= most_held, "between steps a rank may hold ", most_held / 1e6, " MB, found ",
+              memory.held / 1e6);
+  TORCH_CHECK(memory.peak <= most, "at its peak a rank may hold ", most / 1e6, " MB, found ", memory.peak / 1e6);
+#endif
 }
 
 int print_row(int64_t layers, bool adamw) {
   const auto group = init_process_group();
-  const auto folder = saved_folder(group, layers);
-  torch::manual_seed(2);
-  const auto batch = torch::randint(config(layers).vocab_size, {8, 64}, torch::kLong);
+  const auto folder = saved_table_model(group, layers);
+  const auto batch = table_batch();
   const auto share = batch.chunk(group.size())[group.rank()];
-  const auto before = memory_now();
+  const auto before = memory_now("VmRSS"), allocated_before = memory_now("RssAnon");
   testing::forget_peak();
   FullyShardedDataParallel model(LlamaForCausalLM::from_pretrained(folder).ptr());
   const auto sent_before = sent_bytes();
@@ -114,7 +118,8 @@ int print_row(int64_t layers, bool adamw) {
       train(model.module(), adamw, [&] { return model.run([&](auto& module) { return loss_of(module, share); }); });
   const auto sent = over_ranks(group, static_cast<double>(sent_bytes() - sent_before) / kSteps);
   const auto peak = over_ranks(group, static_cast<double>(process_bytes("VmHWM")) - before);
-  const auto held = over_ranks(group, memory_now() - before);
+  const auto held = over_ranks(group, memory_now("VmRSS") - before);
+  const auto allocated = over_ranks(group, memory_now("RssAnon") - allocated_before);
 
   auto alone = LlamaForCausalLM::from_pretrained(folder);
   train(*alone, adamw, [&] { return loss_of(*alone, batch); });
@@ -128,6 +133,11 @@ int print_row(int64_t layers, bool adamw) {
     std::printf("%.2f MB | %.1e | %.1e |\n", sent / 1e6, gradients, weights);
     std::filesystem::remove_all(folder);
   }
+  check_memory({.training = bytes_of_training(*alone, adamw),
+                .activations = static_cast<double>(layers) * kActivationsOfALayer,
+                .held = allocated,
+                .peak = peak},
+               static_cast<double>(group.size()));
   destroy_process_group();
   return gradients < 1e-6 && weights < 1e-6 ? 0 : 1;
 }

@@ -11,11 +11,12 @@
 #include "utils/distributed/data_parallel_models.h"
 #include "utils/distributed/rank_launcher.h"
 #include "utils/fully_sharded/own_rows.h"
+#include "utils/fully_sharded/two_layers.h"
 
 namespace transformers {
 namespace {
 
-using namespace std::chrono_literals;
+using testing::each_layer;
 using testing::loss_of;
 using testing::own_rows;
 using testing::Rank;
@@ -25,9 +26,10 @@ using testing::tiny_gptj;
 using testing::tiny_ids;
 using testing::tiny_llama;
 using testing::tiny_model;
+using testing::two_layers;
+using testing::TwoLayersImpl;
 
 constexpr testing::Tolerance kSameMath = {1e-6, 1e-6};
-constexpr int kDied = 9;
 
 struct Training {
   FullyShardedOptions options{};
@@ -154,31 +156,6 @@ TEST(FullyShardedDataParallelTest, KeepingWholeParametersAndNoPrefetchGiveTheSam
   expect_equal_on_ranks(
       2, tiny_llama(),
       {.options = {.reshard_after_forward = false, .forward_prefetch = false, .backward_prefetch = false}});
-}
-
-/// Two linear layers of ours, each a unit where asked for, and a scale of the root's.
-struct TwoLayersImpl : Module {
-  TwoLayersImpl() {
-    first = register_module("first", Linear(3, 3));
-    second = register_module("second", Linear(3, 3));
-    scale = register_parameter("scale", torch::ones({3}));
-  }
-  /// order: which layer comes first, or -1 for the first alone.
-  at::Tensor forward(const at::Tensor& input, int64_t order = 0) {
-    if (order < 0) {
-      return first(input) * scale;
-    }
-    return (order == 0 ? second(first(input)) : first(second(input))) * scale;
-  }
-  Linear first{nullptr}, second{nullptr};
-  at::Tensor scale;
-};
-
-FullyShardedOptions each_layer() { return {.auto_wrap_policy = wrap_modules<LinearImpl>()}; }
-
-std::shared_ptr<TwoLayersImpl> two_layers(int64_t seed = 3) {
-  torch::manual_seed(seed);
-  return std::make_shared<TwoLayersImpl>();
 }
 
 at::Tensor own_gradient(const torch::nn::Module& alone, const ShardedParameter& own) {
@@ -410,6 +387,19 @@ TEST(FullyShardedDataParallelTest, SummonedParametersAreWholeAndKeepWhatIsWritte
   });
 }
 
+TEST(FullyShardedDataParallelTest, NothingStaysWholeWhenNotAllCouldBeSummoned) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto module = two_layers();
+    FullyShardedDataParallel model(module, each_layer());
+    const auto rows = module->first->weight.detach().clone();
+    module->second->to(at::kBFloat16);
+    EXPECT_ERROR((void)model.summon_full_params(), "second", "replaced");
+    EXPECT_TENSORS_EQUAL(module->first->weight.detach(), rows);
+    destroy_process_group();
+  });
+}
+
 TEST(FullyShardedDataParallelTest, RefusesWhatCannotBeSharded) {
   run_on_ranks(2, [](const Rank& rank) {
     rank.join();
@@ -462,34 +452,6 @@ TEST(FullyShardedDataParallelTest, SaysWhenItCannotSeeTheOutput) {
     run();
     destroy_process_group();
   });
-}
-
-TEST(FullyShardedDataParallelTest, NamesThisRankWhenAnotherDiesBetweenSteps) {
-  run_on_ranks(2,
-               [](const Rank& rank) {
-                 rank.join();
-                 FullyShardedDataParallel model(two_layers(), each_layer());
-                 model(torch::ones({1, 3})).sum().backward();
-                 if (rank.rank == 1) {
-                   std::_Exit(kDied);
-                 }
-                 EXPECT_ERROR(model(torch::ones({1, 3})), "rank 0 of 2", "all-gather of");
-               },
-               {.expected_status = {{1, kDied}}});
-}
-
-TEST(FullyShardedDataParallelTest, NamesThisRankWhenAnotherDiesInTheBackward) {
-  run_on_ranks(2,
-               [](const Rank& rank) {
-                 rank.join();
-                 FullyShardedDataParallel model(two_layers(), each_layer());
-                 const auto loss = model(torch::ones({1, 3})).sum();
-                 if (rank.rank == 1) {
-                   std::_Exit(kDied);
-                 }
-                 EXPECT_ERROR(loss.backward(), "rank 0 of 2", "unit 'second'");
-               },
-               {.expected_status = {{1, kDied}}});
 }
 
 TEST(FullyShardedDataParallelTest, RanksThatRunTheirUnitsInAnotherOrderAreTold) {

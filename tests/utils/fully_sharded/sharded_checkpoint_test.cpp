@@ -252,6 +252,21 @@ TEST(ShardedCheckpointTest, ANewSaveTakesThePlaceOfTheOldOne) {
   });
 }
 
+TEST(ShardedCheckpointTest, ExistsOnceASaveWasCompleted) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto folder = rank / "saved";
+    EXPECT_FALSE(ShardedCheckpoint::exists(folder));
+    std::filesystem::create_directory(folder);  // as a save leaves it in which a rank died
+    write_file(folder + "/part-0123456789abcdef-00001-of-00002.safetensors", "cut");
+    EXPECT_FALSE(ShardedCheckpoint::exists(folder));
+    group.barrier();
+    save_sharded_checkpoint(folder, group, rows_of(1, rank.rank));
+    EXPECT_TRUE(ShardedCheckpoint::exists(folder));
+    destroy_process_group();
+  });
+}
+
 TEST(ShardedCheckpointTest, WhenOneRankCannotWriteAllThrowAndTheOldOneStays) {
   run_on_ranks(2, [](const Rank& rank) {
     const auto group = rank.join();

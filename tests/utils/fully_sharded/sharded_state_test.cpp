@@ -69,6 +69,32 @@ TEST(LoadStateDictTest, FillsTheRowsOfAShardedModelFromAWholeState) {
   });
 }
 
+void zero(torch::nn::Module& module) {
+  for (auto& parameter : module.parameters()) {
+    parameter.detach().zero_();
+  }
+}
+
+TEST(CheckpointStateTest, HoldsIgnoredModulesWhole) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto whole = tiny_model(tiny_llama()), module = tiny_model(tiny_llama()), plain = tiny_model(tiny_llama());
+    const FullyShardedDataParallel model(module, FullyShardedOptions{.ignored_modules = {"lm_head"}});
+    EXPECT_EQ(checkpoint_state(model).at("model.lm_head.weight").local.size(0), 40);
+    save_sharded_checkpoint(rank / "saved", group, checkpoint_state(model));
+    save_pretrained(model, rank / "folder");
+    zero(*module);
+    zero(*plain);
+    const ShardedCheckpoint checkpoint(rank / "saved", group);
+    load_sharded_checkpoint(checkpoint, group, checkpoint_state(model));
+    load_sharded_checkpoint(checkpoint, checkpoint_state(*plain));
+    expect_equal_states(gather_state_dict(model, std::nullopt), state_dict(*whole));
+    expect_equal_states(state_dict(*plain), state_dict(*whole));
+    expect_equal_states(state_dict(*AutoModelForCausalLM::from_pretrained(rank / "folder")), state_dict(*whole));
+    destroy_process_group();
+  });
+}
+
 int64_t weight_files(const std::string& folder) {
   int64_t count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {

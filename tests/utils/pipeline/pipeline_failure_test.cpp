@@ -3,7 +3,7 @@
 
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
-#include "utils/distributed/rank_launcher.h"
+#include "utils/distributed/rank_death.h"
 
 // A stage that dies, does not come or disagrees: the others end with an error that names them and the reason, in time.
 
@@ -11,13 +11,14 @@ namespace transformers {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::DeathCase;
+using testing::die;
+using testing::expect_errors_when_a_rank_dies;
 using testing::Rank;
 using testing::run_on_ranks;
 using testing::tiny_ids;
 using testing::tiny_llama;
 using testing::tiny_model;
-
-constexpr int kDied = 9;
 
 LlamaConfig four_layers() {
   auto config = tiny_llama();
@@ -30,32 +31,61 @@ void step(const PipelineStage& stage, int64_t rows, int64_t n_microbatches) {
   Schedule1F1B(stage, n_microbatches).step({.input_ids = ids}, {.labels = ids});
 }
 
-TEST(PipelineFailureTest, AStageThatDiedEndsTheStepsOfAllOthers) {
-  run_on_ranks(4,
-               [](const Rank& rank) {
-                 const auto model = tiny_model(four_layers());
-                 const PipelineStage stage(model, rank.join());
-                 step(stage, 4, 4);
-                 if (rank.rank == 2) {
-                   std::_Exit(kDied);
-                 }
-                 EXPECT_ERROR(step(stage, 4, 4), "rank " + std::to_string(rank.rank) + " of 4");
-               },
-               {.expected_status = {{2, kDied}}});
+using Operation = std::function<void(const PipelineStage&, const Rank&)>;
+
+DeathCase dying(const std::string& name, const std::string& says, const Operation& operation) {
+  return {.name = name, .says = says, .prepare = [operation](const Rank& rank, const ProcessGroup& group) {
+            const PipelineStage stage(tiny_model(four_layers()), group);
+            step(stage, 4, 4);
+            return [operation, stage, rank] { operation(stage, rank); };
+          }};
 }
 
-TEST(PipelineFailureTest, AStageThatDiesInsideAStepEndsThoseOfItsNeighbours) {
-  run_on_ranks(2,
-               [](const Rank& rank) {
-                 const auto model = tiny_model(four_layers());
-                 const PipelineStage stage(model, rank.join());
-                 if (rank.rank == 1) {
-                   model->get_output_embeddings()->register_forward_pre_hook(
-                       [](const at::Tensor&) -> at::Tensor { std::_Exit(kDied); });
-                 }
-                 EXPECT_ERROR(step(stage, 4, 4), "rank 0 of 2", "rank 1");
-               },
-               {.expected_status = {{1, kDied}}});
+/// In the `call`-th call of a layer of the stage's.
+DeathCase dying_inside(const std::string& name, int64_t victim, int call, bool in_backward) {
+  return {.name = name,
+          .says = "rank",
+          .prepare =
+              [=](const Rank& rank, const ProcessGroup& group) {
+                const PipelineStage stage(tiny_model(four_layers()), group);
+                if (rank.rank == victim) {
+                  const auto layers = stage.model().structure().layers;
+                  auto layer = layers[static_cast<size_t>(victim * 4 / rank.size)].mlp_output;
+                  layer->register_forward_hook([=, calls = 0](const at::Tensor&, const at::Tensor& output) mutable {
+                    if (++calls == call && in_backward) {
+                      output.register_hook([](const at::Tensor&) { die(); });
+                    } else if (calls == call) {
+                      die();
+                    }
+                    return at::Tensor();
+                  });
+                }
+                return [stage] { step(stage, 4, 4); };
+              },
+          .dies_inside = true};
+}
+
+TEST(PipelineFailureTest, AStageThatDiesEndsWhatTheOtherDoes) {
+  expect_errors_when_a_rank_dies(
+      2, 1,
+      {dying("step", "all_gather_into_tensor", [](const auto& stage, const auto&) { step(stage, 4, 4); }),
+       dying("gather", "recv from rank 1", [](const auto& stage, const auto&) { gather_state_dict(stage); }),
+       dying("save", "recv from rank 1",
+             [](const auto& stage, const auto& rank) { save_pretrained(stage, rank / "saved"); }),
+       dying("clip", "all_reduce", [](const auto& stage, const auto&) { clip_grad_norm_(stage, 1); }),
+       {.name = "construction",
+        .says = "all_gather_into_tensor",
+        .prepare = [](const Rank&, const ProcessGroup& group) {
+          return [group] { PipelineStage(tiny_model(four_layers()), group); };
+        }}});
+}
+
+TEST(PipelineFailureTest, AStageThatDiesEndsTheStepsOfAllOthers) {
+  expect_errors_when_a_rank_dies(
+      4, 2,
+      {dying("between steps", "all_gather_into_tensor", [](const auto& stage, const auto&) { step(stage, 4, 4); }),
+       dying_inside("in a forward", 2, 2, /*in_backward=*/false),
+       dying_inside("in a backward", 2, 2, /*in_backward=*/true)});
 }
 
 TEST(PipelineFailureTest, AStageThatDoesNotComeEndsTheStepAfterTheTimeout) {

@@ -3,6 +3,8 @@
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/pipeline/schedules.h>
 
+#include <filesystem>
+
 #include "support/mapped_memory.h"
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
@@ -84,6 +86,28 @@ TEST(LoadPipelineStageTest, ConvertsItsPartToTheDtypeAskedFor) {
   });
 }
 
+TEST(LoadPipelineStageTest, WhenOneRankCannotReadAllThrow) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto folder = saved_folder(tiny_llama(), rank, group);
+    const auto load = [&] { load_pipeline_stage<LlamaForCausalLM>(rank.rank == 0 ? folder : rank / "missing", group); };
+    EXPECT_ERROR(load(), "rank " + std::to_string(rank.rank) + " of 2", "missing");
+    load_pipeline_stage<LlamaForCausalLM>(folder, group);  // all of it left the group usable
+    destroy_process_group();
+  });
+}
+
+TEST(SavePipelineTest, EveryRankIsToldWhenTheModelCannotBeWritten) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const PipelineStage stage(tiny_model(tiny_llama()), rank.join());
+    EXPECT_ERROR(save_pretrained(stage, rank / "no" + "/such/folder"), "rank " + std::to_string(rank.rank) + " of 2",
+                 "cannot be created");
+    save_pretrained(stage, rank / "saved");
+    EXPECT_TRUE(std::filesystem::exists(rank / "saved" + "/config.json"));  // on every rank that goes on
+    destroy_process_group();
+  });
+}
+
 /// Four layers of more than 10 MB.
 LlamaConfig wide_llama() {
   auto config = tiny_llama();
@@ -107,6 +131,23 @@ TEST(LoadPipelineStageTest, ReadsTheTensorsOfItsLayersAlone) {
     constexpr int64_t kAround = 4 << 20;  // a huge page at either end
     EXPECT_GE(mapped_memory("model.safetensors", "Rss"), own / 2);
     EXPECT_LE(mapped_memory("model.safetensors", "Rss"), own + kAround);
+    destroy_process_group();
+  });
+}
+
+TEST(PipelineStageTest, TheLastStageTakesTheSharedEmbeddingsOfTheFirst) {
+  run_on_ranks(3, [](const Rank& rank) {
+    const auto model = tiny_model(tied_llama());
+    {
+      const torch::NoGradGuard no_grad;
+      model->get_input_embeddings()->weight.fill_(rank.rank);
+    }
+    const PipelineStage stage(model, rank.join());
+    const auto table = stage.shared_embeddings();
+    ASSERT_EQ(table.defined(), rank.rank != 1);
+    if (table.defined()) {
+      EXPECT_TENSORS_EQUAL(table.detach(), torch::zeros_like(table));
+    }
     destroy_process_group();
   });
 }

@@ -363,5 +363,21 @@ TEST(TensorParallelTest, RefusesOnAllRanksModelsOfDifferentShape) {
   });
 }
 
+TEST(TensorParallelTest, RanksThatHoldTheSameHeadTakeOneRanksValues) {
+  run_on_ranks(4, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto model = tiny_model(tiny_llama());
+    const auto key = model->structure().layers[0].key;
+    const torch::NoGradGuard no_grad;
+    key->weight.fill_(rank.rank);
+    const auto parallel = tensor_parallelize(*model, group);
+    const auto& parts = parallel.slices.at("model.layers.0.self_attn.k_proj.weight").parts;
+    ASSERT_EQ(parts[0].start, parts[1].start);
+    ASSERT_EQ(parts[2].start, parts[3].start);
+    EXPECT_TENSORS_EQUAL(key->weight.detach(), torch::full_like(key->weight, rank.rank / 2 * 2));
+    destroy_process_group();
+  });
+}
+
 }  // namespace
 }  // namespace transformers

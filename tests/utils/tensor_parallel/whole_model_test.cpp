@@ -6,6 +6,8 @@
 #include <transformers/utils/tensor_parallel/tensor_parallel.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
 #include "utils/distributed/rank_launcher.h"
@@ -88,6 +90,18 @@ TEST(SaveTensorParallelTest, WritesTheWholeLlama) { expect_saved_as_it_was(tiny_
 TEST(SaveTensorParallelTest, WritesTiedEmbeddingsOnce) { expect_saved_as_it_was(tied_llama(), 2); }
 TEST(SaveTensorParallelTest, WritesTheWholeGPTJ) { expect_saved_as_it_was(gptj_with_four_heads(), 2); }
 
+TEST(SaveTensorParallelTest, EveryRankIsToldWhenTheModelCannotBeWritten) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto model = tiny_model(tiny_llama());
+    const auto parallel = tensor_parallelize(*model, rank.join());
+    EXPECT_ERROR(save_pretrained(*model, parallel, rank / "no" + "/such/folder"),
+                 "rank " + std::to_string(rank.rank) + " of 2", "cannot be created");
+    save_pretrained(*model, parallel, rank / "saved");
+    EXPECT_TRUE(std::filesystem::exists(rank / "saved" + "/config.json"));  // on every rank that goes on
+    destroy_process_group();
+  });
+}
+
 TEST(SaveTensorParallelTest, ARankCannotSaveItsSlicesAsAModel) {
   run_on_ranks(2, [](const Rank& rank) {
     const auto model = tiny_model(tiny_llama());
@@ -143,6 +157,19 @@ TEST(LoadTensorParallelTest, KeepsThePrecisionOfAFolderWithSeveralDtypes) {
     }
     group.barrier();
     expect_slices_of_from_pretrained(folder, group);
+    destroy_process_group();
+  });
+}
+
+TEST(LoadTensorParallelTest, WhenOneRankCannotReadAllThrow) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto folder = saved_folder(*tiny_model(tiny_llama()), rank, group);
+    const auto load = [&] {
+      load_tensor_parallel<LlamaForCausalLM>(rank.rank == 0 ? folder : rank / "missing", group);
+    };
+    EXPECT_ERROR(load(), "rank " + std::to_string(rank.rank) + " of 2", "missing");
+    load_tensor_parallel<LlamaForCausalLM>(folder, group);  // all of it left the group usable
     destroy_process_group();
   });
 }

@@ -105,5 +105,24 @@ TEST(DataParallelTrainerTest, RanksEvaluateAlikeAndStopTogetherWhenOneSaysSo) {
   });
 }
 
+TEST(DataParallelTrainerTest, EveryRankIsToldWhenACheckpointCannotBeWritten) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto model = tiny_model(tiny_llama());
+    AdamW optimizer(trainable_parameters(*model), AdamWOptions(1e-2));
+    const auto scheduler = get_scheduler(SchedulerType::kConstant, optimizer);
+    BatchLoader data(std::make_shared<UnevenSamples>(), padding_collator(0),
+                     {.batch_size = 2, .rank = group.rank(), .world_size = group.size()});
+    TrainerCallbacks callbacks;
+    callbacks.write_model = [](const std::string&) { TORCH_CHECK(false, "the disk is full"); };
+    Trainer trainer(*model, causal_lm_task(*model), optimizer, *scheduler,
+                    {.max_steps = 2, .output_dir = rank.folder, .save_steps = 1, .process_group = group},
+                    std::move(callbacks));
+    EXPECT_ERROR(trainer.train(data), "rank " + std::to_string(rank.rank) + " of 2", "the disk is full");
+    EXPECT_EQ(last_checkpoint(rank.folder), "");
+    destroy_process_group();
+  });
+}
+
 }  // namespace
 }  // namespace transformers::testing

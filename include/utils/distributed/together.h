@@ -1,0 +1,13 @@
+#pragma once
+
+#include <transformers/utils/distributed/process_group.h>
+
+#include <functional>
+
+namespace transformers {
+
+/// Runs each rank's own step, which is no collective; returns when all ranks are done. When it throws on some, every
+/// rank throws the reason of the first of them. All ranks of the group call it.
+void together(const ProcessGroup& group, const std::function<void()>& step);
+
+}  // namespace transformers
