@@ -151,8 +151,7 @@ INSTANTIATE_TEST_SUITE_P(, PreTrainedModelTest, ::testing::ValuesIn(config_grid(
 
 TEST(LlamaForCausalLMTest, ADecoderSetIsTheOneThatRunsAndIsSaved) {
   const at::NoGradGuard no_grad;
-  LlamaForCausalLM model(tiny_llama());
-  const LlamaForCausalLM other(tiny_llama());
+  LlamaForCausalLM model(tiny_llama()), other(tiny_llama());
   const auto ids = tiny_ids(2, 5);
   model->set_decoder(other->get_decoder());
   EXPECT_EQ(model->get_decoder().ptr(), other->model.ptr());
