@@ -16,14 +16,18 @@ using Ids = std::vector<int64_t>;
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 bool is_plain(char c) { return static_cast<unsigned char>(c) < 0x80 && !is_space(c); }
 
-/// Whether the ids on both sides of `place` are those of the text around it.
+/// Whether the ids on both sides of `place` are those of the text around it. A side that has hardly a token says
+/// nothing: its characters may be unknown and left out, and its neighbours then meet.
 bool cuts_at(const Tokenizer& tokenizer, std::string_view text, size_t place) {
-  constexpr size_t kAround = 256;
+  constexpr size_t kAround = 256, kFewestTokens = 16;
   const auto from = text.rfind('\n', place - std::min(place, kAround)) + 1;  // 0 where there is none
   const auto left = text.substr(from, place - from),
              right = text.substr(place, text.find('\n', place + kAround) - place);
   auto apart = tokenizer.encode(left, /*add_special_tokens=*/false);
   const auto rest = tokenizer.encode(right, /*add_special_tokens=*/false);
+  if (apart.size() < kFewestTokens || rest.size() < kFewestTokens) {
+    return false;
+  }
   apart.insert(apart.end(), rest.begin(), rest.end());
   return apart == tokenizer.encode(std::string(left) + std::string(right), /*add_special_tokens=*/false);
 }
@@ -64,10 +68,12 @@ std::vector<int32_t> encode_text_file(const std::string& path, const Tokenizer& 
   const auto append = [&ids](const Ids& more) { ids.insert(ids.end(), more.begin(), more.end()); };
   const auto [prefix, suffix] = special_tokens_around(tokenizer);
   append(prefix);
+  // Where line breaks are left out they separate nothing.
+  const bool has_line_breaks = !tokenizer.encode("\n", /*add_special_tokens=*/false).empty();
   std::string text;
   for (size_t offset = 0; offset < file.size(); offset += piece_bytes) {
     text += file.read(offset, std::min(piece_bytes, file.size() - offset));
-    if (const auto cut = last_cut(tokenizer, text); cut > 0) {
+    if (const auto cut = has_line_breaks ? last_cut(tokenizer, text) : 0; cut > 0) {
       append(tokenizer.encode(std::string_view(text).substr(0, cut), /*add_special_tokens=*/false));
       text.erase(0, cut);
     }

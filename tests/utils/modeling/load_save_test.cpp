@@ -137,6 +137,7 @@ TEST_F(FolderTest, ATiedWeightMayStandUnderEitherName) {
   auto config = tiny_llama();
   config.tie_word_embeddings = true;
   LlamaForCausalLM model(config);
+  model->eval();  // as loaded ones are
   const auto folder = saved(*model);
   const auto expected = model->forward({.input_ids = ids_}).logits;
   EXPECT_FALSE(SafetensorsFile(folder + "/model.safetensors").contains("lm_head.weight"));

@@ -64,9 +64,7 @@ TEST(TensorParallelFailureTest, ARankThatDiesEndsWhatTheOtherDoes) {
            [](const Split& split, const Rank& rank) { save_pretrained(*split.model, split.parallel, rank / "saved"); }),
        dying("clip", "all_reduce",
              [](const Split& split, const Rank&) { clip_grad_norm_(*split.model, split.parallel, 1); }),
-       {.name = "construction",
-        .says = "broadcast from rank 0",
-        .prepare = [](const Rank&, const ProcessGroup& group) {
+       {.name = "construction", .says = "broadcast from rank 0", .prepare = [](const Rank&, const ProcessGroup& group) {
           return [group] { tensor_parallelize(*tiny_model(tiny_llama()), group); };
         }}});
 }
