@@ -31,10 +31,10 @@ CLASSIFIER = RUNS / "classifier-start"
 # Settings both sides share; `dtype` is that of the weights, `bf16` autocast.
 BIBLE = dict(model=SMOLLM2, seq_length=256, batch_size=4, learning_rate=5e-5, weight_decay=0.01)
 SETTINGS = {
-    "bible": BIBLE | dict(max_steps=24, eval_steps=12, dtype="float32", bf16=False),
+    "bible": BIBLE | dict(max_steps=16, eval_steps=8, dtype="float32", bf16=False),
     "bible-bf16": BIBLE | dict(max_steps=12, eval_steps=0, dtype="bfloat16", bf16=False),
     "sentiment": dict(
-        model=CLASSIFIER, seq_length=64, batch_size=16, learning_rate=5e-5, weight_decay=0.01, max_steps=80, eval_steps=40, dtype="float32", bf16=True
+        model=CLASSIFIER, seq_length=64, batch_size=16, learning_rate=5e-5, weight_decay=0.01, max_steps=60, eval_steps=30, dtype="float32", bf16=True
     ),
 }
 
