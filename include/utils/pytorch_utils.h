@@ -50,11 +50,12 @@ inline constexpr bool is_torch_greater_or_equal_than_2_4 = detail::torch_is_at_l
 inline constexpr bool is_torch_greater_or_equal_than_2_6 = detail::torch_is_at_least(2, 6);
 inline constexpr bool is_torch_greater_or_equal_than_2_8 = detail::torch_is_at_least(2, 8);
 
-/// Gradient of a softmax over `parent.dim` from its output, in the dtype of `output`. parent: anything with a member
-/// `dim`.
+/// Gradient of a softmax over `parent.dim` from its output. parent: anything with a member `dim`.
 template <typename Parent>
 at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output);
-/// The form of 4.37, which ignores `dim` for `parent.dim` and gives the dtype of `self`.
+/// The form of 4.37, which ignores `dim` for `parent.dim`. Of `self` only the dtype matters, as in Python: float16
+/// beside float32 gradients gives float16, on CUDA alone; the CPU throws. Other dtypes than the gradient's change
+/// nothing.
 template <typename Parent>
 at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output,
                                  int64_t dim, const at::Tensor& self);

@@ -33,6 +33,16 @@ TEST(IdTensorStorageOnCudaTest, TellsDevicesApartAndViewsTogether) {
   EXPECT_FALSE(id_tensor_storage(tensor) == id_tensor_storage(tensor.cpu()));
 }
 
+TEST(SoftmaxBackwardDataOnCudaTest, GivesHalfToASelfOfHalf) {
+  SKIP_WITHOUT_CUDA();
+  struct Parent {
+    int64_t dim;
+  };
+  const auto output = at::softmax(at::arange(6, at::kFloat).view({2, 3}), 1).cuda(), gradient = at::eye(2, 3).cuda();
+  const auto half = softmax_backward_data(Parent{1}, gradient, output, 1, output.to(at::kHalf));
+  EXPECT_TENSORS_CLOSE(half.cpu(), softmax_backward_data(Parent{1}, gradient, output).to(at::kHalf).cpu());
+}
+
 TEST(SaliencyPrunerOnCudaTest, PrunesAcrossConvolutionsAndALinear) {
   SKIP_WITHOUT_CUDA();
   const at::NoGradGuard no_grad;

@@ -232,6 +232,19 @@ TEST(SoftmaxBackwardDataTest, IsTheGradientThatAutogradFinds) {
   }
 }
 
+TEST(SoftmaxBackwardDataTest, ADtypeOfSelfDoesWhatItDoesInPython) {
+  struct Parent {
+    int64_t dim;
+  };
+  const auto output = at::softmax(at::arange(6, at::kFloat).view({2, 3}), 1), gradient = at::eye(2, 3);
+  const auto result_of = [&](at::ScalarType dtype) {
+    return softmax_backward_data(Parent{1}, gradient, output, 1, output.to(dtype));
+  };
+  EXPECT_TENSORS_EQUAL(result_of(at::kBFloat16), result_of(at::kFloat));
+  EXPECT_TENSORS_EQUAL(result_of(at::kDouble), result_of(at::kFloat));
+  EXPECT_ERROR(result_of(at::kHalf), "expected scalar type", "Half");
+}
+
 TEST(MeshgridTest, PassesGradients) {
   const auto x = at::zeros({2}).requires_grad_(), y = at::zeros({3}).requires_grad_();
   const auto weights = at::arange(6, at::kFloat).view({2, 3});
