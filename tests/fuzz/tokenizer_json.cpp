@@ -41,7 +41,7 @@ std::vector<std::string> seeds() {
       R"({"SpecialToken":{"id":"a","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"special_tokens":{"a":{"ids":[1]}}},)"
       R"("decoder":{"type":"Sequence","decoders":[{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ",)"
       R"("start":1,"stop":0}]},"model":{"type":"BPE","unk_token":"u","byte_fallback":true,"fuse_unk":true,)"
-      R"("vocab":{"u":0,"a":1,"\u2581":2,"<0x41>":3},"merges":["\u2581 a"]}})"};
+      R"("vocab":{"u":0,"a":1,"\u2581":2,"<0x41>":3,"\u2581a":4},"merges":["\u2581 a"]}})"};
 }
 
 void try_input(std::string_view input) {
