@@ -246,6 +246,8 @@ def main() -> None:
     if args.python_side:
         python_side(args.run)
         return
+    if shutil.which(args.program) is None:
+        parser.error(f"--program: {args.program} is no program")
     if args.run == "sentiment":
         make_classifier()
     compare(args.run, args.program)

@@ -7,6 +7,7 @@
 #
 # Targets
 #   libtorch::cpu    libtorch_cpu and libc10; everything a CPU program needs
+#   libtorch::openmp the OpenMP runtime that libtorch_cpu loads, for a static library that uses it; a shared one finds it loaded
 #   libtorch::cuda   adds libtorch_cuda and libc10_cuda, where the package holds them
 # Variables: LibTorch_FOUND, LibTorch_VERSION, LibTorch_INCLUDE_DIR, LibTorch_LIBRARY_DIR
 
@@ -77,6 +78,13 @@ if(LibTorch_FOUND AND NOT TARGET libtorch::cpu)
     INTERFACE_LINK_LIBRARIES libtorch::c10)
   add_library(libtorch::cpu INTERFACE IMPORTED)
   target_link_libraries(libtorch::cpu INTERFACE libtorch::torch_cpu libtorch::c10 Threads::Threads)
+  add_library(libtorch::openmp INTERFACE IMPORTED)
+  file(GLOB _libtorch_openmp "${LibTorch_LIBRARY_DIR}/libgomp*.so*" "${LibTorch_LIBRARY_DIR}/libiomp5.so")
+  if(NOT _libtorch_openmp)
+    find_package(OpenMP REQUIRED COMPONENTS CXX)
+    set(_libtorch_openmp ${OpenMP_CXX_LIBRARIES})
+  endif()
+  target_link_libraries(libtorch::openmp INTERFACE ${_libtorch_openmp})
   if(LibTorch_torch_cuda_LIBRARY AND LibTorch_c10_cuda_LIBRARY)
     add_library(libtorch::c10_cuda SHARED IMPORTED)
     set_target_properties(libtorch::c10_cuda PROPERTIES IMPORTED_LOCATION "${LibTorch_c10_cuda_LIBRARY}")

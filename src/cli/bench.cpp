@@ -15,6 +15,7 @@
 #include <regex>
 
 #include "cli/common.h"
+#include "utils/nn/parallel_for.h"
 
 namespace transformers::cli {
 namespace {
@@ -74,7 +75,7 @@ double read_bytes_per_second() {
   const auto* data = words.const_data_ptr<int64_t>();
   volatile int64_t kept = 0;  // a sum that nobody uses is never computed
   const auto pass = [&] {
-    at::parallel_for(0, words.numel(), words.numel() / at::get_num_threads(), [&](int64_t begin, int64_t end) {
+    parallel_for(0, words.numel(), words.numel() / at::get_num_threads(), [&](int64_t begin, int64_t end) {
       int64_t sum = 0;
       for (int64_t i = begin; i < end; ++i) {
         sum += data[i];

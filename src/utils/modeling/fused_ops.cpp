@@ -13,6 +13,7 @@
 #include <numbers>
 
 #include "utils/modeling/fused_kernels.h"
+#include "utils/nn/parallel_for.h"
 
 namespace transformers::fused {
 namespace {
@@ -40,7 +41,7 @@ void with_type_of(const at::Tensor& tensor, const Loop& loop) {
 template <typename Loop>
 void in_parallel(int64_t count, int64_t size, const Loop& loop) {
   constexpr int64_t kElementsWorthAThread = 1 << 14;
-  at::parallel_for(0, count, std::max<int64_t>(1, kElementsWorthAThread / std::max<int64_t>(1, size)), loop);
+  parallel_for(0, count, std::max<int64_t>(1, kElementsWorthAThread / std::max<int64_t>(1, size)), loop);
 }
 
 /// Gradients that themselves have gradients: through the composed steps, from the saved inputs on.

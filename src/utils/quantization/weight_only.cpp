@@ -1,6 +1,5 @@
 // int4 follows group-wise quantisation of gpt-fast (quantize.py, get_group_qparams) and torchao.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <transformers/utils/quantization/weight_only.h>
@@ -8,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "utils/nn/parallel_for.h"
 #include "utils/quantization/few_rows.h"
 
 namespace transformers {
@@ -123,7 +123,7 @@ torch::Tensor WeightOnlyLinear::multiply_few_rows(const torch::Tensor& input) co
     sums = rows.view({rows.size(0), in / group_size, group_size}).sum(2);
     rows = evens_before_odds(rows, group_size);
   }
-  at::parallel_for(0, out, 64, [&](int64_t begin, int64_t end) { multiply_slice(rows, sums, begin, end, output); });
+  parallel_for(0, out, 64, [&](int64_t begin, int64_t end) { multiply_slice(rows, sums, begin, end, output); });
   auto sizes = input.sizes().vec();
   sizes.back() = out;
   return output.view(sizes).to(input.scalar_type());
