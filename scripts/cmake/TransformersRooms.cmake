@@ -17,7 +17,7 @@ if(CMAKE_UNITY_BUILD)
 endif()
 
 # transformers_compiled_alone(file...)
-# For a unity build (preset test): files whose private names others of their folder have, too.
+# For a unity build: files whose private names others of their folder have, too.
 function(transformers_compiled_alone)
   set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 endfunction()
