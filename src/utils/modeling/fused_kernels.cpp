@@ -214,6 +214,13 @@ INLINE void cross_entropy_rows(T* logits, const int64_t* labels, int64_t columns
   }
 }
 
+template <typename T>
+INLINE void add_elements(const T* __restrict addend, int64_t begin, int64_t end, float* __restrict sum) {
+  for (int64_t i = begin; i < end; ++i) {
+    sum[i] += load(addend[i]);
+  }
+}
+
 }  // namespace
 
 // A template cannot be written for several machines, its instances can.
@@ -259,6 +266,10 @@ INLINE void cross_entropy_rows(T* logits, const int64_t* labels, int64_t columns
   FOR_EACH_MACHINE void cross_entropy(T* logits, const int64_t* labels, int64_t columns, const CrossEntropyRule& rule, \
                                       int64_t begin, int64_t end, float* losses) {                                     \
     cross_entropy_rows(logits, labels, columns, rule, begin, end, losses);                                             \
+  }                                                                                                                    \
+  template <>                                                                                                          \
+  FOR_EACH_MACHINE void add(const T* addend, int64_t begin, int64_t end, float* sum) {                                 \
+    add_elements(addend, begin, end, sum);                                                                             \
   }
 
 INSTANCES(float)

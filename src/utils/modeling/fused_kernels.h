@@ -50,4 +50,8 @@ template <typename T>
 void cross_entropy(T* logits, const int64_t* labels, int64_t columns, const CrossEntropyRule& rule, int64_t begin,
                    int64_t end, float* losses);
 
+/// sum += addend for elements [begin, end).
+template <typename T>
+void add(const T* addend, int64_t begin, int64_t end, float* sum);
+
 }  // namespace transformers::kernels

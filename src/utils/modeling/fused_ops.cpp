@@ -280,4 +280,11 @@ at::Tensor cross_entropy_(at::Tensor& logits, const at::Tensor& labels, double s
   return losses;
 }
 
+void add_(const at::Tensor& sum, const at::Tensor& addend) {
+  with_type_of(addend, [&]<typename T>(T) {
+    in_parallel(sum.numel(), 1,
+                [&](int64_t begin, int64_t end) { kernels::add<T>(data<T>(addend), begin, end, data<float>(sum)); });
+  });
+}
+
 }  // namespace transformers::fused

@@ -34,5 +34,9 @@ at::Tensor rotate_neighbours(const at::Tensor& x, const at::Tensor& cos, const a
 /// spread over all classes. No part of a graph.
 at::Tensor cross_entropy_(at::Tensor& logits, const at::Tensor& labels, double smoothing, double share);
 
+/// sum += addend, without the float32 copy of a bfloat16 addend that LibTorch makes. sum: float32; both contiguous and
+/// of one shape. No part of a graph.
+void add_(const at::Tensor& sum, const at::Tensor& addend);
+
 }  // namespace fused
 }  // namespace transformers

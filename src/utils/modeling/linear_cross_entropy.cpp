@@ -69,6 +69,11 @@ at::Tensor chunk_loss_(at::Tensor& logits, const at::Tensor& labels, const at::T
   return composed_cross_entropy_(logits, labels, smoothing, share).sum();
 }
 
+void add_(at::Tensor& sum, const at::Tensor& addend) {
+  const bool has_loop = sum.scalar_type() == at::kFloat && sum.is_cpu() && fused::applies({addend});
+  has_loop ? fused::add_(sum, addend) : void(sum.add_(addend));
+}
+
 /// `part` is `operands` with rows from `row` on.
 void add_chunk(const at::Tensor& grad_logits, const Operands& part, int64_t row, Gradients& gradients) {
   if (gradients.hidden.defined()) {
@@ -78,9 +83,10 @@ void add_chunk(const at::Tensor& grad_logits, const Operands& part, int64_t row,
     const bool is_first = row == 0;
     if (gradients.weight.scalar_type() == grad_logits.scalar_type()) {
       gradients.weight.addmm_(grad_logits.t(), part.hidden, /*beta=*/is_first ? 0 : 1);
+    } else if (is_first) {
+      gradients.weight.copy_(at::mm(grad_logits.t(), part.hidden));
     } else {
-      const auto product = at::mm(grad_logits.t(), part.hidden);
-      is_first ? gradients.weight.copy_(product) : gradients.weight.add_(product);
+      add_(gradients.weight, at::mm(grad_logits.t(), part.hidden));
     }
   }
   if (gradients.bias.defined()) {

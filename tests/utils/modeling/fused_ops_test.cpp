@@ -217,6 +217,16 @@ TEST(FusedOpsTest, ALabelOutsideTheClassesIsNamed) {
   EXPECT_ERROR(fused::cross_entropy_(logits, at::tensor({1, 20}, at::kLong), 0, 1), "[0, 20)", "from 1 to 20");
 }
 
+TEST(FusedOpsTest, SumsTakeAddendsOfBothTypes) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    const auto sum = at::randn({37, 1001});
+    const auto addend = at::randn({37, 1001}).to(dtype);
+    const auto expected = sum + addend;
+    fused::add_(sum, addend);
+    EXPECT_TRUE(sum.equal(expected)) << dtype;
+  }
+}
+
 TEST(FusedOpsTest, AModelInTrainingHasTheLossAndGradientsOfEvalMode) {
   for (const auto& [name, config] : config_grid()) {
     SCOPED_TRACE(name);
