@@ -123,8 +123,8 @@ LlamaMLPImpl::LlamaMLPImpl(const LlamaConfig& config, std::optional<int64_t> int
 }
 
 torch::Tensor LlamaMLPImpl::forward(const torch::Tensor& x) {
-  const auto gate = gate_proj(x), up = up_proj(x);
-  return down_proj(activate_and_mul(act_fn, gate, up));
+  auto gate = gate_proj(x);
+  return down_proj(activate_and_mul(act_fn, std::move(gate), up_proj(x)));
 }
 
 LlamaAttentionImpl::LlamaAttentionImpl(const LlamaConfig& config, int64_t layer_idx)

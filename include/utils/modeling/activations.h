@@ -63,7 +63,8 @@ class ActivationFunctionImpl : public Module {
 };
 TRANSFORMERS_MODULE(ActivationFunction);
 
-/// act_fn(gate) · up, both of one shape: the middle of a gated MLP.
-torch::Tensor activate_and_mul(ActivationFunction& act_fn, const torch::Tensor& gate, const torch::Tensor& up);
+/// act_fn(gate) · up, both of one shape: the middle of a gated MLP. Without gradients the result takes the memory of a
+/// gate that nobody else holds.
+torch::Tensor activate_and_mul(ActivationFunction& act_fn, torch::Tensor gate, const torch::Tensor& up);
 
 }  // namespace transformers

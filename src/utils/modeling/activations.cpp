@@ -180,10 +180,17 @@ torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
   TORCH_INTERNAL_ASSERT(false, "activation without a formula");
 }
 
-torch::Tensor activate_and_mul(ActivationFunction& act_fn, const torch::Tensor& gate, const torch::Tensor& up) {
+torch::Tensor activate_and_mul(ActivationFunction& act_fn, torch::Tensor gate, const torch::Tensor& up) {
   const bool is_plain_silu = act_fn->activation() == Activation::kSilu && !act_fn->has_forward_hooks();
-  return act_fn->is_training() && is_plain_silu && fused::applies({gate, up}) ? fused::silu_and_mul(gate, up)
-                                                                              : act_fn(gate) * up;
+  if (act_fn->is_training() && is_plain_silu && fused::applies({gate, up})) {
+    return fused::silu_and_mul(gate, up);
+  }
+  // A hook may have kept the gate.
+  const bool is_ours = !at::GradMode::is_enabled() && gate.use_count() == 1 && gate.storage().use_count() == 1;
+  if (is_plain_silu && is_ours && gate.scalar_type() == up.scalar_type()) {
+    return at::silu_(gate).mul_(up);
+  }
+  return act_fn(gate) * up;
 }
 
 }  // namespace transformers

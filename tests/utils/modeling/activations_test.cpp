@@ -42,5 +42,31 @@ TEST(ActivationFunctionTest, NamesComeBackAndSwishIsSilu) {
   EXPECT_ERROR(activation_from_name("gelu_old"), "unknown activation", "gelu_old", "gelu_new", "xielu");
 }
 
+TEST(ActivateAndMulTest, WithoutGradientsItTakesTheGatesMemoryAndGivesTheSameBits) {
+  ActivationFunction silu(Activation::kSilu);
+  silu->eval();
+  const auto gate = at::randn({3, 17}).to(at::kBFloat16), up = at::randn({3, 17}).to(at::kBFloat16);
+  const auto expected = activate_and_mul(silu, gate.clone(), up);
+  const at::NoGradGuard no_grad;
+  auto own = gate.clone();
+  const auto* memory = own.const_data_ptr();
+  const auto result = activate_and_mul(silu, std::move(own), up);
+  EXPECT_TRUE(result.equal(expected));
+  EXPECT_EQ(result.const_data_ptr(), memory);
+}
+
+TEST(ActivateAndMulTest, AGateThatSomebodyHoldsIsLeftAlone) {
+  ActivationFunction silu(Activation::kSilu);
+  silu->eval();
+  const at::NoGradGuard no_grad;
+  const auto gate = at::randn({3, 17}), up = at::randn({3, 17});
+  const auto before = gate.clone();
+  const auto result = activate_and_mul(silu, gate, up);
+  EXPECT_TRUE(gate.equal(before));
+  EXPECT_TRUE(result.equal(at::silu(before) * up));
+  activate_and_mul(silu, gate.view({17, 3}), up.view({17, 3}));  // a view: its own handle, another's memory
+  EXPECT_TRUE(gate.equal(before));
+}
+
 }  // namespace
 }  // namespace transformers::testing
