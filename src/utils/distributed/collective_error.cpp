@@ -8,7 +8,7 @@ namespace {
 /// "[.../pair.cc:547] Connection closed" without the part in brackets.
 std::string without_source_place(const std::string& text) {
   const auto end = text.find("] ");
-  const bool has_place = text.starts_with("[") && end != std::string::npos && text.substr(0, end).find(':') < end;
+  const bool has_place = text.starts_with('[') && end != std::string::npos && text.substr(0, end).find(':') < end;
   return has_place ? text.substr(end + 2) : text;
 }
 

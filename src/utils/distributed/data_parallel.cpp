@@ -259,7 +259,8 @@ DataParallelSteps::DataParallelSteps(std::shared_ptr<torch::nn::Module> module, 
 DataParallelSteps::~DataParallelSteps() = default;
 
 Value DataParallelSteps::prepared(const Value& input) const {
-  const auto moved = state_->device.is_cpu() ? input : recursive_to(input, state_->device, /*use_side_stream=*/true);
+  const auto moved =
+      state_->device.is_cpu() ? input : recursive_to(input, state_->device, /*use_side_stream_for_tensor_copies=*/true);
   return cast_forward_inputs(state_->options.mixed_precision.param_dtype, {moved}).args[0];
 }
 
@@ -272,7 +273,7 @@ void DataParallelSteps::before_forward() {
     // The backward's messages are not compared: what they will be is settled here.
     check_same_operation(state.group, "DistributedDataParallel forward " + std::to_string(state.steps++));
   }
-  state.backward_end->reset();
+  (*state.backward_end).reset();
   state.step([&] {
     if (state.low_precision) {
       state.low_precision->use_low();

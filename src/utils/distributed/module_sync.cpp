@@ -48,7 +48,7 @@ std::string complaint(int64_t rank, const std::vector<std::string>& own, const s
   for (size_t i = 0; i < own.size(); ++i) {
     const auto name = "tensor " + std::to_string(i) + (i < names.size() ? " (" + names[i] + ")" : "");
     if (own[i] == "undefined" || own[i] != first[i]) {
-      return name + " is " + own[i] + here + ", " + first[i] + " on rank 0";
+      return c10::str(name, " is ", own[i], here, ", ", first[i], " on rank 0");
     }
   }
   return "";

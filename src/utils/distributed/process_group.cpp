@@ -1,6 +1,7 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/distributed/process_group.h>
 
+#include <array>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 
 #include "utils/distributed/c10d_handles.h"
@@ -44,7 +45,7 @@ Work started_by_all(const ProcessGroup& group, const std::string& operation, con
 }
 
 std::string name_of(ReduceOp op) {
-  static constexpr const char* kNames[] = {" sum", " average", " product", " min", " max"};
+  static constexpr std::array kNames{" sum", " average", " product", " min", " max"};
   return kNames[static_cast<size_t>(op)];
 }
 

@@ -67,7 +67,7 @@ std::string text_of(const std::vector<PlannedUnit>& plan) {
     for (const auto& named : unit.parameters) {
       text += " " + named.name;
     }
-    text += "\n";
+    text += '\n';
   }
   return text;
 }
@@ -382,7 +382,8 @@ FullyShardedModule::FullParams::FullParams(FullyShardedModule& module, bool writ
 FullyShardedModule::FullParams::~FullParams() { module_->state().release_gathered(writeback_); }
 
 Value FullyShardedModule::prepared(const Value& input) const {
-  const auto moved = state_->device.is_cpu() ? input : recursive_to(input, state_->device, /*use_side_stream=*/true);
+  const auto moved =
+      state_->device.is_cpu() ? input : recursive_to(input, state_->device, /*use_side_stream_for_tensor_copies=*/true);
   return cast_forward_inputs(state_->options.mixed_precision.param_dtype, {moved}).args[0];
 }
 

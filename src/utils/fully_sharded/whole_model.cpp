@@ -43,7 +43,7 @@ struct PlannedFile {
 };
 
 int64_t whole_bytes(const ShardedParameter& parameter) {
-  return c10::multiply_integers(parameter.sizes) * static_cast<int64_t>(parameter.parameter.element_size());
+  return c10::multiply_integers(parameter.sizes) * parameter.parameter.element_size();
 }
 
 std::vector<PlannedFile> plan_files(const FullyShardedModule& model, int64_t max_bytes) {

@@ -8,6 +8,7 @@
 #include <transformers/utils/modeling/rope.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <numbers>
@@ -198,7 +199,7 @@ struct Rotation {
   template <typename T>
   void rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, int64_t i, bool back,
               const at::Tensor& y) const {
-    const int64_t place[] = {i / (x.size(1) * x.size(2)), i / x.size(2) % x.size(1), i % x.size(2)};
+    const std::array place{i / (x.size(1) * x.size(2)), i / x.size(2) % x.size(1), i % x.size(2)};
     const auto start = [&](const at::Tensor& tensor) {
       return data<T>(tensor) + place[0] * tensor.stride(0) + place[1] * tensor.stride(1) + place[2] * tensor.stride(2);
     };

@@ -2,13 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace transformers {
-
 /// Steps of a block as one operation each, forward and backward in one pass over memory: what the blocks use while they
 /// train. In eval mode they compose the same steps of LibTorch's operations, whose bits are Python's; the two differ by
 /// the order of sums. A bfloat16 result is rounded wherever LibTorch would write a tensor, except within the norm's
 /// gradient. Gradients of gradients go through the composed steps.
-namespace fused {
+namespace transformers::fused {
 
 /// Whether there are loops for these tensors: float32 or bfloat16 all, on the CPU.
 bool applies(at::TensorList tensors);
@@ -38,5 +36,4 @@ at::Tensor cross_entropy_(at::Tensor& logits, const at::Tensor& labels, double s
 /// of one shape. No part of a graph.
 void add_(const at::Tensor& sum, const at::Tensor& addend);
 
-}  // namespace fused
-}  // namespace transformers
+}  // namespace transformers::fused

@@ -85,7 +85,7 @@ class LargestLayer {
 
   /// Forgets the layers of an entry that gets its place; the next largest is among those that wait.
   void leave(const std::string& name, const std::vector<Entry>& waiting) {
-    std::erase_if(names_, [&](const std::string& layer) { return layer == name || is_within(name, layer); });
+    std::erase_if(names_, [&](const std::string& held) { return held == name || is_within(name, held); });
     if (names_.empty()) {
       find(waiting, /*with_parameters=*/false);
     }

@@ -17,7 +17,8 @@ struct Visitor {
   OffloadedTensor source;
 };
 
-void register_offload(ForwardHooks& layer, const std::string& name, std::vector<Visitor> visitors, c10::Device device) {
+void register_offload(ForwardHooks& layer, const std::string& name, const std::vector<Visitor>& visitors,
+                      c10::Device device) {
   layer.register_forward_pre_hook([=](const at::Tensor& input) {
     TORCH_CHECK(!at::GradMode::is_enabled() || !input.requires_grad(), name,
                 " is offloaded by the device map; no gradient can flow through it");

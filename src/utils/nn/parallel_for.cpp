@@ -2,7 +2,7 @@
 
 #include <ATen/Parallel.h>
 
-#ifndef INTRA_OP_PARALLEL
+#if !defined(INTRA_OP_PARALLEL) && !defined(__clang_analyzer__)
 #error "this file is compiled with OpenMP, see CMakeLists.txt: without it at::parallel_for is a plain loop"
 #endif
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <sstream>
+#include <utility>
 
 #include "utils/distributed/agreement.h"
 
@@ -249,8 +250,7 @@ at::Tensor PipelineSchedule::step(const ModelInputs& inputs, const CausalLMOptio
     return run(inputs, options, actions_);
   }
   // Set aside, as it is a sum over both stages already.
-  const auto earlier = table.grad();
-  table.mutable_grad() = at::Tensor();
+  const auto earlier = std::exchange(table.mutable_grad(), at::Tensor());
   auto loss = run(inputs, options, actions_);
   sum_shared_gradient(stage_, table);
   if (earlier.defined()) {

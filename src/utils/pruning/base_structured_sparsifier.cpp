@@ -184,9 +184,9 @@ void BaseStructuredSparsifier::prepare(std::shared_ptr<nn::Module> model, const 
   check_groups(groups, wanted);
 
   for (size_t i = 0; i < groups.size(); ++i) {
-    FakeStructuredSparsity(groups[i].weight, wanted[i].mask);
+    const FakeStructuredSparsity on_weight(groups[i].weight, wanted[i].mask);
     if (groups[i].bias.defined()) {
-      FakeStructuredSparsity(groups[i].bias, wanted[i].mask);
+      const FakeStructuredSparsity on_bias(groups[i].bias, wanted[i].mask);
     }
   }
   model_ = std::move(model);

@@ -128,7 +128,7 @@ class Splitter {
     head->set_method(std::make_shared<VocabularyParallel>(group_, tokens));
   }
 
-  void split_rows(Linear layer, ParameterSlices slices, std::shared_ptr<const LinearMethod> method) {
+  void split_rows(Linear layer, const ParameterSlices& slices, std::shared_ptr<const LinearMethod> method) {
     replace(layer, own_slice(layer->weight, slices), own_slice(layer->bias, slices));
     note(layer->weight, slices);
     note(layer->bias, slices);

@@ -25,7 +25,7 @@ Factor with_warmup(int64_t warmup, Factor after) {
 }
 
 /// `falling` of the share of the steps after the warm-up that are done.
-Factor with_warmup(int64_t warmup, int64_t total, std::function<double(double progress)> falling) {
+Factor with_warmup(int64_t warmup, int64_t total, const std::function<double(double progress)>& falling) {
   return with_warmup(warmup, [=](int64_t step) { return falling(share(step - warmup, total - warmup)); });
 }
 

@@ -4,6 +4,7 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/training/lora_config.h>
 
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <utility>
@@ -19,23 +20,23 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::pair<LoraBias, const char*> kBiases[] = {
-    {LoraBias::kNone, "none"}, {LoraBias::kAll, "all"}, {LoraBias::kLoraOnly, "lora_only"}};
+constexpr std::array<std::pair<LoraBias, const char*>, 3> kBiases{
+    {{LoraBias::kNone, "none"}, {LoraBias::kAll, "all"}, {LoraBias::kLoraOnly, "lora_only"}}};
 
 /// Switches of computations that are not built, all off with a value of null, false, [] or {}.
-constexpr const char* kForeignSwitches[] = {"alora_invocation_tokens",
-                                            "arrow_config",
-                                            "fan_in_fan_out",
-                                            "kasa_config",
-                                            "layer_replication",
-                                            "loftq_config",
-                                            "megatron_config",
-                                            "monteclora_config",
-                                            "target_parameters",
-                                            "trainable_token_indices",
-                                            "use_bdlora",
-                                            "use_qalora",
-                                            "velora_config"};
+constexpr std::array kForeignSwitches{"alora_invocation_tokens",
+                                      "arrow_config",
+                                      "fan_in_fan_out",
+                                      "kasa_config",
+                                      "layer_replication",
+                                      "loftq_config",
+                                      "megatron_config",
+                                      "monteclora_config",
+                                      "target_parameters",
+                                      "trainable_token_indices",
+                                      "use_bdlora",
+                                      "use_qalora",
+                                      "velora_config"};
 
 bool is_off(const Json& value) { return value.is_null() || value == false || (value.is_structured() && value.empty()); }
 

@@ -19,7 +19,7 @@ bool is_low_precision(const at::Tensor& parameter) {
 std::pair<size_t, std::string> split_key(const std::string& key, size_t count) {
   const auto dot = key.find('.');
   size_t index = 0;
-  const auto end = key.data() + std::min(dot, key.size());
+  const auto* end = key.data() + std::min(dot, key.size());
   const auto [last, error] = std::from_chars(key.data(), end, index);
   TORCH_CHECK(dot != std::string::npos && error == std::errc() && last == end && index < count, "optimizer state \"",
               key, "\" must name one of ", count, " parameters by its index");

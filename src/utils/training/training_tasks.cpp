@@ -48,14 +48,14 @@ int64_t counted_labels(const Batch& batch) {
 int64_t fitting_chunk_rows(CausalLM& model) {
   constexpr int64_t kBytes = int64_t{24} << 20;
   const auto head = model.get_output_embeddings();
-  const auto row = head->weight.size(0) * static_cast<int64_t>(head->weight.element_size());
+  const auto row = head->weight.size(0) * head->weight.element_size();
   return allows_chunked_loss(head) ? std::max<int64_t>(1, kBytes / row) : 0;
 }
 
 /// A task whose loss and predictions come of one call; `forward` makes a TaskOutput of a batch and `num_items`.
 template <typename Forward>
-TrainingTask task_of(std::function<int64_t(const Batch& batch)> count, Forward forward) {
-  return {.count_items = std::move(count),
+TrainingTask task_of(const std::function<int64_t(const Batch& batch)>& count, Forward forward) {
+  return {.count_items = count,
           .loss = [forward](const Batch& batch, double num_items) { return forward(batch, num_items).loss; },
           .predict = forward};
 }
