@@ -88,7 +88,7 @@ std::unique_ptr<Optimizer> optimizer_of(const FinetuneOptions& options, const to
 /// To the last digit: rates of 1e-8 and 2e-8 are two settings.
 std::string exact(double number) {
   std::array<char, 32> text{};
-  const auto* end = std::to_chars(text.data(), text.data() + text.size(), number).ptr;
+  auto* const end = std::to_chars(text.data(), text.data() + text.size(), number).ptr;
   return {text.data(), end};
 }
 
