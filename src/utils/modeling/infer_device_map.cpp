@@ -84,8 +84,8 @@ class LargestLayer {
   }
 
   /// Forgets the layers of an entry that gets its place; the next largest is among those that wait.
-  void leave(const std::string& name, const std::vector<Entry>& waiting) {
-    std::erase_if(names_, [&](const std::string& held) { return held == name || is_within(name, held); });
+  void leave(const std::string& placed, const std::vector<Entry>& waiting) {
+    std::erase_if(names_, [&](const std::string& held) { return held == placed || is_within(placed, held); });
     if (names_.empty()) {
       find(waiting, /*with_parameters=*/false);
     }

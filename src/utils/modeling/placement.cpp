@@ -192,8 +192,8 @@ void place(PreTrainedModel& model, std::shared_ptr<Placement> placement) {
       const bool is_head = entry.value()->as<LinearImpl>() != nullptr;
       align_devices(*layer, *device, is_head ? std::optional(placement->main_device) : std::nullopt);
     }
-    if (auto visitors = visitors_of(*entry.value(), *placement); !visitors.empty()) {
-      register_offload(*layer, entry.key(), std::move(visitors), *device);
+    if (const auto visitors = visitors_of(*entry.value(), *placement); !visitors.empty()) {
+      register_offload(*layer, entry.key(), visitors, *device);
     }
   }
   if (is_spread) {
