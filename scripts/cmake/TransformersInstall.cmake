@@ -12,9 +12,8 @@ set(package_build_folder "${PROJECT_BINARY_DIR}/package")
 
 install(TARGETS libtransformers EXPORT libtransformersTargets
         LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
-if(TARGET transformers_nccl)
-  install(TARGETS transformers_nccl LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
-endif()
+get_property(plugins GLOBAL PROPERTY TRANSFORMERS_PLUGINS)
+install(TARGETS ${plugins} LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/transformers"
         FILES_MATCHING PATTERN "*.h")
 install(FILES "${PROJECT_BINARY_DIR}/generated/transformers/version.h"

@@ -57,6 +57,22 @@ function(transformers_room name)
   set_property(GLOBAL APPEND PROPERTY TRANSFORMERS_PRIVATE_LIBRARIES ${ROOM_LIBRARIES})
 endfunction()
 
+# transformers_plugin(NAME SOURCES file... [INCLUDES folder...] LIBRARIES library...)
+# A shared library that is loaded while the program runs. It lies beside the library, is built with it and installed with it.
+function(transformers_plugin name)
+  cmake_parse_arguments(PLUGIN "" "" "SOURCES;INCLUDES;LIBRARIES" ${ARGN})
+  set(target transformers_${name})
+  set(folder "${CMAKE_LIBRARY_OUTPUT_DIRECTORY}")
+  if(NOT folder)
+    set(folder "${PROJECT_BINARY_DIR}/src")
+  endif()
+  add_library(${target} MODULE ${PLUGIN_SOURCES})
+  set_target_properties(${target} PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${folder}")
+  target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/src" SYSTEM PRIVATE ${PLUGIN_INCLUDES})
+  target_link_libraries(${target} PRIVATE ${PLUGIN_LIBRARIES} transformers_flags)
+  set_property(GLOBAL APPEND PROPERTY TRANSFORMERS_PLUGINS ${target})
+endfunction()
+
 # transformers_test(NAME SOURCES file... [LIBRARIES library...] [LABELS label...])
 # One program and one ctest entry; label `unit` when nothing else is said.
 function(transformers_test name)

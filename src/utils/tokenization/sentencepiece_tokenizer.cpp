@@ -1,5 +1,4 @@
 #include <c10/util/Exception.h>
-#include <sentencepiece_processor.h>
 #include <transformers/utils/tokenization/sentencepiece_tokenizer.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 #include "utils/json/regular_file.h"
 #include "utils/tokenization/added_tokens.h"
 #include "utils/tokenization/byte_level.h"
+#include "utils/tokenization/sentencepiece_library.h"
 #include "utils/tokenization/sentencepiece_model.h"
 #include "utils/tokenization/tokenizer_config.h"
 #include "utils/tokenization/utf8.h"
@@ -16,17 +16,17 @@ namespace transformers {
 
 using tokenization::AddedToken;
 
-/// The library's processor, and the tokens that the config adds after its pieces.
+/// SentencePiece's processor, and the tokens that the config adds after its pieces.
 struct SentencePieceTokenizer::Model {
-  sentencepiece::SentencePieceProcessor processor;
+  std::unique_ptr<tokenization::SentencePieceProcessor> processor = tokenization::make_sentencepiece_processor();
   int anchor = 0;  // a piece with a text
   size_t anchor_text_size = 0;
   tokenization::AddedTokens added{{}, {}};
   std::vector<int64_t> prefix, suffix;
   SpecialTokenIds special;
 
-  bool is_piece(int64_t id) const { return id >= 0 && id < processor.GetPieceSize(); }
-  bool is_control(int64_t id) const { return is_piece(id) && processor.IsControl(static_cast<int>(id)); }
+  bool is_piece(int64_t id) const { return id >= 0 && id < processor->piece_size(); }
+  bool is_control(int64_t id) const { return is_piece(id) && processor->is_control(static_cast<int>(id)); }
   std::optional<int64_t> token_to_id(std::string_view token) const;
   std::optional<std::string> id_to_token(int64_t id) const;
   bool is_special(int64_t id) const;
@@ -59,7 +59,7 @@ class SentencePieceStream : public StreamingDecoder {
     }
     window_.push_back(static_cast<int>(id));
     const auto byte = tokenization::byte_of_token(*token);
-    if (!byte || !model_->processor.IsByte(window_.back())) {
+    if (!byte || !model_->processor->is_byte(window_.back())) {
       bytes_.clear();
       return emit(window_.size());
     }
@@ -110,13 +110,13 @@ std::optional<int64_t> SentencePieceTokenizer::Model::token_to_id(std::string_vi
     return found->id;
   }
   // The library answers with the unknown piece when there is none of that name.
-  const int id = processor.PieceToId(token);
-  return is_piece(id) && processor.IdToPiece(id) == token ? std::optional<int64_t>(id) : std::nullopt;
+  const int id = processor->piece_to_id(token);
+  return is_piece(id) && processor->id_to_piece(id) == token ? std::optional<int64_t>(id) : std::nullopt;
 }
 
 std::optional<std::string> SentencePieceTokenizer::Model::id_to_token(int64_t id) const {
   if (is_piece(id)) {
-    return processor.IdToPiece(static_cast<int>(id));
+    return processor->id_to_piece(static_cast<int>(id));
   }
   const auto* token = added.find(id);
   return token == nullptr ? std::nullopt : std::optional(token->content);
@@ -129,8 +129,8 @@ bool SentencePieceTokenizer::Model::is_special(int64_t id) const {
 
 std::string SentencePieceTokenizer::Model::decode(const std::vector<int>& pieces) const {
   std::string text;
-  const auto status = processor.Decode(pieces, &text);
-  TORCH_CHECK(status.ok(), "SentencePiece cannot decode: ", status.message());
+  const auto problem = processor->decode(pieces, text);
+  TORCH_CHECK(problem.empty(), "SentencePiece cannot decode: ", printable(problem));
   return text;
 }
 
@@ -143,8 +143,8 @@ void SentencePieceTokenizer::Model::encode_text(std::string_view text, bool pars
       continue;
     }
     std::vector<int> pieces;
-    const auto status = processor.Encode(segment.text, &pieces);
-    TORCH_CHECK(status.ok(), "SentencePiece cannot encode: ", status.message());
+    const auto problem = processor->encode(segment.text, pieces);
+    TORCH_CHECK(problem.empty(), "SentencePiece cannot encode: ", printable(problem));
     ids.insert(ids.end(), pieces.begin(), pieces.end());
   }
 }
@@ -152,20 +152,14 @@ void SentencePieceTokenizer::Model::encode_text(std::string_view text, bool pars
 void SentencePieceTokenizer::Model::load(const std::string& path) {
   const auto bytes = read_regular_file(path, tokenization::kMaxTokenizerBytes);
   tokenization::check_sentencepiece_model(bytes, printable(path));
-  std::string problem;
-  try {
-    const auto status = processor.LoadFromSerializedProto(bytes);
-    problem = status.ok() ? "" : status.message();
-  } catch (const std::exception& error) {
-    problem = error.what();
-  }
+  const auto problem = processor->load(bytes);
   TORCH_CHECK(problem.empty(), printable(path), ": not a SentencePiece model: ", printable(problem));
   find_anchor(path);
 }
 
 void SentencePieceTokenizer::Model::find_anchor(const std::string& path) {
-  for (int id = 0; id < processor.GetPieceSize(); ++id) {
-    const bool is_text = !processor.IsControl(id) && !processor.IsByte(id);
+  for (int id = 0; id < processor->piece_size(); ++id) {
+    const bool is_text = !processor->is_control(id) && !processor->is_byte(id);
     if (const auto text = is_text ? decode({id}) : std::string(); !text.empty()) {
       anchor = id;
       anchor_text_size = text.size();
@@ -177,7 +171,7 @@ void SentencePieceTokenizer::Model::find_anchor(const std::string& path) {
 
 void SentencePieceTokenizer::Model::add_tokens(std::vector<AddedToken> tokens, const std::string& path) {
   for (auto& token : tokens) {
-    const auto piece = is_piece(token.id) ? processor.IdToPiece(static_cast<int>(token.id)) : token.content;
+    const auto piece = is_piece(token.id) ? processor->id_to_piece(static_cast<int>(token.id)) : token.content;
     TORCH_CHECK(piece == token.content, path, ": the added token ", printable(token.content), " has id ", token.id,
                 ", which tokenizer.model gives to ", printable(piece));
     token.normalized = false;
@@ -195,10 +189,10 @@ void SentencePieceTokenizer::Model::settle(const tokenization::TokenizerConfig& 
   const auto id_of = [&](const std::optional<std::string>& token, int otherwise) -> std::optional<int64_t> {
     return token ? token_to_id(*token) : otherwise >= 0 ? std::optional<int64_t>(otherwise) : std::nullopt;
   };
-  special = {.bos = id_of(config.bos_token, processor.bos_id()),
-             .eos = id_of(config.eos_token, processor.eos_id()),
-             .pad = id_of(config.pad_token, processor.pad_id()),
-             .unk = id_of(config.unk_token, processor.unk_id())};
+  special = {.bos = id_of(config.bos_token, processor->bos_id()),
+             .eos = id_of(config.eos_token, processor->eos_id()),
+             .pad = id_of(config.pad_token, processor->pad_id()),
+             .unk = id_of(config.unk_token, processor->unk_id())};
   // HF's LlamaTokenizer adds BOS when its config does not say otherwise.
   const bool is_llama = config.tokenizer_class.starts_with("LlamaTokenizer");
   if (config.add_bos_token.value_or(is_llama) && special.bos) {
@@ -248,7 +242,7 @@ std::unique_ptr<StreamingDecoder> SentencePieceTokenizer::streaming_decoder(bool
 }
 
 int64_t SentencePieceTokenizer::vocab_size() const {
-  return model_->processor.GetPieceSize() + static_cast<int64_t>(model_->added.tokens().size());
+  return model_->processor->piece_size() + static_cast<int64_t>(model_->added.tokens().size());
 }
 
 std::optional<int64_t> SentencePieceTokenizer::token_to_id(std::string_view token) const {
