@@ -3,6 +3,7 @@
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/gptj/modeling_gptj.h>
 #include <transformers/llama/modeling_llama.h>
+#include <transformers/utils/io/one_save.h>
 
 #include "utils/json/config_reader.h"
 #include "utils/json/printable.h"
@@ -43,13 +44,18 @@ Family family_of_folder(const std::string& folder) {
 
 template <typename Base, typename GPTJ, typename Llama>
 std::shared_ptr<Base> load(const std::string& folder, const LoadOptions& options) {
-  switch (family_of_folder(folder)) {
-    case Family::kGPTJ:
-      return GPTJ::from_pretrained(folder, options).ptr();
-    case Family::kLlama:
-      return Llama::from_pretrained(folder, options).ptr();
-  }
-  TORCH_INTERNAL_ASSERT(false, "family without models");
+  std::shared_ptr<Base> model;
+  read_one_save(folder, [&] {
+    switch (family_of_folder(folder)) {
+      case Family::kGPTJ:
+        model = GPTJ::from_pretrained(folder, options).ptr();
+        break;
+      case Family::kLlama:
+        model = Llama::from_pretrained(folder, options).ptr();
+        break;
+    }
+  });
+  return model;
 }
 
 template <typename Base, typename GPTJ, typename Llama>
@@ -105,8 +111,13 @@ std::shared_ptr<BaseModel> AutoModel::from_config(const PretrainedConfig& config
 
 std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_pretrained(const std::string& folder,
                                                                           const LoadOptions& options) {
-  return by_head(*AutoConfig::from_pretrained(folder),
-                 [&](auto head) -> std::shared_ptr<PreTrainedModel> { return head.from_pretrained(folder, options); });
+  std::shared_ptr<PreTrainedModel> model;
+  read_one_save(folder, [&] {
+    model = by_head(*AutoConfig::from_pretrained(folder), [&](auto head) -> std::shared_ptr<PreTrainedModel> {
+      return head.from_pretrained(folder, options);
+    });
+  });
+  return model;
 }
 std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_config(const PretrainedConfig& config) {
   return by_head(config, [&](auto head) -> std::shared_ptr<PreTrainedModel> { return head.from_config(config); });

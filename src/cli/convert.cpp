@@ -1,6 +1,6 @@
 #include <transformers/utils/io/checkpoint.h>
+#include <transformers/utils/io/one_save.h>
 
-#include <filesystem>
 #include <memory>
 
 #include "cli/common.h"
@@ -8,8 +8,6 @@
 
 namespace transformers::cli {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct ConvertOptions {
   std::string model, output, dtype = "auto", max_shard_size = "5GB", config_format = "5.x";
@@ -21,11 +19,14 @@ void convert(const ConvertOptions& options) {
   if (options.dtype != "auto") {
     load.dtype = dtype_from_name(options.dtype);
   }
-  const auto model = AutoModelByArchitecture::from_pretrained(options.model, load);
+  std::shared_ptr<PreTrainedModel> model;
+  std::map<std::string, std::string> tokenizer;
+  read_one_save(options.model, [&] {
+    model = AutoModelByArchitecture::from_pretrained(options.model, load);
+    tokenizer = read_tokenizer_files(options.model);
+  });
   SaveTransaction save(options.output);
-  if (!fs::equivalent(options.model, options.output)) {
-    copy_tokenizer(options.model, save);
-  }
+  add_tokenizer_files(save, tokenizer);
   // A folder in the extended form stays one.
   model->save_pretrained(save, {.max_shard_size = max_shard_size,
                                 .extended = true,

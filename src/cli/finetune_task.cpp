@@ -138,14 +138,12 @@ Learner load_learner(const FinetuneOptions& options, const std::string& checkpoi
 }
 
 void write_model(const Learner& learner, const FinetuneOptions& options, const std::string& folder) {
-  if (learner.adapters) {
-    learner.adapters->save_pretrained(folder);
-  } else {
-    learner.model->save_pretrained(folder);
-  }
+  SaveTransaction save(folder);
   if (!options.tokenizer_folder().empty()) {
-    copy_tokenizer(options.tokenizer_folder(), folder);
+    add_tokenizer_files(save, read_tokenizer_files(options.tokenizer_folder()));
   }
+  learner.adapters ? learner.adapters->save_pretrained(save) : learner.model->save_pretrained(save);
+  save.commit();
 }
 
 void read_model(Learner& learner, const FinetuneOptions& options, const std::string& folder) {

@@ -1,4 +1,5 @@
 #include <transformers/utils/generation/generate.h>
+#include <transformers/utils/io/one_save.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/tokenization/chat_format.h>
 #include <transformers/utils/tokenization/tokenizer.h>
@@ -41,13 +42,15 @@ Session open_session(const GenerateOptions& options) {
   Session session;
   session.config = from_options([&] { return options.generation.config(); });
   session.config.cache_implementation = options.cache;
-  if (options.input_ids.empty() || !session.config.stop_strings.empty()) {
-    session.tokenizer = load_tokenizer(options.model.model);
-  }
-  if (options.chat || options.interactive) {
-    session.chat_format = load_chat_format(options.model.model);
-  }
-  session.model = load_model<AutoModelForCausalLM>(options.model);
+  read_one_save(options.model.model, [&] {
+    if (options.input_ids.empty() || !session.config.stop_strings.empty()) {
+      session.tokenizer = load_tokenizer(options.model.model);
+    }
+    if (options.chat || options.interactive) {
+      session.chat_format = load_chat_format(options.model.model);
+    }
+    session.model = load_model<AutoModelForCausalLM>(options.model);
+  });
   // A beam's scores belong to texts that may be dropped later: none are written.
   const auto beams = session.config.with_defaults(session.model->generation_config).num_beams.value_or(1);
   session.config.output_scores = options.output_scores && beams == 1;

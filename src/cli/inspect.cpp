@@ -1,8 +1,8 @@
 #include <transformers/utils/io/checkpoint.h>
+#include <transformers/utils/io/one_save.h>
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <iomanip>
 #include <iostream>
 #include <memory>
@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "cli/common.h"
+#include "utils/json/save_journal.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers::cli {
@@ -54,7 +55,7 @@ bool is_said_otherwise(const Json& given, std::string_view key) {
 /// Whether generation goes by a key of config.json: where no generation_config.json speaks.
 bool serves_generation(const std::string& folder, const std::string& key) {
   const auto known = GenerationConfig::from_json(Json{{key, nullptr}}.dump()).unknown_keys.empty();
-  return known && !std::filesystem::exists(std::filesystem::path(folder) / "generation_config.json");
+  return known && !file_exists(folder + "/generation_config.json");
 }
 
 bool is_read(const std::string& folder, const PretrainedConfig& config, const std::string& key) {
@@ -179,7 +180,8 @@ void add_inspect(CLI::App& app) {
   command->add_flag("--json", *as_json, "one JSON object instead of a table");
   command->footer("Example: transformers-cpp inspect models/SmolLM2-135M-Instruct");
   command->callback([folder, as_json] {
-    const auto result = inspect(*folder);
+    Inspection result;
+    read_one_save(*folder, [&] { result = inspect(*folder); });
     if (*as_json) {
       std::cout << result.json.dump() << std::endl;
     } else {

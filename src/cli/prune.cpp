@@ -219,23 +219,18 @@ std::optional<PrunedTokenizer> pruned_tokenizer(const PruneOptions& options, con
   return pruned;
 }
 
-void save_tokenizer(const PruneOptions& options, const std::optional<PrunedTokenizer>& pruned) {
+void add_tokenizer(SaveTransaction& save, const PruneOptions& options, const std::optional<PrunedTokenizer>& pruned) {
   if (!pruned) {
-    if (!fs::equivalent(options.model, options.output)) {
-      copy_tokenizer(options.model, options.output);
-    }
+    add_tokenizer_files(save, read_tokenizer_files(options.model));
+    save.remove("vocab_map.json");  // of an earlier save
     return;
   }
-  SaveTransaction save(options.output);
+  for (const char* name : kTokenizerFiles) {
+    save.remove(name);  // of an earlier save, it would not fit
+  }
   for (const auto& [name, text] : pruned->files) {
     save.write(name, text);
   }
-  for (const char* name : kTokenizerFiles) {
-    if (!pruned->files.contains(name)) {
-      save.remove(name);  // of an earlier save, it would not fit
-    }
-  }
-  save.commit();
 }
 
 void check_output_folder(const PruneOptions& options) {
@@ -262,8 +257,10 @@ void show_plan(const PruneOptions& options, const PruningPlan& plan) {
 void save(PreTrainedModel& model, const PruneOptions& options, const PruningPlan& plan) {
   check_not_in_place(options, plan);
   const auto tokenizer = pruned_tokenizer(options, plan);
-  model.save_pretrained(options.output, {.extended = options.extended});
-  save_tokenizer(options, tokenizer);
+  SaveTransaction save(options.output);
+  add_tokenizer(save, options, tokenizer);
+  model.save_pretrained(save, {.extended = options.extended});
+  save.commit();
 }
 
 void prune(const PruneOptions& options) {

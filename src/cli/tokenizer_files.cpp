@@ -1,8 +1,7 @@
 #include "cli/tokenizer_files.h"
 
-#include <filesystem>
-
 #include "utils/json/regular_file.h"
+#include "utils/json/save_journal.h"
 
 namespace transformers::cli {
 namespace {
@@ -11,17 +10,25 @@ constexpr size_t kMostBytes = size_t{256} << 20;
 
 }  // namespace
 
-void copy_tokenizer(const std::string& from, const std::string& to) {
-  SaveTransaction save(to);
-  copy_tokenizer(from, save);
-  save.commit();
+std::map<std::string, std::string> read_tokenizer_files(const std::string& folder) {
+  std::map<std::string, std::string> files;
+  for (const char* name : kTokenizerFiles) {
+    if (const auto path = std::string(folder).append("/").append(name); file_exists(path)) {
+      files.emplace(name, read_regular_file(path, kMostBytes));
+    }
+  }
+  return files;
 }
 
-void copy_tokenizer(const std::string& from, SaveTransaction& save) {
+void add_tokenizer_files(SaveTransaction& save, const std::map<std::string, std::string>& files) {
+  if (files.empty()) {
+    return;
+  }
   for (const char* name : kTokenizerFiles) {
-    if (const auto path = std::filesystem::path(from) / name; std::filesystem::exists(path)) {
-      save.write(name, read_regular_file(path.string(), kMostBytes));
-    }
+    save.remove(name);
+  }
+  for (const auto& [name, text] : files) {
+    save.write(name, text);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <transformers/utils/io/save_transaction.h>
 
 #include <array>
+#include <map>
 #include <string>
 
 namespace transformers::cli {
@@ -12,9 +13,11 @@ inline constexpr std::array kTokenizerFiles{
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json",     "merges.txt",      "chat_template.jinja"};
 
-/// Copies those files into another folder.
-void copy_tokenizer(const std::string& from, const std::string& to);
-/// The same as part of a save that the caller commits.
-void copy_tokenizer(const std::string& from, SaveTransaction& save);
+/// The texts of a folder's tokenizer files by name.
+std::map<std::string, std::string> read_tokenizer_files(const std::string& folder);
+
+/// Makes these the tokenizer files of the folder that is saved into; those of an earlier save that are not among them
+/// go. An empty map leaves the folder's as they are.
+void add_tokenizer_files(SaveTransaction& save, const std::map<std::string, std::string>& files);
 
 }  // namespace transformers::cli

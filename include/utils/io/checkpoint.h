@@ -47,6 +47,7 @@ class Checkpoint {
   std::vector<std::string> skipped() const;
 
  private:
+  void open(const std::string& inserted);
   void open_single(const std::string& name);
   void open_sharded(const std::string& index_name);
   void clear();

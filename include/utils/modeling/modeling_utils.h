@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/utils/io/one_save.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/device_map.h>
 #include <transformers/utils/modeling/generation_config.h>
@@ -11,6 +12,7 @@
 #include <transformers/utils/nn/module.h>
 #include <transformers/utils/nn/state_dict.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -145,11 +147,13 @@ class PreTrainedModel : public Module {
   void set_attn_implementation(AttnImplementation implementation) { config().attn_implementation = implementation; }
 
   /// Writes config.json, the weights as safetensors (ties once, sharded where large) and, for generative models,
-  /// generation_config.json; all or nothing. Python's `from_pretrained` loads the folder. Creates the folder itself,
-  /// not its parents.
+  /// generation_config.json; all or nothing. An adapter that an earlier save left in the folder goes. Python's
+  /// `from_pretrained` loads the folder. Creates the folder itself, not its parents.
   void save_pretrained(const std::string& folder, const SaveOptions& options = {});
   /// As part of a save that replaces other files with the model's; the caller commits.
   void save_pretrained(SaveTransaction& save, const SaveOptions& options = {});
+  /// The same with weights that `add_weights` adds to the save, for a model that no process holds whole.
+  void save_pretrained(SaveTransaction& save, const SaveOptions& options, const std::function<void()>& add_weights);
 
   /// The name HF has in `architectures`, e.g. LlamaForCausalLM.
   std::string architecture() const;
@@ -234,17 +238,20 @@ auto build_for(Config& config, const Checkpoint& checkpoint, const std::string& 
   return whole;
 }
 
-/// `Model` is a holder such as LlamaForCausalLM.
+/// `Model` is a holder such as LlamaForCausalLM. Config, generation config and weights come from one save.
 template <typename Model>
 Model load_pretrained(const std::string& folder, const LoadOptions& options) {
-  auto config = Model::Impl::Config::from_pretrained(folder);
-  config.attn_implementation = options.attn_implementation;
-  const auto checkpoint = open_checkpoint(folder, config, options);
-  auto model = build_for(config, *checkpoint, folder, [](const auto& fitting) { return Model(fitting); });
-  auto report = load_weights(*model, checkpoint, folder, options);
-  if (options.report != nullptr) {
-    *options.report = std::move(report);
-  }
+  Model model{nullptr};
+  read_one_save(folder, [&] {
+    auto config = Model::Impl::Config::from_pretrained(folder);
+    config.attn_implementation = options.attn_implementation;
+    const auto checkpoint = open_checkpoint(folder, config, options);
+    model = build_for(config, *checkpoint, folder, [](const auto& fitting) { return Model(fitting); });
+    auto report = load_weights(*model, checkpoint, folder, options);
+    if (options.report != nullptr) {
+      *options.report = std::move(report);
+    }
+  });
   return model;
 }
 

@@ -12,6 +12,8 @@
 
 namespace transformers {
 
+class SaveTransaction;
+
 struct AdapterOptions {
   /// Fresh matrices hang on this number alone; they are those of peft after torch.manual_seed(seed).
   uint64_t seed = 42;
@@ -89,6 +91,8 @@ class PeftModelImpl : public Module {
   /// Writes adapter_config.json and adapter_model.safetensors, all or nothing, for peft's `from_pretrained` and ours.
   /// Creates the folder itself, not its parents.
   void save_pretrained(const std::string& folder, const std::string& name = "default") const;
+  /// As part of a save that replaces other files with the adapter's; the caller commits.
+  void save_pretrained(SaveTransaction& save, const std::string& name = "default") const;
   /// Adds an adapter that peft or this library saved, from adapter_model.safetensors or adapter_model.bin. A file may
   /// also hold tensors of the base model (peft saves embeddings that were resized); they are copied into it. Throws,
   /// changing nothing, when a tensor is missing, unknown or of another shape.

@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "utils/io/checked_math.h"
-#include "utils/io/file_name.h"
 #include "utils/io/safetensors_header.h"
+#include "utils/json/file_name.h"
 #include "utils/json/regular_file.h"
 #include "utils/json/strict_json.h"
 

@@ -3,12 +3,12 @@
 #include <transformers/utils/distributed/together.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <sstream>
 
 #include "utils/distributed/agreement.h"
 #include "utils/fully_sharded/checkpoint_index.h"
 #include "utils/json/printable.h"
+#include "utils/json/save_journal.h"
 
 namespace transformers {
 namespace {
@@ -65,10 +65,7 @@ void copy_slices(const ShardedCheckpoint& checkpoint, const ShardedState& into) 
 
 }  // namespace
 
-bool ShardedCheckpoint::exists(const std::string& folder) {
-  std::error_code ignored;
-  return std::filesystem::exists(folder + "/" + kShardedIndexFile, ignored);
-}
+bool ShardedCheckpoint::exists(const std::string& folder) { return file_exists(folder + "/" + kShardedIndexFile); }
 
 ShardedCheckpoint::ShardedCheckpoint(const std::string& folder) : folder_(folder) { open(); }
 

@@ -3,7 +3,7 @@
 #include <transformers/utils/fully_sharded/sharded_state.h>
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/io/save_transaction.h>
-#include <transformers/utils/modeling/causal_lm.h>
+#include <transformers/utils/modeling/modeling_utils.h>
 
 #include <unordered_map>
 
@@ -111,22 +111,13 @@ class UnitGatherer {
 
 void write_folder(const FullyShardedModule& model, UnitGatherer& gatherer, const std::string& folder,
                   const SaveOptions& options) {
-  TORCH_CHECK(options.max_shard_size > 0, "max_shard_size must be positive, found ", options.max_shard_size);
   auto* pretrained = dynamic_cast<PreTrainedModel*>(&model.root());
   TORCH_CHECK(pretrained != nullptr, "save_pretrained needs a PreTrainedModel, found ", model.root().name());
-  auto& config = pretrained->config();
-  const auto reason = config.inexpressible();
-  TORCH_CHECK(reason.empty() || options.extended, folder,
-              ": this pruned model cannot be saved so that transformers loads it: ", reason);
-  config.architectures = {pretrained->architecture()};
-  config.dtype = pretrained->dtype();
-  const auto files = plan_files(model, options.max_shard_size);
   SaveTransaction save(folder);
-  add_checkpoint_files(save, files.size(), [&](size_t i) { return gatherer.tensors(files[i]); });
-  if (const auto* causal_lm = dynamic_cast<const CausalLM*>(pretrained)) {
-    save.write("generation_config.json", causal_lm->generation_config.to_json());
-  }
-  save.write("config.json", reason.empty() ? config.to_plain_json() : config.to_json());
+  pretrained->save_pretrained(save, options, [&] {
+    const auto files = plan_files(model, options.max_shard_size);
+    add_checkpoint_files(save, files.size(), [&](size_t i) { return gatherer.tensors(files[i]); });
+  });
   save.commit();
 }
 

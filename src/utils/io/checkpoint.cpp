@@ -1,6 +1,6 @@
 #include <c10/util/Exception.h>
-#include <sys/stat.h>
 #include <transformers/utils/io/checkpoint.h>
+#include <transformers/utils/io/one_save.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/io/torch_checkpoint.h>
 
@@ -10,9 +10,11 @@
 #include <filesystem>
 #include <set>
 
-#include "utils/io/file_name.h"
 #include "utils/io/shard_index.h"
+#include "utils/json/file_name.h"
+#include "utils/json/folder_reading.h"
 #include "utils/json/printable.h"
+#include "utils/json/save_journal.h"
 
 namespace transformers {
 namespace {
@@ -21,6 +23,8 @@ struct WeightsName {
   std::string_view stem;
   std::string_view suffix;  // a variant stands before its last part
   bool is_index;
+
+  std::string with(const std::string& inserted) const { return std::string(stem).append(inserted).append(suffix); }
 };
 
 constexpr std::array kWeightsNames{
@@ -43,9 +47,8 @@ bool is_torch_file(const std::string& name) { return name.ends_with(".bin") || n
 void check_all_exist(const std::string& folder, const std::set<std::string>& files, const std::string& index_path) {
   std::vector<std::string> missing;
   for (const auto& file : files) {
-    std::error_code ignored;
     // A link to nowhere is opened later, for the system's own words.
-    if (!std::filesystem::exists(std::filesystem::symlink_status(std::filesystem::path(folder) / file, ignored))) {
+    if (!file_exists(std::string(folder).append("/").append(file))) {
       missing.push_back(file);
     }
   }
@@ -65,31 +68,21 @@ void warn_about_case(const std::set<std::string>& names, const std::string& what
   }
 }
 
-/// The file that decides what the weights are, and what tells it from a later one of the same name.
-struct Choice {
-  std::string name;
-  bool is_index;
-  ino_t inode;
-  int64_t seconds, nanoseconds;
-
-  bool operator==(const Choice&) const = default;
-};
-
-Choice choose_weights(const std::string& folder, const std::string& variant) {
-  const auto inserted = variant.empty() ? "" : "." + variant;
-  check_plain_file_name("model" + inserted, "variant");
-  std::vector<std::string> looked_for;
-  for (const auto& entry : kWeightsNames) {
-    const auto name = std::string(entry.stem).append(inserted).append(entry.suffix);
-    struct stat status {};
+/// The file that decides what the weights are.
+const WeightsName* choose_weights(const std::string& folder, const std::string& inserted) {
+  const auto* chosen = std::ranges::find_if(kWeightsNames, [&](const WeightsName& candidate) {
     // A link to nowhere counts: opening it says what is wrong.
-    const auto path = std::string(folder).append("/").append(name);
-    if (::stat(path.c_str(), &status) == 0 || ::lstat(path.c_str(), &status) == 0) {
-      return {name, entry.is_index, status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
-    }
-    looked_for.push_back(name);
+    return file_exists(std::string(folder).append("/").append(candidate.with(inserted)));
+  });
+  return chosen == kWeightsNames.end() ? nullptr : chosen;
+}
+
+std::string all_weights_names(const std::string& inserted) {
+  std::vector<std::string> names;
+  for (const auto& candidate : kWeightsNames) {
+    names.push_back(candidate.with(inserted));
   }
-  TORCH_CHECK(false, printable(folder), ": holds no weights; expected one of ", joined(looked_for));
+  return joined(names);
 }
 
 }  // namespace
@@ -97,24 +90,17 @@ Choice choose_weights(const std::string& folder, const std::string& variant) {
 Checkpoint::Checkpoint(const std::string& folder, const std::string& variant) : folder_(folder) {
   std::error_code ignored;
   TORCH_CHECK(std::filesystem::is_directory(folder, ignored), printable(folder), ": expected a folder with weights");
-  // A save that is under way moves the choice or the index before any file that an index lists.
-  constexpr int kAttempts = 20;
-  for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    clear();
-    const auto choice = choose_weights(folder, variant);
-    try {
-      choice.is_index ? open_sharded(choice.name) : open_single(choice.name);
-    } catch (const c10::Error&) {
-      if (choose_weights(folder, variant) == choice) {
-        throw;
-      }
-      continue;
-    }
-    if (choose_weights(folder, variant) == choice) {
-      return;
-    }
-  }
-  TORCH_CHECK(false, printable(folder), ": the weights are replaced again and again while they are opened");
+  const auto inserted = variant.empty() ? "" : "." + variant;
+  check_plain_file_name("model" + inserted, "variant");
+  read_one_save(folder, [&] { open(inserted); });
+}
+
+void Checkpoint::open(const std::string& inserted) {
+  clear();
+  const auto* chosen = choose_weights(folder_, inserted);
+  TORCH_CHECK(chosen != nullptr, printable(folder_), ": holds no weights; expected one of ",
+              all_weights_names(inserted));
+  chosen->is_index ? open_sharded(chosen->with(inserted)) : open_single(chosen->with(inserted));
 }
 
 void Checkpoint::clear() {
@@ -236,6 +222,13 @@ std::vector<std::string> Checkpoint::skipped() const {
     }
   }
   return values;
+}
+
+void read_one_save(const std::string& folder, const std::function<void()>& read) {
+  from_one_save(folder, [&] {
+    read();
+    return true;
+  });
 }
 
 }  // namespace transformers

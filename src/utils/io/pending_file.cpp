@@ -2,14 +2,18 @@
 
 #include <c10/util/Exception.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <utility>
 
 #include "utils/json/printable.h"
+#include "utils/json/save_journal.h"
 
 namespace transformers {
 namespace {
@@ -19,27 +23,68 @@ std::string unique_prefix(const std::string& prefix) {
   return prefix + std::to_string(::getpid()) + "-" + std::to_string(counter++) + "-";
 }
 
+int create(const std::string& path) { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }
+
+/// Whoever writes a temporary file holds its lock, so one that can be locked has been left behind.
+void remove_if_abandoned(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+  if (descriptor < 0) {
+    return;
+  }
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) {
+    ::unlink(path.c_str());
+  }
+  ::close(descriptor);
+}
+
+/// Temporary names are prefix, process, number and name, with '-' between them.
+bool is_temporary_of(std::string_view file, std::string_view prefix, const std::string& name) {
+  if (!file.starts_with(prefix) || !file.ends_with("-" + name)) {
+    return false;
+  }
+  const auto numbers = file.substr(prefix.size(), file.size() - prefix.size() - name.size());
+  return numbers.find_first_not_of("0123456789-") == std::string_view::npos;
+}
+
+void remove_abandoned(const std::string& folder, const std::string& prefix, const std::string& name) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (is_temporary_of(entry->path().filename().string(), prefix, name)) {
+      remove_if_abandoned(entry->path());
+    }
+  }
+}
+
 }  // namespace
 
 PendingFile::PendingFile(const std::string& folder, const std::string& name, const std::string& prefix)
-    : path_(folder + "/" + name), temporary_(folder + "/" + unique_prefix(prefix) + name) {
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    : folder_(folder), name_(name), temporary_(unique_prefix(prefix) + name) {
+  descriptor_ = create(temporary_path());
   if (descriptor_ < 0) {
     fail("cannot be created");
+  }
+  // Somebody who cleans up may have come between the creation and the lock, and is then about to remove the file.
+  while (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    ::close(descriptor_);
+    temporary_ = unique_prefix(prefix) + name;
+    descriptor_ = create(temporary_path());
+    if (descriptor_ < 0) {
+      fail("cannot be created");
+    }
   }
 }
 
 PendingFile::~PendingFile() {
+  if (!temporary_.empty()) {
+    ::unlink(temporary_path().c_str());
+  }
   if (descriptor_ >= 0) {
     ::close(descriptor_);
-  }
-  if (!temporary_.empty()) {
-    ::unlink(temporary_.c_str());
   }
 }
 
 void PendingFile::fail(const char* what) const {
-  TORCH_CHECK(false, printable(path_), ": ", what, ": ", std::strerror(errno));
+  TORCH_CHECK(false, printable(path()), ": ", what, ": ", std::strerror(errno));
 }
 
 void PendingFile::write(std::string_view bytes) {
@@ -57,27 +102,30 @@ void PendingFile::finish() {
   if (::fsync(descriptor_) != 0) {
     fail("cannot be brought to the disk");
   }
+}
+
+void PendingFile::close() {
   if (::close(std::exchange(descriptor_, -1)) != 0) {
     fail("cannot be closed");
   }
 }
 
 void PendingFile::publish() {
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
+  if (std::rename(temporary_path().c_str(), path().c_str()) != 0) {
     fail("cannot be put in place");
   }
   temporary_.clear();
 }
 
-void sync_folder(const std::string& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  TORCH_CHECK(descriptor >= 0, printable(folder), ": cannot be opened: ", std::strerror(errno));
-  const int status = ::fsync(descriptor);
-  const int error = errno;
-  ::close(descriptor);
-  // Some file systems know no fsync of a folder; there is nothing else to do on them.
-  TORCH_CHECK(status == 0 || error == EINVAL || error == ENOTSUP, printable(folder),
-              ": cannot be brought to the disk: ", std::strerror(error));
+void write_file_whole(const std::string& folder, const std::string& name,
+                      const std::function<void(const ByteSink&)>& produce) {
+  constexpr const char* kPrefix = ".writing-";
+  remove_abandoned(folder, kPrefix, name);
+  PendingFile file(folder, name, kPrefix);
+  produce([&](std::string_view bytes) { file.write(bytes); });
+  file.finish();
+  file.publish();
+  sync_folder(folder);
 }
 
 }  // namespace transformers

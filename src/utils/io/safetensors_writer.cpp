@@ -104,11 +104,8 @@ void save_safetensors(const std::string& path, const torch::OrderedDict<std::str
                       const std::map<std::string, std::string>& metadata) {
   const std::filesystem::path target(path);
   const auto folder = target.has_parent_path() ? target.parent_path().string() : ".";
-  PendingFile file(folder, target.filename().string(), ".writing-");
-  write_safetensors([&](std::string_view bytes) { file.write(bytes); }, tensors, metadata);
-  file.finish();
-  file.publish();
-  sync_folder(folder);
+  write_file_whole(folder, target.filename().string(),
+                   [&](const ByteSink& sink) { write_safetensors(sink, tensors, metadata); });
 }
 
 }  // namespace transformers

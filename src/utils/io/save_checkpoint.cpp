@@ -95,63 +95,14 @@ Tensors select(const Tensors& state, const std::vector<std::string>& names) {
   return selected;
 }
 
-/// The index that a reader of the folder goes by now; empty when there is none, or no complete set behind it that could
-/// be kept.
-ShardIndex current_index(const std::string& folder) {
-  const auto path = folder + "/" + kIndexName;
-  if (!std::filesystem::exists(path)) {
-    return {};
-  }
-  try {
-    auto index = read_shard_index(path);
-    const bool is_complete = std::ranges::all_of(
-        index.weight_map, [&](const auto& entry) { return std::filesystem::exists(folder + "/" + entry.second); });
-    return is_complete ? index : ShardIndex{};
-  } catch (const c10::Error&) {
-    return {};
-  }
-}
-
-std::string second_name(std::string name) { return name.insert(name.rfind('.'), ".previous"); }
-
-/// Where new shards take the names of old ones, a reader in between would mix them. So the old files first get second
-/// names and an index that uses these.
-void keep_old_shards_readable(SaveTransaction& save, const std::set<std::string>& new_names) {
-  auto old = current_index(save.folder());
-  std::set<std::string> renamed;
-  for (auto& entry : old.weight_map) {
-    if (new_names.contains(entry.second)) {
-      renamed.insert(entry.second);
-      entry.second = second_name(entry.second);
-    }
-  }
-  for (const auto& name : renamed) {
-    save.link(name, second_name(name));
-  }
-  if (!renamed.empty()) {
-    save.write(kIndexName, shard_index_text(old.weight_map, static_cast<int64_t>(old.total_size.value_or(0)),
-                                            old.total_parameters.value_or(0)));
-  }
-}
-
-/// Weight files of an earlier save, and the second names given while saving.
+/// Weight files of an earlier save that the new one does not use.
 void remove_stale(SaveTransaction& save, const std::set<std::string>& new_names) {
-  static const std::regex kShard(R"(model-\d{5}-of-\d{5}(\.previous)?\.safetensors)");
-  std::set<std::string> stale{kSingleName};
-  for (const auto& entry : std::filesystem::directory_iterator(save.folder())) {
-    const auto name = entry.path().filename().string();
-    if (std::regex_match(name, kShard)) {
-      stale.insert(name);
-    }
-  }
-  for (const auto& name : new_names) {
-    stale.insert(second_name(name));
-  }
-  // The index goes before the files that it lists.
-  std::vector<std::string> in_order{kIndexName};
-  in_order.insert(in_order.end(), stale.begin(), stale.end());
-  for (const auto& name : in_order) {
-    if (!new_names.contains(name)) {
+  static const std::regex kWeights(R"(model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?)");
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(save.folder(), error), end; !error && entry != end;
+       entry.increment(error)) {
+    const auto name = entry->path().filename().string();
+    if (std::regex_match(name, kWeights) && !new_names.contains(name)) {
       save.remove(name);
     }
   }
@@ -165,7 +116,6 @@ void add_checkpoint_files(SaveTransaction& save, size_t count, const std::functi
   for (size_t i = 0; i < count; ++i) {
     new_names.insert(count == 1 ? kSingleName : shard_name(i + 1, count));
   }
-  keep_old_shards_readable(save, new_names);
 
   WeightMap weight_map;
   int64_t bytes = 0, parameters = 0;

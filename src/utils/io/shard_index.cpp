@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "utils/io/file_name.h"
+#include "utils/json/file_name.h"
 #include "utils/json/regular_file.h"
 #include "utils/json/strict_json.h"
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "utils/json/printable.h"
+#include "utils/json/save_journal.h"
 
 namespace transformers {
 namespace {
@@ -32,12 +33,27 @@ struct stat status_of(int descriptor, const std::string& path) {
   return status;
 }
 
+/// The descriptor, negative when there is none. A temporary file of a save may get its name between the look and the
+/// opening.
+int open_current(const std::string& path) {
+  constexpr int kAttempts = 50;
+  int descriptor = -1;
+  for (int attempt = 0; attempt < kAttempts && descriptor < 0; ++attempt) {
+    const auto current = current_path(path);
+    // Without O_NONBLOCK opening a pipe would wait for a writer.
+    descriptor = ::open(current.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (errno != ENOENT || current == path) {
+      break;
+    }
+  }
+  return descriptor;
+}
+
 }  // namespace
 
 RegularFile::RegularFile(const std::string& path) : path_(path) {
   TORCH_CHECK(path.find('\0') == std::string::npos, printable(path), ": a file name holds no NUL");
-  // Without O_NONBLOCK opening a pipe would wait for a writer.
-  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  descriptor_ = open_current(path);
   TORCH_CHECK(descriptor_ >= 0, printable(path), ": cannot be opened: ", std::strerror(errno));
   const auto mode = status_of(descriptor_, path).st_mode;
   if (!S_ISREG(mode)) {

@@ -6,7 +6,7 @@
 namespace transformers {
 
 /// An open, readable, regular file. Folders, pipes, sockets and devices are refused, and opening one never blocks;
-/// symbolic links are followed.
+/// symbolic links are followed. While a save is being carried out in the file's folder, it is the new file.
 class RegularFile {
  public:
   explicit RegularFile(const std::string& path);

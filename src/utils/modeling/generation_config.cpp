@@ -12,6 +12,7 @@
 #include "utils/json/config_writer.h"
 #include "utils/json/printable.h"
 #include "utils/json/regular_file.h"
+#include "utils/json/save_journal.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {
@@ -318,7 +319,7 @@ GenerationConfig GenerationConfig::from_pretrained(const std::string& folder) {
   const auto read = [](const std::string& file, bool keep_unknown) {
     return read_text(read_regular_file(file, JsonLimits{}.max_bytes + 1), file, keep_unknown);
   };
-  return std::filesystem::exists(path) ? read(path, true) : read(config_path(folder), false);
+  return file_exists(path) ? read(path, true) : read(config_path(folder), false);
 }
 
 GenerationConfig GenerationConfig::from_model_config(const PretrainedConfig& config) {

@@ -6,6 +6,7 @@
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/modeling_utils.h>
 
+#include <array>
 #include <unordered_set>
 
 #include "utils/modeling/init_parameter.h"
@@ -16,6 +17,11 @@ namespace {
 
 /// HF tells norms by their class name too.
 bool is_norm(const torch::nn::Module& module) { return module.name().find("Norm") != std::string::npos; }
+
+// What an earlier save into the folder may have left that would be taken for part of this one: transformers puts an
+// adapter that lies beside a model on top of it.
+constexpr std::array kFilesOfOtherResults{"generation_config.json", "adapter_config.json", "adapter_model.safetensors",
+                                          "adapter_model.bin"};
 
 }  // namespace
 
@@ -180,19 +186,27 @@ void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptio
 }
 
 void PreTrainedModel::save_pretrained(SaveTransaction& save, const SaveOptions& options) {
-  const auto& folder = save.folder();
-  const auto reason = config().inexpressible();
-  TORCH_CHECK(reason.empty() || options.extended, folder, ": this pruned model cannot be saved so that transformers ",
-              "loads it: ", reason,
-              "; set heads, channels or layers to zero instead, or save in the extended form that ",
-              "only this library reads");
   const auto tokens = get_input_embeddings()->weight.size(0);
-  TORCH_CHECK(tokens == config().vocab_size, folder, ": the embeddings hold ", tokens, " of the config's ",
+  TORCH_CHECK(tokens == config().vocab_size, save.folder(), ": the embeddings hold ", tokens, " of the config's ",
               config().vocab_size, " tokens; a model that is split over ranks is saved by its group");
   const auto state = whole_state_dict(*this, placement_.get());
+  save_pretrained(save, options, [&] { add_checkpoint(save, state, {.max_shard_size = options.max_shard_size}); });
+}
+
+void PreTrainedModel::save_pretrained(SaveTransaction& save, const SaveOptions& options,
+                                      const std::function<void()>& add_weights) {
+  const auto reason = config().inexpressible();
+  TORCH_CHECK(reason.empty() || options.extended, save.folder(),
+              ": this pruned model cannot be saved so that transformers ", "loads it: ", reason,
+              "; set heads, channels or layers to zero instead, or save in the extended form that ",
+              "only this library reads");
+  TORCH_CHECK(options.max_shard_size > 0, "max_shard_size must be positive, found ", options.max_shard_size);
   config().architectures = {architecture()};
   config().dtype = dtype();
-  add_checkpoint(save, state, {.max_shard_size = options.max_shard_size});
+  for (const char* name : kFilesOfOtherResults) {
+    save.remove(name);
+  }
+  add_weights();
   if (const auto text = generation_config_json(); !text.empty()) {
     save.write("generation_config.json", text);
   }

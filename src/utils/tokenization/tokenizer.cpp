@@ -3,6 +3,7 @@
 #include <transformers/utils/tokenization/sentencepiece_tokenizer.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 
+#include "utils/json/folder_reading.h"
 #include "utils/json/printable.h"
 #include "utils/json/regular_file.h"
 #include "utils/tokenization/rank_file.h"
@@ -19,7 +20,9 @@ std::string Tokenizer::decode(std::span<const int64_t> ids, bool skip_special_to
   return text + decoder->finish();
 }
 
-std::shared_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
+namespace {
+
+std::shared_ptr<Tokenizer> load_files(const std::string& folder) {
   using namespace tokenization;
   if (file_exists(file_in(folder, "tokenizer.json"))) {
     return BpeTokenizer::from_tokenizer_json(folder);
@@ -30,6 +33,12 @@ std::shared_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
     return BpeTokenizer::from_rank_file(folder);
   }
   return SentencePieceTokenizer::from_folder(folder);
+}
+
+}  // namespace
+
+std::shared_ptr<Tokenizer> load_tokenizer(const std::string& folder) {
+  return from_one_save(folder, [&] { return load_files(folder); });
 }
 
 }  // namespace transformers

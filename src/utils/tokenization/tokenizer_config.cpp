@@ -106,11 +106,6 @@ std::string file_in(const std::string& folder, const char* name) {
   return (std::filesystem::path(folder) / name).string();
 }
 
-bool file_exists(const std::string& path) {
-  std::error_code ignored;
-  return std::filesystem::exists(path, ignored);
-}
-
 TokenizerConfig read_tokenizer_config(const std::string& folder) {
   TokenizerConfig config;
   config.path = file_in(folder, "tokenizer_config.json");

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "utils/json/save_journal.h"
 #include "utils/tokenization/added_tokens.h"
 
 namespace transformers::tokenization {
@@ -25,6 +26,5 @@ struct TokenizerConfig {
 TokenizerConfig read_tokenizer_config(const std::string& folder);
 
 std::string file_in(const std::string& folder, const char* name);
-bool file_exists(const std::string& path);
 
 }  // namespace transformers::tokenization

@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <tuple>
 
-#include "utils/io/pending_file.h"
+#include "utils/json/save_journal.h"
 #include "utils/training/training_state.h"
 
 namespace transformers {

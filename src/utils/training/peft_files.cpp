@@ -11,6 +11,7 @@
 
 #include "utils/io/safetensors_writer.h"
 #include "utils/json/printable.h"
+#include "utils/json/save_journal.h"
 #include "utils/training/peft_state.h"
 
 namespace transformers {
@@ -24,10 +25,10 @@ constexpr const char* kWeightsName = "adapter_model.safetensors";
 
 std::unique_ptr<TensorFile> open_weights(const std::string& folder) {
   const auto safetensors = fs::path(folder) / kWeightsName, bin = fs::path(folder) / "adapter_model.bin";
-  if (fs::exists(safetensors)) {
+  if (file_exists(safetensors.string())) {
     return std::make_unique<SafetensorsFile>(safetensors.string());
   }
-  TORCH_CHECK(fs::exists(bin), folder, ": found neither ", kWeightsName, " nor adapter_model.bin");
+  TORCH_CHECK(file_exists(bin.string()), folder, ": found neither ", kWeightsName, " nor adapter_model.bin");
   return std::make_unique<TorchCheckpointFile>(bin.string());
 }
 
@@ -110,13 +111,18 @@ StateDict PeftModelImpl::get_peft_model_state_dict(const std::string& name) cons
 }
 
 void PeftModelImpl::save_pretrained(const std::string& folder, const std::string& name) const {
+  SaveTransaction save(folder);
+  save_pretrained(save, name);
+  save.commit();
+}
+
+void PeftModelImpl::save_pretrained(SaveTransaction& save, const std::string& name) const {
   const auto tensors = get_peft_model_state_dict(name);
   auto config = peft_config(name);
   config.inference_mode = true;  // as peft writes it: who loads it decides whether to train
-  SaveTransaction save(folder);
+  save.remove("adapter_model.bin");
   save.write(kWeightsName, [&](const ByteSink& sink) { write_safetensors(sink, tensors, {{"format", "pt"}}); });
   save.write(kConfigName, config.to_json());
-  save.commit();
 }
 
 void PeftModelImpl::load_adapter(const std::string& name, const std::string& folder,

@@ -4,15 +4,19 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <transformers/utils/io/checkpoint.h>
+#include <transformers/utils/io/one_save.h>
 #include <transformers/utils/io/save_transaction.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <map>
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
 #include "utils/io/file_builders.h"
+#include "utils/json/regular_file.h"
+#include "utils/json/save_journal.h"
 
 namespace {
 
@@ -84,7 +88,7 @@ float value_in(const std::string& folder) {
 bool has_leftovers(const std::string& folder) {
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const auto name = entry.path().filename().string();
-    if (name.starts_with(".") || name.find(".previous") != std::string::npos) {
+    if (name.starts_with(".")) {
       return true;
     }
   }
@@ -187,22 +191,130 @@ TEST(SaveTransactionFaultsTest, AnErrorBeforeTheCommitTouchesNothing) {
   }
 }
 
-TEST(SaveTransactionFaultsTest, CommitsInTheOrderOfTheCallsAndRemovesLast) {
-  const TemporaryFolder folder;
+/// A folder whose files must be those of one save: two that stay, one that goes, one that comes.
+class TogetherTest : public ::testing::Test {
+ protected:
+  using Files = std::map<std::string, std::string>;
+  inline static const Files kOld{{"model", "old"}, {"config", "old"}, {"tokenizer", "old"}};
+  inline static const Files kNew{{"model", "new"}, {"config", "new"}, {"index", "new"}};
+
+  static void save(const std::string& folder, const Files& files) {
+    SaveTransaction save(folder);
+    for (const auto& [name, text] : files) {
+      save.write(name, text);
+    }
+    for (const char* name : {"model", "config", "tokenizer", "index"}) {
+      if (!files.contains(name)) {
+        save.remove(name);
+      }
+    }
+    save.commit();
+  }
+
+  /// What this library finds, without changing anything.
+  static Files found_by_reading(const std::string& folder) {
+    Files files;
+    for (const char* name : {"model", "config", "tokenizer", "index"}) {
+      if (const auto path = folder + "/" + name; file_exists(path)) {
+        files.emplace(name, read_regular_file(path, 10));
+      }
+    }
+    return files;
+  }
+
+  static Files found_by_others(const std::string& folder) {
+    Files files;
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      if (const auto name = entry.path().filename().string(); !name.starts_with(".saving-")) {
+        files.emplace(name, testing::read_file(entry.path()));
+      }
+    }
+    return files;
+  }
+
+  static void check(const std::string& folder, int calls) {
+    const auto found = found_by_reading(folder);
+    EXPECT_TRUE(found == kOld || found == kNew) << "call " << calls;
+    read_one_save(folder, [] {});
+    EXPECT_EQ(found_by_others(folder), found) << "call " << calls;
+    save(folder, kNew);
+    EXPECT_EQ(found_by_others(folder), kNew);
+    EXPECT_FALSE(has_leftovers(folder));
+  }
+};
+
+TEST_F(TogetherTest, AnErrorAtAnyCallLeavesFilesOfOneSave) {
+  bool done = false;
+  for (int calls = 0; !done && calls < kMoreThanAllCalls; ++calls) {
+    const TemporaryFolder temporary;
+    const auto folder = temporary.path().string();
+    save(folder, kOld);
+    calls_before_fault = calls;
+    fault = Fault::kError;
+    try {
+      save(folder, kNew);
+      done = fault == Fault::kError;
+    } catch (const c10::Error&) {
+    }
+    fault = Fault::kNone;
+    check(folder, calls);
+  }
+  EXPECT_TRUE(done);
+}
+
+TEST_F(TogetherTest, DeathAtAnyCallLeavesFilesOfOneSave) {
+  bool done = false;
+  for (int calls = 0; !done && calls < kMoreThanAllCalls; ++calls) {
+    const TemporaryFolder temporary;
+    const auto folder = temporary.path().string();
+    save(folder, kOld);
+    const auto child = ::fork();
+    if (child == 0) {
+      calls_before_fault = calls;
+      fault = Fault::kDeath;
+      save(folder, kNew);
+      ::_exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    done = status == 0;
+    check(folder, calls);
+  }
+  EXPECT_TRUE(done);
+}
+
+/// The message of a save of two files and a removal whose call number `calls` fails.
+std::string failing_save(const TemporaryFolder& folder, int calls) {
   testing::write_file(folder / "stale", "");
   SaveTransaction save(folder.path().string());
   save.remove("stale");
   save.remove("never there");
   save.write("first", "1");
   save.write("last", "2");
-  // Renames and removals are each followed by a sync of the folder.
-  calls_before_fault = 2;
+  calls_before_fault = calls;
   fault = Fault::kError;
-  EXPECT_ERROR(save.commit(), "last: cannot be put in place: No space left");
+  std::string message;
+  try {
+    save.commit();
+  } catch (const c10::Error& error) {
+    message = error.what_without_backtrace();
+  }
   fault = Fault::kNone;
-  EXPECT_TRUE(std::filesystem::exists(folder / "first"));
-  EXPECT_FALSE(std::filesystem::exists(folder / "last"));
-  EXPECT_TRUE(std::filesystem::exists(folder / "stale"));
+  return message;
+}
+
+TEST(SaveTransactionFaultsTest, ProgramsThatDoNotKnowTheJournalSeeTheNamesInTheOrderOfTheCallsAndRemovalsLast) {
+  for (int calls = 0; calls < kMoreThanAllCalls; ++calls) {
+    const TemporaryFolder folder;
+    const auto message = failing_save(folder, calls);
+    ASSERT_NE(message, "") << "the renaming of last never failed";
+    if (message.find("/last: cannot be put in place: No space left") != std::string::npos) {
+      EXPECT_TRUE(std::filesystem::exists(folder / "first"));
+      EXPECT_FALSE(std::filesystem::exists(folder / "last"));
+      EXPECT_TRUE(std::filesystem::exists(folder / "stale"));
+      return;
+    }
+  }
 }
 
 }  // namespace

@@ -1,9 +1,12 @@
 #include <sys/stat.h>
+#include <transformers/utils/io/one_save.h>
 #include <transformers/utils/io/save_transaction.h>
 #include <unistd.h>
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
+#include "utils/json/regular_file.h"
+#include "utils/json/save_journal.h"
 
 namespace transformers {
 namespace {
@@ -77,8 +80,8 @@ TEST_F(SaveTransactionTest, NamesStayInTheFolder) {
   for (const auto* name : {"", ".", "..", "../x", "/x", "a/b"}) {
     EXPECT_ERROR(save.write(name, "x"), "expected a plain file name");
     EXPECT_ERROR(save.remove(name), "expected a plain file name");
-    EXPECT_ERROR(save.link("x", name), "expected a plain file name");
   }
+  EXPECT_ERROR(save.write(".saving-journal", "x"), "the name .saving-journal is kept for temporary files");
 }
 
 TEST_F(SaveTransactionTest, AReadOnlyFolderIsOneErrorAndKeepsItsFiles) {
@@ -92,15 +95,77 @@ TEST_F(SaveTransactionTest, AReadOnlyFolderIsOneErrorAndKeepsItsFiles) {
   EXPECT_EQ(read_file(folder_ / "a"), "old");
 }
 
-TEST_F(SaveTransactionTest, LinksKeepAFileUnderASecondName) {
+TEST_F(SaveTransactionTest, TheLastCallForANameCounts) {
   write_file(folder_ / "a", "old");
-  write_file(folder_ / "a.previous", "older");
+  write_file(folder_ / "b", "old");
   SaveTransaction save(path());
-  save.link("a", "a.previous");
-  save.write("a", "new");
+  save.write("a", "first");
+  save.write("a", "second");
+  save.remove("a");
+  save.remove("b");
+  save.write("b", "new");
   save.commit();
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "a"));
+  EXPECT_EQ(read_file(folder_ / "b"), "new");
+}
+
+TEST_F(SaveTransactionTest, ASaveThatDiedBetweenItsRenamesIsReadWholeAndFinishedByTheNext) {
+  write_file(folder_ / "renamed", "new");
+  write_file(folder_ / "waiting", "old");
+  write_file(folder_ / "stale", "old");
+  write_file(folder_ / ".saving-1-0-waiting", "new");
+  write_file(folder_ / ".saving-journal",
+             R"({"temporary": [".saving-1-0-renamed", ".saving-1-0-waiting"], "name": ["renamed", "waiting"],
+                 "remove": ["stale"]})");
+  EXPECT_EQ(read_regular_file(folder_ / "renamed", 10), "new");
+  EXPECT_EQ(read_regular_file(folder_ / "waiting", 10), "new");
+  EXPECT_FALSE(file_exists(folder_ / "stale"));
+  EXPECT_EQ(read_file(folder_ / "waiting"), "old") << "reading a single file changes nothing";
+
+  { const SaveTransaction next(path()); }
+  EXPECT_EQ(read_file(folder_ / "waiting"), "new");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "stale"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / ".saving-journal"));
+}
+
+TEST_F(SaveTransactionTest, WhoeverLoadsTheFolderFinishesASaveThatDied) {
+  write_file(folder_ / ".saving-1-0-a", "new");
+  write_file(folder_ / ".saving-journal", R"({"temporary": [".saving-1-0-a"], "name": ["a"], "remove": []})");
+  read_one_save(path(), [&] { EXPECT_EQ(read_regular_file(folder_ / "a", 10), "new"); });
   EXPECT_EQ(read_file(folder_ / "a"), "new");
-  EXPECT_EQ(read_file(folder_ / "a.previous"), "old");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / ".saving-journal"));
+}
+
+TEST_F(SaveTransactionTest, AJournalNamesPlainFilesOfItsFolderOnly) {
+  for (const char* journal : {R"({"temporary": ["config.json"], "name": ["a"], "remove": []})",
+                              R"({"temporary": [".saving-x"], "name": ["../a"], "remove": []})",
+                              R"({"temporary": [".saving-x"], "name": [".saving-journal"], "remove": []})",
+                              R"({"temporary": [".saving-x/../../a"], "name": ["a"], "remove": []})",
+                              R"({"temporary": [".saving-x"], "name": [], "remove": []})",
+                              R"({"temporary": [], "name": [], "remove": ["../a"]})", R"({"temporary": [)", "[]", ""}) {
+    write_file(folder_ / ".saving-journal", journal);
+    EXPECT_ERROR(read_regular_file(folder_ / "a", 10), ".saving-journal");
+    EXPECT_ERROR(SaveTransaction{path()}, ".saving-journal");
+  }
+}
+
+TEST_F(SaveTransactionTest, WhatIsReadWhileTheFolderChangesIsReadAgain) {
+  write_file(folder_ / "a", "1");
+  write_file(folder_ / "b", "1");
+  int reads = 0;
+  std::string both;
+  read_one_save(path(), [&] {
+    both = read_file(folder_ / "a");
+    if (++reads == 1) {
+      SaveTransaction save(path());
+      save.write("a", "2");
+      save.write("b", "2");
+      save.commit();
+    }
+    both += read_file(folder_ / "b");
+  });
+  EXPECT_EQ(reads, 2);
+  EXPECT_EQ(both, "22");
 }
 
 }  // namespace

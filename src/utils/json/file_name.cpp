@@ -1,4 +1,4 @@
-#include "utils/io/file_name.h"
+#include "utils/json/file_name.h"
 
 #include <c10/util/Exception.h>
 
