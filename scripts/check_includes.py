@@ -2,7 +2,8 @@
 """Refuses includes that break the layers of the library.
 
 A room may include itself and rooms of a lower level. Public headers (include/) hold no JSON type and no private header;
-torch/torch.h is for tests, the program and examples; every project header that is named exists.
+torch/torch.h is for tests, the program and examples; every project header that is named exists; include/transformers.h
+names every public header.
 
     check_includes.py [repository]      prints file:line: rule for each fault; exit status 1 when there is one
 """
@@ -77,9 +78,19 @@ def faults(root: Path):
                     yield f"{folder}/{path}:{number}: {fault}"
 
 
+def umbrella_faults(root: Path):
+    umbrella = root / "include" / "transformers.h"
+    if not umbrella.exists():
+        return
+    named = set(re.findall(r"#include <transformers/([^>]+)>", umbrella.read_text(encoding="utf-8")))
+    there = {path.relative_to(root / "include").as_posix() for path in (root / "include").rglob("*.h")}
+    for header in sorted(there - named - {"transformers.h"}):
+        yield f"include/transformers.h: {header} is missing"
+
+
 def main() -> int:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
-    found = list(faults(root))
+    found = [*faults(root), *umbrella_faults(root)]
     print("\n".join(found) if found else "all includes point downward")
     return 1 if found else 0
 

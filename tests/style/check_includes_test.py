@@ -55,6 +55,11 @@ class CheckIncludesTest(unittest.TestCase):
             "src/utils/pytorch_utils.cpp", "#include <transformers/utils/io/safetensors.h>", "may not include room 'io'"
         )
 
+    def test_the_umbrella_header_names_every_public_header(self):
+        lines = "\n".join(f"#include <transformers/{path.removeprefix('include/')}>" for path in EXISTING if "include/" in path)
+        self.assert_accepted("include/transformers.h", lines)
+        self.assertIn("utils/io/safetensors.h is missing", check("include/transformers.h", lines.split("\n")[0]))
+
     def test_model_pruning_is_a_room_of_its_own_above_pruning(self):
         self.assert_accepted("src/utils/model_pruning/importance.cpp", "#include <transformers/utils/modeling/rope.h>")
         line = "#include <transformers/utils/model_pruning/importance.h>"

@@ -48,6 +48,15 @@ TEST(SentencePieceTokenizerTest, RefusesFilesThatAreNoModel) {
   EXPECT_ERROR(load_bytes(field(1, "\x0A\x7Fx")), "a field reaches past the end");
 }
 
+// SentencePiece's data must not lie over LibTorch's, where it made every failed allocation end the process.
+TEST(SentencePieceTokenizerTest, LeavesLibTorchsOwnDataAlone) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer refuses deep binding, and then the two share symbols";
+#endif
+  EXPECT_GT(load_bytes(model_bytes("spm"))->encode("a word").size(), 0);
+  EXPECT_THROW(at::empty({int64_t{1} << 50}), c10::Error);
+}
+
 TEST(SentencePieceTokenizerTest, RefusesEveryTruncation) {
   const auto bytes = model_bytes("spm");
   for (size_t size = 0; size < bytes.size(); size += size < 300 || size > bytes.size() - 300 ? 1 : 97) {
