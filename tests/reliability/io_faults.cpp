@@ -235,8 +235,8 @@ int serve(int argc, char** argv, char** environment) {
     return program_main(argc, argv, environment);
   }
   const std::string output = std::getenv("IO_FAULTS_OUTPUT");
-  auto* const shared = static_cast<Plan*>(
-      ::mmap(nullptr, sizeof(Plan), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto* const shared =
+      static_cast<Plan*>(::mmap(nullptr, sizeof(Plan), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   plan = new (shared) Plan();
   for (std::string command; read_line(command);) {
     prepare(command);
@@ -259,5 +259,5 @@ extern "C" int __libc_start_main(Main main, int argc, char** argv, void (*init)(
                                  void (*end_of_loader)(), void* end_of_stack) {
   program_main = main;
   return next<decltype(&__libc_start_main)>("__libc_start_main")(serve, argc, argv, init, fini, end_of_loader,
-                                                                  end_of_stack);
+                                                                 end_of_stack);
 }

@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <optional>
 #include <string_view>
@@ -19,15 +21,34 @@ std::optional<FileIdentity> identity_of(const std::string& path) {
   return FileIdentity{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
 }
 
+constexpr std::array<std::string_view, 11> kNames{"config.json",
+                                                  "generation_config.json",
+                                                  "adapter_config.json",
+                                                  "tokenizer.json",
+                                                  "tokenizer_config.json",
+                                                  "special_tokens_map.json",
+                                                  "added_tokens.json",
+                                                  "vocab.json",
+                                                  "merges.txt",
+                                                  "chat_template.jinja",
+                                                  "tokenizer.model"};
+constexpr std::array<std::string_view, 3> kEnds{".safetensors", ".bin", ".index.json"};
+
+bool belongs_to_model(std::string_view name) {
+  return std::ranges::find(kNames, name) != kNames.end() || std::ranges::any_of(kEnds, [&](std::string_view end) {
+           return name.ends_with(end) && !name.starts_with('.');
+         });
+}
+
 }  // namespace
 
-std::map<std::string, FileIdentity> files_of_folder(const std::string& folder) {
+std::map<std::string, FileIdentity> model_files(const std::string& folder) {
   std::map<std::string, FileIdentity> files;
   const auto journal = read_save_journal(folder);
   std::error_code error;
   for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     const auto name = entry->path().filename().string();
-    if (const auto identity = name.starts_with('.') ? std::nullopt : identity_of(entry->path().string())) {
+    if (const auto identity = belongs_to_model(name) ? identity_of(entry->path().string()) : std::nullopt) {
       files.insert_or_assign(name, *identity);
     }
   }

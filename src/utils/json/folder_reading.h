@@ -19,8 +19,9 @@ struct FileIdentity {
   bool operator==(const FileIdentity&) const = default;
 };
 
-/// The files of a folder by name, as they are once a save that is being carried out is done; empty without a folder.
-std::map<std::string, FileIdentity> files_of_folder(const std::string& folder);
+/// The files of a folder that belong to a model, its tokenizer or an adapter, by name, as they are once a save that is
+/// being carried out is done; empty without a folder. Others, a log that grows say, do not count.
+std::map<std::string, FileIdentity> model_files(const std::string& folder);
 
 /// Calls `read`, which opens files of the folder, until no save has changed the folder meanwhile; so what it gives
 /// comes from one save. A save that died is finished first. An error that `read` throws counts when the folder did not
@@ -34,14 +35,14 @@ int prepare_reading(const std::string& folder);
 template <typename Read>
 auto from_one_save(const std::string& folder, const Read& read) {
   for (int attempts = prepare_reading(folder); attempts > 0; --attempts) {
-    const auto before = files_of_folder(folder);
+    const auto before = model_files(folder);
     try {
       auto result = read();
-      if (files_of_folder(folder) == before) {
+      if (model_files(folder) == before) {
         return result;
       }
     } catch (const c10::Error&) {
-      if (files_of_folder(folder) == before) {
+      if (model_files(folder) == before) {
         throw;
       }
     }
