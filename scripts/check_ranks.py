@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Trainings on several ranks that are killed, stopped or disagree at random moments.
+
+Every attempt must end within its timeout, leave checkpoints that are whole, and go on bit-equal to a run that nothing
+disturbed. Prints a line an attempt; exit status 1 when one failed.
+
+    scripts/check_ranks.py [--program P] [--count 20] [--seed 0] [--ranks 2]
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "cli"))
+
+import torch
+from program import read_golden, under
+from safetensors.torch import load_file, save_file
+
+STEPS, TIMEOUT = 30, 10
+
+
+class Training:
+    def __init__(self, program: str, folder: Path, ranks: int):
+        self.program, self.folder, self.ranks = program, folder, ranks
+        metadata, tensors = read_golden("models/llama_gqa")
+        self.model = folder / "model"
+        self.model.mkdir()
+        (self.model / "config.json").write_text(metadata["config"])
+        save_file(under(tensors, "weights."), self.model / "model.safetensors", {"format": "pt"})
+        self.ids = folder / "ids.safetensors"
+        ids = torch.randint(1, json.loads(metadata["config"])["vocab_size"], (64, 24))
+        save_file({"input_ids": ids}, self.ids)
+
+    def arguments(self, output: Path, *more) -> list:
+        fixed = ["--max-steps", STEPS, "--save-every", 3, "--batch-size", 4, "--learning-rate", 1e-3, "--quiet"]
+        timeouts = ["--join-timeout", TIMEOUT, "--rank-timeout", TIMEOUT]
+        where = ["--model", self.model, "--train-ids", self.ids, "--output", output]
+        return [str(part) for part in (self.program, "finetune", *where, *fixed, *timeouts, *more)]
+
+    def start(self, output: Path, *more, of_rank=None) -> list[subprocess.Popen]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        processes = []
+        for rank in range(self.ranks):
+            places = {"RANK": rank, "WORLD_SIZE": self.ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            environment = os.environ | {"OMP_NUM_THREADS": "1"} | {key: str(value) for key, value in places.items()}
+            arguments = self.arguments(output, *more, *(of_rank(rank) if of_rank else ()))
+            processes.append(subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True))
+        return processes
+
+    def finish(self, processes, seconds: float) -> list[tuple[int, str]]:
+        """Status and errors of each rank; a rank that has not ended by then is killed and has status None."""
+        deadline, results = time.monotonic() + seconds, []
+        for process in processes:
+            try:
+                _, error = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+                results.append((process.returncode, error))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                results.append((None, process.communicate()[1]))
+        return results
+
+    def whole(self, output: Path) -> None:
+        for checkpoint in output.glob("checkpoint-*"):
+            subprocess.run([self.program, "inspect", checkpoint, "--json"], check=True, stdout=subprocess.DEVNULL)
+
+    def weights(self, output: Path) -> dict:
+        return load_file(output / "model.safetensors")
+
+
+def equal(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def disturb(processes, draw: random.Random, seconds: float) -> str:
+    time.sleep(draw.uniform(0, seconds))
+    victim = draw.randrange(len(processes))
+    what = draw.choice(("killed", "killed", "stopped", "interrupted"))
+    signals = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "interrupted": signal.SIGTERM}
+    processes[victim].send_signal(signals[what])
+    if what == "stopped":
+        # The others must not wait for it for ever; it itself goes on afterwards, into their absence.
+        time.sleep(TIMEOUT + 2)
+        processes[victim].send_signal(signal.SIGCONT)
+    return f"rank {victim} {what}"
+
+
+def attempt(training: Training, draw: random.Random, seconds: float, expected: dict, output: Path) -> str:
+    """What happened; throws when it should not have."""
+    processes = training.start(output)
+    event = disturb(processes, draw, seconds)
+    results = training.finish(processes, 3 * TIMEOUT + seconds)
+    if any(status is None for status, _ in results):
+        raise AssertionError(f"{event}: a rank hangs: {results}")
+    training.whole(output)
+    if all(status == 0 for status, _ in results):
+        event += " at the end"
+    else:
+        more = ["--resume"] if list(output.glob("checkpoint-*")) else []
+        results = training.finish(training.start(output, *more), 120)
+        if any(status != 0 for status, _ in results):
+            raise AssertionError(f"{event}: going on failed: {results}")
+    if not equal(training.weights(output), expected):
+        raise AssertionError(f"{event}: the weights differ from those of a run that nothing disturbed")
+    return event
+
+
+def torchrun(training: Training, draw: random.Random, seconds: float, expected: dict, output: Path) -> str:
+    """A worker dies under torchrun, which starts all again."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--no-python", "--nproc-per-node", str(training.ranks)]
+    command += ["--max-restarts", "3", "--monitor-interval", "0.2", "--master-port", "0"]
+    process = subprocess.Popen([*command, *training.arguments(output)], stderr=subprocess.PIPE, text=True,
+                               env=os.environ | {"OMP_NUM_THREADS": "1"})
+    time.sleep(draw.uniform(3, 3 + seconds))
+    workers = subprocess.run(["pgrep", "-f", f"^{training.program} finetune .*{output}"], capture_output=True, text=True)
+    pids = [int(pid) for pid in workers.stdout.split()]
+    if pids:
+        os.kill(draw.choice(pids), signal.SIGKILL)
+    _, error = process.communicate(timeout=180)
+    if process.returncode != 0:
+        raise AssertionError(f"torchrun: status {process.returncode}: {error[-2000:]}")
+    if not equal(training.weights(output), expected):
+        raise AssertionError("torchrun: the weights differ")
+    return f"torchrun: {'a worker killed' if pids else 'nothing left to kill'}"
+
+
+def disagree(training: Training, draw: random.Random, output: Path) -> str:
+    option, values = draw.choice([("--learning-rate", (1e-3, 2e-3)), ("--seed", (1, 2)), ("--weight-decay", (0.0, 0.1)),
+                                  ("--batch-size", (2, 4)), ("--max-steps", (20, 21))])
+    results = training.finish(training.start(output, of_rank=lambda rank: (option, values[rank % 2])), 3 * TIMEOUT)
+    if any(status != 1 for status, _ in results):
+        raise AssertionError(f"ranks with other {option}: {results}")
+    return f"ranks with other {option} are refused"
+
+
+def main() -> int:
+    root = Path(__file__).resolve().parents[1]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--program", default=str(root / "build/release/bin/transformers-cpp"))
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=2)
+    options = parser.parse_args()
+    draw, failures = random.Random(options.seed), 0
+    with tempfile.TemporaryDirectory() as temporary:
+        training = Training(options.program, Path(temporary), options.ranks)
+        start = time.monotonic()
+        for status, error in training.finish(training.start(Path(temporary) / "whole"), 120):
+            assert status == 0, error
+        seconds, expected = time.monotonic() - start, training.weights(Path(temporary) / "whole")
+        for number in range(options.count):
+            for kind in (attempt, torchrun, disagree):
+                output = Path(temporary) / "output"
+                shutil.rmtree(output, ignore_errors=True)
+                try:
+                    arguments = () if kind is disagree else (seconds, expected)
+                    print(f"{number} {kind(training, draw, *arguments, output)}", flush=True)
+                except (AssertionError, subprocess.SubprocessError) as error:
+                    failures += 1
+                    print(f"{number} FAILED {error}", flush=True)
+    print(f"{3 * options.count} attempts, {failures} failed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
