@@ -134,12 +134,13 @@ void save_sharded_checkpoint(const std::string& folder, const ProcessGroup& grou
   const auto file = part_name(save_id, group.rank(), group.size());
   try {
     together(group, [&] { write_part(folder, file, state, index); });
-    together(group, [&] { is_first ? write_index(*save, index) : void(); });
   } catch (const c10::Error&) {
     std::error_code ignored;
     std::filesystem::remove(folder + "/" + file, ignored);
     throw;
   }
+  // When this fails, either set may be the one that counts; the next save removes the other.
+  together(group, [&] { is_first ? write_index(*save, index) : void(); });
 }
 
 }  // namespace transformers

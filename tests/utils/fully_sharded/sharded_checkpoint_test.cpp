@@ -288,6 +288,22 @@ TEST(ShardedCheckpointTest, WhenOneRankCannotWriteAllThrowAndTheOldOneStays) {
   });
 }
 
+// The index is in place by then: what it names must not go because something after it failed.
+TEST(ShardedCheckpointTest, AnOldPartThatCannotBeRemovedCostsNoNewOne) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const auto folder = rank / "saved";
+    save_sharded_checkpoint(folder, group, rows_of(1, rank.rank));
+    const auto obstacle = folder + "/part-0123456789abcdef-00001-of-00002.safetensors";
+    std::filesystem::create_directories(obstacle);
+    group.barrier();
+    EXPECT_ERROR(save_sharded_checkpoint(folder, group, rows_of(2, rank.rank)), "cannot be removed");
+    group.barrier();
+    EXPECT_TENSORS_EQUAL(ShardedCheckpoint(folder, group).tensor("w"), torch::full({4, 3}, 2.0));
+    destroy_process_group();
+  });
+}
+
 TEST(ShardedCheckpointTest, WhenARankDiesWhileSavingTheOldOneStays) {
   run_on_ranks(2,
                [](const Rank& rank) {
