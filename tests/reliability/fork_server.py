@@ -6,8 +6,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMANDS, ANSWERS = 198, 199  # io_faults.cpp has the same
-
 
 @dataclass
 class Run:
@@ -26,16 +24,12 @@ class ForkServer:
             "LD_PRELOAD": preload,
             "IO_FAULTS_FOLDER": str(watched),
             "IO_FAULTS_OUTPUT": str(self.output),
+            "IO_FAULTS_COMMANDS": str(command_read),
+            "IO_FAULTS_ANSWERS": str(answer_write),
             "OMP_NUM_THREADS": "1",
         }
-
-        def connect():
-            os.dup2(command_read, COMMANDS)
-            os.dup2(answer_write, ANSWERS)
-
-        self.process = subprocess.Popen(
-            [program, *map(str, arguments)], env=environment, pass_fds=(COMMANDS, ANSWERS), preexec_fn=connect
-        )
+        command = [program, *map(str, arguments)]
+        self.process = subprocess.Popen(command, env=environment, pass_fds=(command_read, answer_write))
         os.close(command_read)
         os.close(answer_write)
         self.rest = b""

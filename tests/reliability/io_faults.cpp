@@ -1,8 +1,9 @@
 // A library to be preloaded into a program: it makes the Nth call that touches a folder fail, or ends or stops the
-// process there. With a controller on descriptors 198 and 199 the program becomes a fork server: loaded once, it runs
-// its main function in a child for each command, which takes milliseconds where a start takes a second.
+// process there. With a controller the program becomes a fork server: loaded once, it runs its main function in a child
+// for each command, which takes milliseconds where a start takes a second.
 //
 //   IO_FAULTS_FOLDER   absolute path; calls whose path lies in it, or is it, are counted
+//   IO_FAULTS_COMMANDS, IO_FAULTS_ANSWERS   descriptors of the controller
 //   IO_FAULTS_OUTPUT   where a child's standard output goes; standard error beside it, with .err at its end
 //
 // A command is a line "N MODE": N counts from 1, 0 is never; MODE is a number (errno), kill or stop. The answer is a
@@ -27,8 +28,6 @@
 
 namespace {
 
-constexpr int kCommands = 198, kAnswers = 199;
-
 struct Plan {
   std::atomic<int> calls{0};
   int fails_at = 0;
@@ -39,6 +38,7 @@ struct Plan {
 // Shared with the children, so that the number of calls comes back.
 Plan* plan = nullptr;
 const char* folder = nullptr;
+int commands = -1, answers = -1;
 
 template <typename Function>
 Function next(const char* name) {
@@ -188,7 +188,7 @@ Main program_main = nullptr;
 /// One line, without its end; false when the controller is gone.
 bool read_line(std::string& line) {
   line.clear();
-  for (char byte = 0; ::read(kCommands, &byte, 1) == 1;) {
+  for (char byte = 0; ::read(commands, &byte, 1) == 1;) {
     if (byte == '\n') {
       return true;
     }
@@ -198,7 +198,7 @@ bool read_line(std::string& line) {
 }
 
 void answer(const std::string& text) {
-  if (::write(kAnswers, text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+  if (::write(answers, text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     _exit(1);
   }
 }
@@ -231,9 +231,12 @@ void wait_for(pid_t child) {
 
 int serve(int argc, char** argv, char** environment) {
   folder = std::getenv("IO_FAULTS_FOLDER");
-  if (fcntl(kCommands, F_GETFD) == -1) {
+  const char* controller = std::getenv("IO_FAULTS_COMMANDS");
+  if (controller == nullptr) {
     return program_main(argc, argv, environment);
   }
+  commands = std::atoi(controller);
+  answers = std::atoi(std::getenv("IO_FAULTS_ANSWERS"));
   const std::string output = std::getenv("IO_FAULTS_OUTPUT");
   auto* const shared =
       static_cast<Plan*>(::mmap(nullptr, sizeof(Plan), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
@@ -242,8 +245,8 @@ int serve(int argc, char** argv, char** environment) {
     prepare(command);
     const auto child = fork();
     if (child == 0) {
-      ::close(kCommands);
-      ::close(kAnswers);
+      ::close(commands);
+      ::close(answers);
       redirect(output, STDOUT_FILENO);
       redirect(output + ".err", STDERR_FILENO);
       return program_main(argc, argv, environment);
