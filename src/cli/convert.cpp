@@ -5,6 +5,8 @@
 
 #include "cli/common.h"
 #include "cli/tokenizer_files.h"
+#include "utils/json/regular_file.h"
+#include "utils/json/strict_json.h"
 
 namespace transformers::cli {
 namespace {
@@ -14,6 +16,14 @@ namespace fs = std::filesystem;
 struct ConvertOptions {
   std::string model, output, dtype = "auto", max_shard_size = "5GB", config_format = "5.x";
 };
+
+/// A model that generates writes its own.
+void copy_generation_config(const PreTrainedModel& model, const std::string& folder, SaveTransaction& save) {
+  const auto path = (fs::path(folder) / "generation_config.json").string();
+  if (dynamic_cast<const CausalLM*>(&model) == nullptr && fs::exists(path)) {
+    save.write("generation_config.json", read_regular_file(path, JsonLimits{}.max_bytes));
+  }
+}
 
 void convert(const ConvertOptions& options) {
   const auto max_shard_size = from_options([&] { return parse_size(options.max_shard_size); });
@@ -25,12 +35,15 @@ void convert(const ConvertOptions& options) {
   SaveTransaction save(options.output);
   if (!fs::equivalent(options.model, options.output)) {
     copy_tokenizer(options.model, save);
+    copy_generation_config(*model, options.model, save);
   }
   // A folder in the extended form stays one.
   model->save_pretrained(save, {.max_shard_size = max_shard_size,
                                 .extended = true,
                                 .config_format = options.config_format == "4.x" ? ConfigFormat::kTransformers4
-                                                                                : ConfigFormat::kTransformers5});
+                                                                                : ConfigFormat::kTransformers5,
+                                .keep_architectures = !model->config().architectures.empty() &&
+                                                      !AutoModelByArchitecture::knows(model->config())});
   save.commit();
 }
 

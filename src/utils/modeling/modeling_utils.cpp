@@ -190,7 +190,9 @@ void PreTrainedModel::save_pretrained(SaveTransaction& save, const SaveOptions& 
   TORCH_CHECK(tokens == config().vocab_size, folder, ": the embeddings hold ", tokens, " of the config's ",
               config().vocab_size, " tokens; a model that is split over ranks is saved by its group");
   const auto state = whole_state_dict(*this, placement_.get());
-  config().architectures = {architecture()};
+  if (!options.keep_architectures) {
+    config().architectures = {architecture()};
+  }
   config().dtype = dtype();
   add_checkpoint(save, state, {.max_shard_size = options.max_shard_size});
   if (const auto text = generation_config_json(); !text.empty()) {
