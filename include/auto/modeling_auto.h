@@ -27,10 +27,18 @@ struct AutoModel {
   static std::shared_ptr<BaseModel> from_config(const PretrainedConfig& config);
 };
 
-/// The class that `architectures` names, with its head; a causal LM where it names none.
+/// The class that `architectures` names, with its head; a causal LM where it names none. Where the name is not known the
+/// weights decide: those of a causal LM or of a model without a head make one; others are an error, since some would be
+/// lost.
 struct AutoModelByArchitecture {
   static std::shared_ptr<PreTrainedModel> from_pretrained(const std::string& folder, const LoadOptions& options = {});
-  static std::shared_ptr<PreTrainedModel> from_config(const PretrainedConfig& config);
+  /// `head` is a class's name without the family's ("ForCausalLM", "Model"); empty: as `architectures` says, else a
+  /// causal LM.
+  static std::shared_ptr<PreTrainedModel> from_config(const PretrainedConfig& config, const std::string& head = {});
+  /// Whether the first of `architectures` is the name of a class here.
+  static bool knows(const PretrainedConfig& config);
+  /// The head that `from_pretrained` gives a folder with these weights.
+  static std::string head_for(const PretrainedConfig& config, const Checkpoint& checkpoint, const std::string& folder);
 };
 
 /// Mirrors HF `AutoModelForCausalLM`.

@@ -81,6 +81,7 @@ def architecture_cases() -> list:
         causal("head_dim_above_hidden", head_dim=8),
         causal("head_dim_below_hidden", head_dim=4),
         causal("attention_bias", attention_bias=True),
+        causal("attention_bias_pretraining_tp_2", attention_bias=True, pretraining_tp=2),
         causal("mlp_bias", mlp_bias=True),
         causal("both_biases", attention_bias=True, mlp_bias=True, num_key_value_heads=1),
         causal("tied_embeddings", tie_word_embeddings=True),

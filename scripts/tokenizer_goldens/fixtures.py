@@ -288,6 +288,130 @@ def tiktoken_oracle(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def falcon(folder: Path) -> None:
+    """Falcon's pre-tokenizers: runs of punctuation, then GPT-2's words, then digits by threes."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Punctuation(behavior="contiguous"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.Digits(individual_digits=False),
+            pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), behavior="isolated", invert=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    train_byte_level(tokenizer, 600, special("<|endoftext|>"))
+    save(tokenizer, folder, {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"})
+
+
+def punctuation(folder: Path) -> None:
+    """Every character of punctuation by itself, Unicode's and ASCII's."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    train_byte_level(tokenizer, 600, [])
+    save(tokenizer, folder, {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def train_unigram(vocab_size: int, **options) -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    first = ["<unk>", "<s>", "</s>"] + options.pop("first", [])
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=special(*first), unk_token="<unk>", show_progress=False, **options
+    )
+    tokenizer.train_from_iterator(training_text(), trainer)
+    return tokenizer
+
+
+def unigram(folder: Path) -> None:
+    """Few characters, so that many are unknown and runs of them become one piece."""
+    tokenizer = train_unigram(600)
+    data = json.loads(tokenizer.to_str())
+    known = set("abcdefghijklmnopqrstuvwxyz▁,.")
+    first = data["model"]["vocab"][:3]
+    data["model"]["vocab"] = first + [e for e in data["model"]["vocab"][3:] if set(e[0]) <= known]
+    data["post_processor"] = json.loads(
+        processors.TemplateProcessing(single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", 2)]).__getstate__()
+    )
+    save(Tokenizer.from_str(json.dumps(data)), folder, {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def unigram_bytes(folder: Path) -> None:
+    """Unknown characters as bytes, a normalizer before, words not cut apart."""
+    tokenizer = train_unigram(900, first=[f"<0x{byte:02X}>" for byte in range(256)])
+    data = json.loads(tokenizer.to_str())
+    data["model"]["byte_fallback"] = True
+    data["added_tokens"] = data["added_tokens"][:3]
+    data["normalizer"] = json.loads(normalizers.NFKC().__getstate__())
+    data["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    data["decoder"] = json.loads(decoders.Sequence(LLAMA2_DECODER).__getstate__())
+    save(Tokenizer.from_str(json.dumps(data)), folder, {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def side_tokens(folder: Path) -> None:
+    """A tokenizer.json some of whose tokens, and of their flags, stand only in the files beside it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    train_byte_level(tokenizer, 400, special("<|endoftext|>", "<|im_start|>"))
+    token = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+    stated = {
+        "1": {**token, "content": "<|im_start|>", "lstrip": True},
+        "402": {**token, "content": "mot", "special": False, "single_word": True, "normalized": True},
+        "401": {**token, "content": "<jmp>", "rstrip": True},
+    }
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|endoftext|>",
+        "pad_token": "[MASK]",
+        "mask_token": {"__type": "AddedToken", "content": "<lef>", "lstrip": True, "normalized": False},
+        "image_token": "<rig>",
+        "additional_special_tokens": ["<|end", "[MASK]"],
+        "added_tokens_decoder": stated,
+        "add_bos_token": True,
+        "model_max_length": 1000000000000000019884624838656,
+    }
+    save(tokenizer, folder, config)
+    write_model_type(folder)
+
+
+def side_files(folder: Path) -> None:
+    """The same from the files of older versions, which win over tokenizer_config.json."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    train_byte_level(tokenizer, 400, special("<|endoftext|>"))
+    save(tokenizer, folder, {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "mot", "unk_token": "<rig>"})
+    flags = {"lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
+    special_tokens = {"pad_token": {**flags, "content": "[MASK]"}, "eos_token": "<|endoftext|>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special_tokens), encoding="utf-8")
+    (folder / "added_tokens.json").write_text(json.dumps({"<jmp>": 401, "[MASK]": 400}), encoding="utf-8")
+    write_model_type(folder)
+
+
+def write_model_type(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "gptj"}\n', encoding="utf-8")
+
+
+def vocab_merges(folder: Path) -> None:
+    """As GPT-2 and GPT-J were published first: no tokenizer.json."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    train_byte_level(tokenizer, 600, [])
+    model = json.loads(tokenizer.to_str())["model"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8")
+    lines = ["#version: 0.2"] + [" ".join(merge) for merge in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = {"tokenizer_class": "GPT2Tokenizer", "pad_token": "[MASK]", "add_bos_token": True, "add_prefix_space": True}
+    write_config(folder, config)
+    write_model_type(folder)
+
+
 JSON_KINDS = {
     "gpt2": gpt2,
     "smollm2": smollm2,
@@ -296,5 +420,10 @@ JSON_KINDS = {
     "llama2_metaspace": llama2_metaspace,
     "added": added,
     "plain": plain,
+    "falcon": falcon,
+    "punctuation": punctuation,
+    "unigram": unigram,
+    "unigram_bytes": unigram_bytes,
 }
+FOLDER_KINDS = {"side_tokens": side_tokens, "side_files": side_files, "vocab_merges": vocab_merges}
 SENTENCEPIECE_KINDS = {"spm": spm, "spm_unigram": spm_unigram}

@@ -3,11 +3,14 @@
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/gptj/modeling_gptj.h>
 #include <transformers/llama/modeling_llama.h>
+#include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/io/one_save.h>
+
+#include <algorithm>
+#include <array>
 
 #include "utils/json/config_reader.h"
 #include "utils/json/printable.h"
-#include "utils/json/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {
@@ -28,7 +31,11 @@ Family family_of(std::string_view text, const std::string& source) {
               printable(model_type), "\"");
   const auto family = model_type == "gptj" ? Family::kGPTJ : Family::kLlama;
   std::vector<std::string> architectures;
-  reader.read("architectures", architectures);
+  if (const auto* value = reader.take("architectures"); value != nullptr && value->is_string()) {
+    architectures = {value->get<std::string>()};
+  } else {
+    reader.read("architectures", architectures);
+  }
   const auto other = family == Family::kGPTJ ? Family::kLlama : Family::kGPTJ;
   for (const auto& architecture : architectures) {
     TORCH_CHECK(!architecture.starts_with(architecture_prefix(other)), source, ": model_type \"", model_type,
@@ -37,10 +44,7 @@ Family family_of(std::string_view text, const std::string& source) {
   return family;
 }
 
-Family family_of_folder(const std::string& folder) {
-  const auto path = config_path(folder);
-  return family_of(read_regular_file(path, JsonLimits{}.max_bytes + 1), path);
-}
+Family family_of_folder(const std::string& folder) { return family_of(read_config_text(folder), config_path(folder)); }
 
 template <typename Base, typename GPTJ, typename Llama>
 std::shared_ptr<Base> load(const std::string& folder, const LoadOptions& options) {
@@ -68,24 +72,50 @@ std::shared_ptr<Base> build(const PretrainedConfig& config) {
   return Llama(*llama).ptr();
 }
 
-/// Calls `with` with the auto class for an architecture's head.
-template <typename With>
-std::shared_ptr<PreTrainedModel> by_head(const PretrainedConfig& config, const With& with) {
-  const std::string name = config.architectures.empty() ? "ForCausalLM" : config.architectures.front();
-  if (name.ends_with("ForCausalLM")) {
-    return with(AutoModelForCausalLM());
+constexpr std::array<std::string_view, 5> kHeads{"ForCausalLM", "ForSequenceClassification", "ForQuestionAnswering",
+                                                 "ForTokenClassification", "Model"};
+
+/// What follows the family's prefix in the name of a class that is known; empty for other names.
+std::string_view head_of(std::string_view architecture) {
+  for (const auto family : {Family::kGPTJ, Family::kLlama}) {
+    const auto prefix = architecture_prefix(family);
+    const auto head = architecture.starts_with(prefix) ? architecture.substr(prefix.size()) : std::string_view();
+    if (std::ranges::find(kHeads, head) != kHeads.end()) {
+      return head;
+    }
   }
-  if (name.ends_with("ForSequenceClassification")) {
+  return {};
+}
+
+std::string first_architecture(const PretrainedConfig& config) {
+  return config.architectures.empty() ? std::string() : config.architectures.front();
+}
+
+/// Calls `with` with the auto class for a head.
+template <typename With>
+std::shared_ptr<PreTrainedModel> by_head(std::string_view head, const With& with) {
+  if (head == "ForSequenceClassification") {
     return with(AutoModelForSequenceClassification());
   }
-  if (name.ends_with("ForQuestionAnswering")) {
+  if (head == "ForQuestionAnswering") {
     return with(AutoModelForQuestionAnswering());
   }
-  if (name.ends_with("ForTokenClassification")) {
+  if (head == "ForTokenClassification") {
     return with(AutoModelForTokenClassification());
   }
-  TORCH_CHECK(name.ends_with("Model"), "architectures: no class is known by the name \"", printable(name), "\"");
-  return with(AutoModel());
+  return head == "Model" ? with(AutoModel()) : with(AutoModelForCausalLM());
+}
+
+std::shared_ptr<PreTrainedModel> build_with_head(const PretrainedConfig& config, std::string_view head) {
+  return by_head(head, [&](auto with) -> std::shared_ptr<PreTrainedModel> { return with.from_config(config); });
+}
+
+/// Whether a model with this head has a place for each of the weights and a weight for each of its places.
+bool fits_exactly(PretrainedConfig& config, const Checkpoint& checkpoint, const std::string& folder,
+                  std::string_view head) {
+  const auto build = [&](const PretrainedConfig& fitting) { return build_with_head(fitting, head); };
+  const auto report = match_weights(*build_for(config, checkpoint, folder, build), checkpoint);
+  return report.missing.empty() && report.unexpected.empty();
 }
 
 }  // namespace
@@ -98,8 +128,7 @@ std::unique_ptr<PretrainedConfig> AutoConfig::from_json(std::string_view text, c
 }
 
 std::unique_ptr<PretrainedConfig> AutoConfig::from_pretrained(const std::string& folder) {
-  const auto path = config_path(folder);
-  return from_json(read_regular_file(path, JsonLimits{}.max_bytes + 1), path);
+  return from_json(read_config_text(folder), config_path(folder));
 }
 
 std::shared_ptr<BaseModel> AutoModel::from_pretrained(const std::string& folder, const LoadOptions& options) {
@@ -109,18 +138,42 @@ std::shared_ptr<BaseModel> AutoModel::from_config(const PretrainedConfig& config
   return build<BaseModel, GPTJModel, LlamaModel>(config);
 }
 
+bool AutoModelByArchitecture::knows(const PretrainedConfig& config) {
+  return !head_of(first_architecture(config)).empty();
+}
+
+std::string AutoModelByArchitecture::head_for(const PretrainedConfig& config, const Checkpoint& checkpoint,
+                                              const std::string& folder) {
+  const auto name = first_architecture(config);
+  if (const auto known = name.empty() ? "ForCausalLM" : head_of(name); !known.empty()) {
+    return std::string(known);
+  }
+  const auto copy = config.copy();
+  for (const std::string_view head : {"ForCausalLM", "Model"}) {
+    if (fits_exactly(*copy, checkpoint, folder, head)) {
+      return std::string(head);
+    }
+  }
+  TORCH_CHECK(false, config_path(folder), ": key \"architectures\": no class is known by the name \"", printable(name),
+              "\", and the weights are neither those of a causal language model nor of one without a head");
+}
+
 std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_pretrained(const std::string& folder,
                                                                           const LoadOptions& options) {
   std::shared_ptr<PreTrainedModel> model;
   read_one_save(folder, [&] {
-    model = by_head(*AutoConfig::from_pretrained(folder), [&](auto head) -> std::shared_ptr<PreTrainedModel> {
-      return head.from_pretrained(folder, options);
-    });
+    const auto config = AutoConfig::from_pretrained(folder);
+    const auto head = config->architectures.empty() || knows(*config)
+                          ? std::string(head_of(first_architecture(*config)))
+                          : head_for(*config, *open_checkpoint(folder, *config, options), folder);
+    model = by_head(
+        head, [&](auto with) -> std::shared_ptr<PreTrainedModel> { return with.from_pretrained(folder, options); });
   });
   return model;
 }
-std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_config(const PretrainedConfig& config) {
-  return by_head(config, [&](auto head) -> std::shared_ptr<PreTrainedModel> { return head.from_config(config); });
+std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_config(const PretrainedConfig& config,
+                                                                      const std::string& head) {
+  return build_with_head(config, head.empty() ? head_of(first_architecture(config)) : head);
 }
 
 std::shared_ptr<CausalLM> AutoModelForCausalLM::from_pretrained(const std::string& folder, const LoadOptions& options) {

@@ -1,10 +1,15 @@
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/io/one_save.h>
 
+#include <map>
 #include <memory>
+#include <optional>
 
 #include "cli/common.h"
 #include "cli/tokenizer_files.h"
+#include "utils/json/regular_file.h"
+#include "utils/json/save_journal.h"
+#include "utils/json/strict_json.h"
 
 namespace transformers::cli {
 namespace {
@@ -13,6 +18,31 @@ struct ConvertOptions {
   std::string model, output, dtype = "auto", max_shard_size = "5GB", config_format = "5.x";
 };
 
+constexpr const char* kGenerationConfig = "generation_config.json";
+
+/// What is carried over as it is.
+struct SideFiles {
+  std::map<std::string, std::string> tokenizer;
+  std::optional<std::string> generation_config;
+};
+
+SideFiles read_side_files(const std::string& folder) {
+  SideFiles files{.tokenizer = read_tokenizer_files(folder), .generation_config = std::nullopt};
+  if (const auto path = folder + "/" + kGenerationConfig; file_exists(path)) {
+    files.generation_config = read_regular_file(path, JsonLimits{}.max_bytes);
+  }
+  return files;
+}
+
+/// A model that generates writes its own generation config.
+void add_side_files(SaveTransaction& save, const SideFiles& files, const PreTrainedModel& model) {
+  add_tokenizer_files(save, files.tokenizer);
+  if (dynamic_cast<const CausalLM*>(&model) != nullptr) {
+    return;
+  }
+  files.generation_config ? save.write(kGenerationConfig, *files.generation_config) : save.remove(kGenerationConfig);
+}
+
 void convert(const ConvertOptions& options) {
   const auto max_shard_size = from_options([&] { return parse_size(options.max_shard_size); });
   LoadOptions load;
@@ -20,18 +50,20 @@ void convert(const ConvertOptions& options) {
     load.dtype = dtype_from_name(options.dtype);
   }
   std::shared_ptr<PreTrainedModel> model;
-  std::map<std::string, std::string> tokenizer;
+  SideFiles side_files;
   read_one_save(options.model, [&] {
     model = AutoModelByArchitecture::from_pretrained(options.model, load);
-    tokenizer = read_tokenizer_files(options.model);
+    side_files = read_side_files(options.model);
   });
   SaveTransaction save(options.output);
-  add_tokenizer_files(save, tokenizer);
+  add_side_files(save, side_files, *model);
   // A folder in the extended form stays one.
   model->save_pretrained(save, {.max_shard_size = max_shard_size,
                                 .extended = true,
                                 .config_format = options.config_format == "4.x" ? ConfigFormat::kTransformers4
-                                                                                : ConfigFormat::kTransformers5});
+                                                                                : ConfigFormat::kTransformers5,
+                                .keep_architectures = !model->config().architectures.empty() &&
+                                                      !AutoModelByArchitecture::knows(model->config())});
   save.commit();
 }
 

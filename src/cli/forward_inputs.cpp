@@ -223,7 +223,7 @@ ForwardInputs read_forward_inputs(const std::string& path, Task task, const Pret
   const SafetensorsFile file(path);
   check_names(file, task, config);
   const Reader reader(file, device);
-  constexpr auto kAny = std::numeric_limits<int64_t>::max();
+  constexpr auto kAny = std::numeric_limits<int64_t>::max(), kLeast = std::numeric_limits<int64_t>::min();
   ForwardInputs read;
   auto& inputs = read.inputs;
   inputs.input_ids = reader.ids("input_ids", 0, config.vocab_size);
@@ -235,8 +235,9 @@ ForwardInputs read_forward_inputs(const std::string& path, Task task, const Pret
   inputs.head_mask = reader.floats("head_mask", dtype);
   inputs.past_key_values = read_cache(file, reader, config, dtype);
   read.labels = read_labels(reader, task, config);
-  read.start_positions = reader.ids("start_positions", 0, kAny);
-  read.end_positions = reader.ids("end_positions", 0, kAny);
+  // What lies outside the text is clamped by the loss, as in HF.
+  read.start_positions = reader.ids("start_positions", kLeast, kAny);
+  read.end_positions = reader.ids("end_positions", kLeast, kAny);
   check_shapes(read, reader, task, config);
   return read;
 }

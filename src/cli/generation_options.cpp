@@ -100,7 +100,10 @@ GenerationConfig GenerationOptions::config() const {
   if (!stop_strings_.empty()) {
     object["stop_strings"] = stop_strings_;
   }
-  return GenerationConfig::from_json(object.dump(), "command line");
+  auto config = GenerationConfig::from_json(object.dump(), "command line");
+  TORCH_CHECK(config.temperature.value_or(0) >= 0, "command line: temperature must not be negative, got ",
+              *config.temperature);
+  return config;
 }
 
 }  // namespace transformers::cli

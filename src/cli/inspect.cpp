@@ -98,7 +98,10 @@ struct Inspection {
 Inspection inspect(const std::string& folder) {
   const auto config = AutoConfig::from_pretrained(folder);
   const auto checkpoint = open_checkpoint(folder, *config, {});
-  const auto model = build_for(*config, *checkpoint, folder, AutoModelByArchitecture::from_config);
+  const auto head = AutoModelByArchitecture::head_for(*config, *checkpoint, folder);
+  const auto model = build_for(*config, *checkpoint, folder, [&](const PretrainedConfig& fitting) {
+    return AutoModelByArchitecture::from_config(fitting, head);
+  });
   const auto report = match_weights(*model, *checkpoint);
   Json mismatched = Json::array();
   for (const auto& key : report.mismatched) {

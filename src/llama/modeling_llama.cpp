@@ -216,14 +216,18 @@ BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& given) {
   BaseModelOutputWithPast outputs;
   outputs.past_key_values = plan.past_key_values;
   const auto blocks = blocks_to_run(layers->size());
+  const auto add_hidden_state = [&, index = blocks.begin](const at::Tensor& states) mutable {
+    if (plan.output_hidden_states) {
+      const bool wanted = plan.output_hidden_states.wants(index++, static_cast<int64_t>(layers->size()) + 1);
+      outputs.hidden_states.push_back(wanted ? states : at::Tensor());
+    }
+  };
   for (auto i = static_cast<size_t>(blocks.begin); i < static_cast<size_t>(blocks.end); ++i) {
     if (const auto device = block_device(i)) {
       hop(*device, hidden_states, layer_inputs);
       cache_rotary = moved(cache_rotary, *device);
     }
-    if (plan.output_hidden_states) {
-      outputs.hidden_states.push_back(hidden_states);
-    }
+    add_hidden_state(hidden_states);
     LlamaDecoderLayer layer(layers->ptr<LlamaDecoderLayerImpl>(i));
     LayerOutput output;
     if (checkpoints_block(i) && !plan.output_attentions) {
@@ -241,9 +245,7 @@ BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& given) {
   }
   const bool is_last = static_cast<size_t>(blocks.end) == layers->size();
   outputs.last_hidden_state = is_last ? norm(hidden_states) : hidden_states;
-  if (plan.output_hidden_states) {
-    outputs.hidden_states.push_back(outputs.last_hidden_state);
-  }
+  add_hidden_state(outputs.last_hidden_state);
   return outputs;
 }
 

@@ -259,13 +259,26 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedValue{"id2label", R"({"x": "a"})", {"id2label"}}, RefusedValue{"id2label", R"({"0": 1})", {"id2label"}},
         RefusedValue{"num_labels", "0", {"num_labels"}}, RefusedValue{"num_labels", "9000000000", {"num_labels"}},
         RefusedValue{"num_labels", R"(1, "problem_type": "single_label_classification")", {"single_label", "2 labels"}},
-        RefusedValue{"architectures", "\"LlamaModel\"", {"architectures"}}));
+        RefusedValue{"hidden_size", "1000000000000000019884624838656", {"hidden_size", "64-bit integer"}},
+        RefusedValue{"num_labels", "65537", {"num_labels", "65536"}},
+        RefusedValue{"output_hidden_states", "\"x\"", {"output_hidden_states", "integer"}},
+        RefusedValue{"quantization_config", R"({"quant_method": "fp8"})", {"quantization_config", "\"fp8\""}},
+        RefusedValue{"quantization_config", "{}", {"quantization_config", "that it does not name"}},
+        RefusedValue{"quantization_config", "4", {"quantization_config", "that it does not name"}},
+        RefusedValue{"quantization", R"({"bits": 4, "group_size": 64})", {"quantization", "not read"}},
+        RefusedValue{"compression_config", R"({"quant_method": "compressed-tensors"})", {"\"compressed-tensors\""}},
+        RefusedValue{"architectures", "5", {"architectures"}}));
 
 INSTANTIATE_TEST_SUITE_P(
     Rope, LlamaConfigRefusedTest,
     ::testing::Values(
         RefusedValue{"rope_parameters", R"({"rope_theta": 0})", {"rope_theta", "above 0"}},
         RefusedValue{"rope_theta", "\"big\"", {"rope_theta"}},
+        RefusedValue{"rope_scaling", R"({"type": null})", {"rope_scaling", "\"type\"", "null"}},
+        RefusedValue{"rope_scaling", R"({"rope_type": null, "factor": 2.0})", {"rope_scaling", "\"rope_type\""}},
+        RefusedValue{"rope_parameters", R"({"rope_theta": null})", {"rope_theta", "number"}},
+        RefusedValue{"rope_scaling", "true", {"rope_scaling", "JSON object"}},
+        RefusedValue{"rope_scaling", "\"linear\"", {"rope_scaling", "JSON object"}},
         RefusedValue{"rope_parameters", "[]", {"rope_parameters"}},
         RefusedValue{"rope_parameters", R"({"rope_type": "ntk"})", {"rope_type", "ntk"}},
         RefusedValue{"rope_parameters", R"({"rope_type": "linear"})", {"linear", "factor"}},
@@ -286,6 +299,41 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedValue{
             "rope_parameters", R"({"rope_type": "default", "partial_rotary_factor": 1.5})", {"partial_rotary_factor"}},
         RefusedValue{"rope_scaling", R"({"type": "linear", "factor": "2"})", {"factor", "number"}}));
+
+// As transformers 5.23 reads them.
+TEST(LlamaConfigTest, WhatIsFalseIsNoRopeScaling) {
+  for (const auto* nothing : {"false", "null", "0", "{}", "[]", "\"\""}) {
+    const auto rope = LlamaConfig::from_json(R"({"rope_theta": 7.0, "rope_scaling": )" + std::string(nothing) + "}");
+    EXPECT_EQ(rope.rope_parameters.rope_type, RopeType::kDefault) << nothing;
+    EXPECT_EQ(rope.rope_parameters.rope_theta, 7.0) << nothing;
+  }
+}
+
+TEST(LlamaConfigTest, ANullThetaIsRefusedUnlessTheObjectHasOne) {
+  EXPECT_ERROR(LlamaConfig::from_json(R"({"rope_theta": null})", "c.json"), "c.json", "rope_theta", "null");
+  const auto config = LlamaConfig::from_json(R"({"rope_theta": null, "rope_parameters": {"rope_theta": 5.0}})");
+  EXPECT_EQ(config.rope_parameters.rope_theta, 5.0);
+}
+
+TEST(LlamaConfigTest, OneArchitectureMayStandAlone) {
+  const auto config = LlamaConfig::from_json(R"({"architectures": "LlamaForCausalLM", "quantization_config": null})");
+  EXPECT_EQ(config.architectures, std::vector<std::string>{"LlamaForCausalLM"});
+}
+
+TEST(LlamaConfigTest, HiddenStatesAreChosenByNumber) {
+  const auto states = [](const std::string& value) {
+    return LlamaConfig::from_json("{\"output_hidden_states\": " + value + "}").output_hidden_states;
+  };
+  EXPECT_EQ(states("[0, 2]").numbers(), (std::vector<int64_t>{0, 2}));
+  EXPECT_TRUE(states("-1").wants(4, 5));
+  EXPECT_FALSE(states("-1").wants(3, 5));
+  EXPECT_TRUE(states("true").wants(3, 5));
+  EXPECT_FALSE(states("0"));
+  EXPECT_FALSE(states("[]"));
+  LlamaConfig config;
+  config.output_hidden_states = {0, 2};
+  EXPECT_EQ(LlamaConfig::from_json(config.to_json()).output_hidden_states, config.output_hidden_states);
+}
 
 TEST(LlamaConfigTest, RefusesSizesWhoseProductIsBeyondMemory) {
   auto config = LlamaConfig::from_json(tiny());

@@ -3,6 +3,7 @@
 #include <c10/core/ScalarType.h>
 #include <transformers/utils/modeling/attention.h>
 #include <transformers/utils/modeling/losses.h>
+#include <transformers/utils/modeling/output_hidden_states.h>
 
 #include <array>
 #include <cstdint>
@@ -49,7 +50,7 @@ struct PretrainedConfig {
   bool use_cache = true;
   bool is_causal = true;  // false: every token sees every other
   bool output_attentions = false;
-  bool output_hidden_states = false;
+  OutputHiddenStates output_hidden_states{};
   std::optional<int64_t> pad_token_id;  // −1 in a file is read as none
   std::optional<int64_t> bos_token_id;
   std::vector<int64_t> eos_token_id;  // one or several; empty: none
@@ -67,7 +68,7 @@ struct PretrainedConfig {
   AttnImplementation attn_implementation = AttnImplementation::kAuto;
 
   int64_t num_labels() const { return static_cast<int64_t>(id2label.size()); }
-  /// LABEL_0 … LABEL_{n−1}.
+  /// LABEL_0 … LABEL_{n−1}; what names there are stay where their number is right.
   void set_num_labels(int64_t num_labels);
   /// classifier_dropout, else hidden_dropout, else 0.1.
   double classification_dropout() const;
@@ -124,6 +125,8 @@ struct PretrainedConfig {
 
 /// `folder`/config.json.
 std::string config_path(const std::string& folder);
+/// Its text; throws when there is no such folder or file.
+std::string read_config_text(const std::string& folder);
 
 /// Whether a key of config.json belongs to generation_config.json: old files have such keys, saving leaves them out.
 bool is_generation_key(std::string_view key);

@@ -75,13 +75,18 @@ struct GenerationConfig {
   /// Keys that nobody here knows, as JSON text; written back on save.
   std::map<std::string, std::string> unknown_keys{};
 
-  /// Throws, naming field, rule and value.
+  /// Throws, naming field, rule and value. `generate` asks it of what a call comes to.
   void validate() const;
+  /// Throws where a key that nobody here knows asks for another way of generating (contrastive search, groups of beams,
+  /// DoLa, constraints, …): without it the result would be another.
+  void check_supported() const;
   /// This config with every field that is unset here taken from `defaults`.
   GenerationConfig with_defaults(const GenerationConfig& defaults) const;
 
+  /// Throws where `validate` does.
   static GenerationConfig from_json(std::string_view text, const std::string& source = "GenerationConfig");
-  /// `folder`/generation_config.json, else what `folder`/config.json says.
+  /// `folder`/generation_config.json, else what `folder`/config.json says. Only types are judged here: what one call
+  /// has no use for, or says otherwise, keeps no model from loading.
   static GenerationConfig from_pretrained(const std::string& folder);
   /// What a model's config says about generation: its special tokens.
   static GenerationConfig from_model_config(const PretrainedConfig& config);

@@ -21,7 +21,8 @@ struct ForwardPlan {
   std::shared_ptr<Cache> past_key_values;  // null: none in, none out
   at::Tensor position_ids;                 // int64 [batch or 1, seq]
   at::Tensor attention_mask;               // as `attention` takes it
-  bool output_attentions, output_hidden_states;
+  bool output_attentions;
+  OutputHiddenStates output_hidden_states;
 };
 
 /// Cache, positions and mask of a call, as HF's models prepare them. `weights_wanted`: the call needs attention weights

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <transformers/utils/modeling/cache.h>
+#include <transformers/utils/modeling/output_hidden_states.h>
 
 #include <memory>
 #include <optional>
@@ -21,7 +22,7 @@ struct ModelInputs {
   std::shared_ptr<Cache> past_key_values{};
   std::optional<bool> use_cache{};  // unset: as the config says
   bool output_attentions = false;
-  bool output_hidden_states = false;
+  OutputHiddenStates output_hidden_states{};
 };
 
 inline at::Tensor& hooked_tensor(ModelInputs& inputs) {
@@ -40,8 +41,8 @@ inline at::Tensor& hooked_tensor(LayerOutput& output) { return output.hidden_sta
 struct BaseModelOutputWithPast {
   at::Tensor last_hidden_state{};  // [batch, seq, hidden]
   std::shared_ptr<Cache> past_key_values{};
-  std::vector<at::Tensor>
-      hidden_states;  // layers + 1 of [batch, seq, hidden]: each layer's input, then the normed output
+  /// layers + 1 of [batch, seq, hidden]: each layer's input, then the normed output; undefined where not chosen
+  std::vector<at::Tensor> hidden_states{};
   std::vector<at::Tensor> attentions{};  // one a layer, [batch, heads, seq, key]
 };
 

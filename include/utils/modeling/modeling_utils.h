@@ -29,6 +29,8 @@ struct Placement;
 struct LoadReport : IncompatibleKeys {
   std::vector<std::string> ignored;      // legacy buffers in the file that a model computes itself
   std::vector<std::string> initialized;  // were not in the file and got fresh values
+  /// Why stored tensors are no weights, a sentence each: whole numbers, codes whose scales lie beside them.
+  std::vector<std::string> unreadable;
 };
 
 struct LoadOptions {
@@ -38,6 +40,8 @@ struct LoadOptions {
   AttnImplementation attn_implementation = AttnImplementation::kAuto;
   /// Give fresh values to tensors of another shape instead of throwing.
   bool ignore_mismatched_sizes = false;
+  /// Classes of a classification head, in place of what config.json says.
+  std::optional<int64_t> num_labels{};
   /// model.<variant>.safetensors and so on.
   std::string variant{};
   /// Filled when given.
@@ -59,6 +63,8 @@ struct SaveOptions {
   /// expressed is always written as transformers reads it.
   bool extended = false;
   ConfigFormat config_format = ConfigFormat::kTransformers5;
+  /// Write `architectures` as the config has it, rather than the name of the model's class.
+  bool keep_architectures = false;
 };
 
 struct ResizeOptions {
@@ -211,7 +217,8 @@ std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& folder, con
                                                   const LoadOptions& options);
 /// What filling a model from these weights would meet; reads no tensor and changes nothing.
 LoadReport match_weights(PreTrainedModel& model, const Checkpoint& checkpoint);
-/// Throws, naming everything that is missing or mis-shaped, when the base model cannot be filled.
+/// Throws, naming everything that is missing or mis-shaped, when the base model cannot be filled, and where a stored
+/// tensor is no weight.
 void check_fit(const LoadReport& report, const PreTrainedModel& model, const std::string& folder,
                bool ignore_mismatched_sizes = false);
 /// Fills a model that was built on the meta device. Without a cast, parameters are the file's own pages. Leaves it in
@@ -245,6 +252,9 @@ Model load_pretrained(const std::string& folder, const LoadOptions& options) {
   read_one_save(folder, [&] {
     auto config = Model::Impl::Config::from_pretrained(folder);
     config.attn_implementation = options.attn_implementation;
+    if (options.num_labels) {
+      config.set_num_labels(*options.num_labels);
+    }
     const auto checkpoint = open_checkpoint(folder, config, options);
     model = build_for(config, *checkpoint, folder, [](const auto& fitting) { return Model(fitting); });
     auto report = load_weights(*model, checkpoint, folder, options);

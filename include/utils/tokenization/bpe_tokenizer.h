@@ -4,13 +4,15 @@
 
 namespace transformers {
 
-/// A tokenizer.json with a BPE model: byte-level (GPT-2, GPT-J, SmolLM2, LLaMA 3) or SentencePiece-like with byte
-/// fallback (LLaMA 2, TinyLlama). A component that is not implemented is an error that names it. Mirrors HF
+/// A tokenizer.json with a BPE model, byte-level (GPT-2, GPT-J, SmolLM2, LLaMA 3) or SentencePiece-like with byte
+/// fallback (LLaMA 2, TinyLlama), or with a Unigram model. A component that is not implemented is an error that names it. Mirrors HF
 /// `tokenizers.Tokenizer`; `truncation` and `padding` of the file are ignored.
 class BpeTokenizer : public Tokenizer {
  public:
   /// `folder` holds tokenizer.json, at most 64 MB.
   static std::shared_ptr<BpeTokenizer> from_tokenizer_json(const std::string& folder);
+  /// `folder` holds vocab.json and merges.txt, as GPT-2 and GPT-J were published. Mirrors HF `GPT2Tokenizer`.
+  static std::shared_ptr<BpeTokenizer> from_vocab_and_merges(const std::string& folder);
   /// `folder` holds a tokenizer.model of tiktoken's form: a line `base64(bytes) rank` a token. Texts are split by LLaMA
   /// 3's regex and special tokens come from tokenizer_config.json, as in HF `TikTokenConverter`.
   static std::shared_ptr<BpeTokenizer> from_rank_file(const std::string& folder);

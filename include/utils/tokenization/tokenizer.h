@@ -58,8 +58,9 @@ class Tokenizer {
   virtual SpecialTokenIds special_token_ids() const = 0;
 };
 
-/// The tokenizer of a Hugging Face folder: tokenizer.json, else tokenizer.model (SentencePiece or tiktoken ranks), with
-/// tokenizer_config.json and special_tokens_map.json for special tokens. Mirrors HF `AutoTokenizer.from_pretrained`.
+/// The tokenizer of a Hugging Face folder: tokenizer.json, else tokenizer.model (SentencePiece or tiktoken ranks), else
+/// vocab.json with merges.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json for special and
+/// added tokens. Mirrors HF `AutoTokenizer.from_pretrained`.
 std::shared_ptr<Tokenizer> load_tokenizer(const std::string& folder);
 
 }  // namespace transformers

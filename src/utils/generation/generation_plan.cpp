@@ -30,8 +30,23 @@ std::optional<int64_t> pad_id(const GenerationConfig& options) {
   return options.pad_token_id || options.eos_token_id.empty() ? options.pad_token_id : options.eos_token_id.front();
 }
 
+/// Rows and memory that a model's file may ask for; a call may ask for more.
+constexpr int64_t kMostCopiesOfFile = 256;
+constexpr double kMostStaticBytesOfFile = 4e9;
+
+/// What multiplies the work of a call is believed of a file up to a bound.
+void check_asked_by_file(const GenerationConfig& call, const GenerationConfig& file) {
+  const auto check = [](const char* field, const std::optional<int64_t>& said, const std::optional<int64_t>& stored) {
+    TORCH_CHECK(said || stored.value_or(1) <= kMostCopiesOfFile, "the model's generation config: ", field,
+                " must be at most ", kMostCopiesOfFile, ", got ", *stored, "; more must be asked for in the call");
+  };
+  check("num_beams", call.num_beams, file.num_beams);
+  check("num_return_sequences", call.num_return_sequences, file.num_return_sequences);
+}
+
 void check_options(const GenerationConfig& options, const ModelInputs& inputs, const GenerateHooks& hooks) {
   options.validate();
+  options.check_supported();
   TORCH_CHECK(hooks.streamer == nullptr || options.num_beams.value_or(1) == 1,
               "a streamer cannot follow beam search; num_beams must be 1, got ", options.num_beams.value_or(1));
   TORCH_CHECK(options.stop_strings.empty() || hooks.tokenizer != nullptr,
@@ -139,6 +154,17 @@ at::Tensor expanded(const at::Tensor& tensor, int64_t copies) {
   return !tensor.defined() || copies == 1 ? tensor : tensor.repeat_interleave(copies, 0);
 }
 
+/// A static cache is as long as the longest text; a file's word for that length is believed up to a bound.
+void check_static_size(const CausalLM& model, const GenerationConfig& call, int64_t rows, int64_t tokens) {
+  const auto sizes = model.config().sizes();
+  const double bytes = 2.0 * static_cast<double>(c10::elementSize(model.dtype())) * static_cast<double>(rows) *
+                       static_cast<double>(tokens) *
+                       static_cast<double>(sizes.num_hidden_layers * sizes.num_key_value_heads * sizes.head_dim);
+  TORCH_CHECK(call.max_new_tokens || call.max_length || bytes <= kMostStaticBytesOfFile,
+              "the model's generation config: a static cache for max_length ", tokens, " takes ", bytes,
+              " bytes, more than ", kMostStaticBytesOfFile, "; a length like that must be asked for in the call");
+}
+
 std::shared_ptr<Cache> make_cache(const GenerationConfig& options, int64_t tokens) {
   if (options.cache_implementation.value_or("dynamic") == "static") {
     return std::make_shared<StaticCache>(tokens);
@@ -146,10 +172,21 @@ std::shared_ptr<Cache> make_cache(const GenerationConfig& options, int64_t token
   return std::make_shared<DynamicCache>();
 }
 
+/// Who said how long a text may become.
+std::string length_source(const GenerationConfig& call, const GenerationConfig& options) {
+  if (call.max_new_tokens || call.max_length) {
+    return "the call sets";
+  }
+  return options.max_new_tokens || options.max_length ? "the model's generation config sets"
+                                                      : "max_position_embeddings of the model's config sets";
+}
+
 /// Settles max_length and min_length; mirrors `_prepare_generated_length` and `_validate_generated_length`.
-void resolve_lengths(GenerationConfig& options, const PromptSizes& sizes, const PretrainedConfig& config) {
+void resolve_lengths(GenerationConfig& options, const PromptSizes& sizes, const PretrainedConfig& config,
+                     const GenerationConfig& call) {
   constexpr int64_t default_new_tokens = 20;
   const auto embedded_only = sizes.ids == sizes.seq ? 0 : sizes.seq;  // tokens the text will not show
+  const auto source = length_source(call, options);
   if (options.max_new_tokens) {
     options.max_length = *options.max_new_tokens + sizes.ids;
   } else if (options.max_length) {
@@ -162,7 +199,7 @@ void resolve_lengths(GenerationConfig& options, const PromptSizes& sizes, const 
   } else if (options.min_length) {
     options.min_length = std::max<int64_t>(0, *options.min_length - embedded_only);
   }
-  TORCH_CHECK(sizes.ids < *options.max_length, "the prompt must be shorter than max_length, got ",
+  TORCH_CHECK(sizes.ids < *options.max_length, "the prompt must be shorter than max_length, which ", source, ", got ",
               sizes.ids + embedded_only, " and ", *options.max_length + embedded_only, " tokens");
 }
 
@@ -212,6 +249,7 @@ ModelInputs first_inputs(const ModelInputs& inputs, const at::Tensor& mask, cons
 GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const GenerationConfig& config,
                                const GenerateHooks& hooks) {
   auto options = config.with_defaults(model.generation_config);
+  check_asked_by_file(config, model.generation_config);
   check_options(options, inputs, hooks);
   warn_of_unused_options(config, options);
   options.eos_token_id = known_eos(options, model.config());
@@ -223,7 +261,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
   };
   const auto mask = padding_mask(inputs, ids, sizes, options);
   const auto first = first_input(inputs, sizes);
-  resolve_lengths(options, sizes, model.config());
+  resolve_lengths(options, sizes, model.config(), config);
 
   const auto beams = options.num_beams.value_or(1), returned = options.num_return_sequences.value_or(1);
   const auto copies = std::max(beams, returned);
@@ -249,7 +287,11 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
   const bool use_cache = options.use_cache.value_or(inputs.use_cache.value_or(true)) || inputs.inputs_embeds.defined();
   plan.model_inputs.use_cache = use_cache || inputs.past_key_values != nullptr;
   if (use_cache && !plan.model_inputs.past_key_values) {
-    plan.model_inputs.past_key_values = make_cache(options, plan.max_length - 1 + sizes.seq - sizes.ids);
+    const auto tokens = plan.max_length - 1 + sizes.seq - sizes.ids;
+    if (options.cache_implementation == "static") {
+      check_static_size(model, config, plan.input_ids.size(0), tokens);
+    }
+    plan.model_inputs.past_key_values = make_cache(options, tokens);
   }
   plan.logits_processors = make_logits_processors(options,
                                                   {.model = model,

@@ -34,10 +34,11 @@ ShardIndex parse_shard_index(std::string_view text, const std::string& path) {
     check_plain_file_name(file.get_ref<const std::string&>(), where);
     index.weight_map.emplace(name, file.get<std::string>());
   }
-  // Only informative, so anything that is not a number is as good as nothing.
+  // Only informative, so anything that is no number of bytes is as good as nothing.
   const auto metadata = json.value("metadata", nlohmann::ordered_json::object());
   if (metadata.is_object() && metadata.contains("total_size") && metadata["total_size"].is_number()) {
-    index.total_size = metadata["total_size"].get<double>();
+    const auto bytes = metadata["total_size"].get<double>();
+    index.total_size = bytes >= 0 && bytes < 9e18 ? std::make_optional(bytes) : std::nullopt;
   }
   if (metadata.is_object() && metadata.contains("total_parameters") &&
       metadata["total_parameters"].is_number_unsigned()) {

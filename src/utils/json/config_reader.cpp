@@ -12,6 +12,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 std::string found(const Json& value) {
+  if (value.is_null()) {
+    return "null";
+  }
   return std::string(value.type_name()) + " " + printable(value.is_structured() ? "" : value.dump());
 }
 

@@ -46,6 +46,8 @@ class ConfigReader {
     }
   }
 
+  /// Present, be it as null.
+  bool holds(const std::string& key) const { return object_.contains(key); }
   /// Present and not null.
   bool has(const std::string& key) const;
   /// The raw value, marked as read; null pointer when absent.

@@ -7,6 +7,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 
 #include "utils/json/printable.h"
 #include "utils/json/save_journal.h"
@@ -79,6 +81,16 @@ std::string RegularFile::read(size_t offset, size_t size) const {
     done += static_cast<size_t>(count);
   }
   return bytes;
+}
+
+void check_folder(const std::string& path) {
+  std::error_code problem;
+  const auto status = std::filesystem::status(path, problem);
+  TORCH_CHECK(std::filesystem::exists(status) ||
+                  (problem && problem != std::errc::no_such_file_or_directory && problem != std::errc::not_a_directory),
+              printable(path), ": no such folder");
+  TORCH_CHECK(!problem, printable(path), ": cannot be opened: ", problem.message());
+  TORCH_CHECK(std::filesystem::is_directory(status), printable(path), ": expected a folder, found a file");
 }
 
 std::string read_regular_file(const std::string& path, size_t max_bytes) {

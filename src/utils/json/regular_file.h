@@ -25,6 +25,9 @@ class RegularFile {
   int descriptor_;
 };
 
+/// Throws unless a folder lies there.
+void check_folder(const std::string& path);
+
 /// The whole file, which may hold at most `max_bytes`.
 std::string read_regular_file(const std::string& path, size_t max_bytes);
 

@@ -27,11 +27,9 @@ class StrictSax : public nlohmann::json_sax<ordered_json> {
   bool string(string_t& value) override { return scalar(std::move(value)); }
   bool binary(binary_t& /*value*/) override { return false; }
 
-  bool number_float(number_float_t value, const string_t& text) override {
-    TORCH_CHECK(text.find_first_of(".eE") != std::string::npos, source_, ": ", where(), "the integer ", printable(text),
-                " does not fit 64 bits");
-    return scalar(value);
-  }
+  /// Integers beyond 64 bits come here too and stay: Python has them, and under a key that nobody reads they do no
+  /// harm. Readers of integers refuse them for their type.
+  bool number_float(number_float_t value, const string_t& /*text*/) override { return scalar(value); }
 
   bool start_object(size_t /*size*/) override { return begin(/*is_object=*/true); }
   bool start_array(size_t /*size*/) override { return begin(/*is_object=*/false); }

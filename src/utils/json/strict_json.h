@@ -10,8 +10,9 @@
 namespace transformers {
 
 /// JSON as strangers may send it. On top of the grammar these are errors: a byte order mark, a NUL byte, invalid UTF-8,
-/// the same key twice in one object, integers beyond 64 bits, numbers beyond double, deep nesting, any second value or
-/// comment. Each error is one sentence that begins with `source` and names the byte or the key.
+/// the same key twice in one object, numbers beyond double, deep nesting, any second value or comment. Integers beyond
+/// 64 bits become floating-point numbers. Each error is one sentence that begins with `source` and names the byte or
+/// the key.
 struct JsonLimits {
   size_t max_bytes = 1 << 20;
   int max_depth = 64;

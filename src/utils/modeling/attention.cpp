@@ -91,6 +91,17 @@ at::Tensor varlen_attention(const at::Tensor& query, const at::Tensor& key, cons
   return rows.empty() ? at::empty_like(query) : at::cat(rows);
 }
 
+/// Tokens of packed rows, of which each text is a sequence of its own. texts: [batch, seq], the number of each token's
+/// text in its row.
+UnpadData packed_data(const at::Tensor& texts) {
+  const auto tokens = texts.numel();
+  auto begins = at::ones({texts.size(0), texts.size(1)}, texts.options().dtype(at::kBool));
+  begins.narrow(1, 1, texts.size(1) - 1).copy_(at::diff(texts, 1, 1).ne(0));
+  const auto starts = begins.flatten().nonzero().flatten().to(at::kInt);
+  const auto cu_seqlens = at::constant_pad_nd(starts, {0, 1}, static_cast<double>(tokens));
+  return {at::arange(tokens, texts.options().dtype(at::kLong)), cu_seqlens, at::diff(cu_seqlens).max().item<int64_t>()};
+}
+
 /// Left padding is assumed where queries are fewer than keys, as in HF: the queries are the last columns of the mask.
 /// Keys behind the mask's columns are the unfilled part of a static cache.
 at::Tensor flash(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
@@ -99,16 +110,22 @@ at::Tensor flash(const at::Tensor& query, const at::Tensor& key, const at::Tenso
   if (!mask.defined()) {
     return sdpa(query, key, value, mask, options);
   }
-  TORCH_CHECK(mask.dim() == 2, "flash attention takes a 2-D mask [batch, key] or none, got ", mask.dim(),
-              " dimensions");
+  const auto packed = [](const at::Tensor& tensor, const at::Tensor& indices) {
+    return unpad(tensor.transpose(1, 2), indices);
+  };
+  if (mask.dim() == 3) {
+    const auto data = packed_data(mask.squeeze(1));
+    const auto output = varlen_attention(packed(query, data.indices), packed(key, data.indices),
+                                         packed(value, data.indices), data, data, options);
+    return repad(output, data.indices, batch, query_length).transpose(1, 2);
+  }
+  TORCH_CHECK(mask.dim() == 2, "flash attention takes a 2-D mask [batch, key], the numbers of packed texts ",
+              "[batch, 1, seq], or none, got ", mask.dim(), " dimensions");
   const auto filled = mask.size(1);
   TORCH_CHECK(query_length <= filled && filled <= key.size(2), "flash attention's mask must cover the ", query_length,
               " queries and at most the ", key.size(2), " keys, got ", filled, " columns");
   const auto key_data = get_unpad_data(mask);
   const auto query_data = get_unpad_data(mask.narrow(1, filled - query_length, query_length));
-  const auto packed = [](const at::Tensor& tensor, const at::Tensor& indices) {
-    return unpad(tensor.transpose(1, 2), indices);
-  };
   const auto packed_keys = [&](const at::Tensor& tensor) {
     return packed(tensor.narrow(2, 0, filled), key_data.indices);
   };

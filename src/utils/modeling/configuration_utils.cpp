@@ -12,13 +12,14 @@
 
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
+#include "utils/json/printable.h"
 #include "utils/json/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {
 namespace {
 
-constexpr int64_t kMostLabels = 1 << 20;  // names are made for all of them
+constexpr int64_t kMostLabels = 1 << 16;  // names and rows of a head are made for all of them
 // Of the transformers whose files these are.
 constexpr std::string_view kFormatVersion = "5.23.0", kFormatVersion4 = "4.37.2";
 
@@ -83,6 +84,54 @@ void read_dtype(ConfigReader& reader, std::optional<c10::ScalarType>& dtype) {
       dtype = value;
     }
     reader.ignore(key);
+  }
+}
+
+/// transformers keeps whatever stands there; one name is as good as a list of one.
+void read_architectures(ConfigReader& reader, std::vector<std::string>& architectures) {
+  if (const auto* value = reader.take("architectures"); value != nullptr && value->is_string()) {
+    architectures = {value->get<std::string>()};
+  } else {
+    reader.read("architectures", architectures);
+  }
+}
+
+/// Weights under such a key are codes, not values: whoever reads them as values computes something else.
+void refuse_quantization(ConfigReader& reader) {
+  for (const char* key : {"quantization_config", "compression_config", "quantization"}) {
+    const auto* value = reader.take(key);
+    if (value == nullptr || value->is_null()) {
+      continue;
+    }
+    const auto method = value->is_object() ? value->value("quant_method", nlohmann::ordered_json()) : *value;
+    TORCH_CHECK(false, reader.source(), ": key \"", key, "\": weights quantized by the method ",
+                method.is_string() ? "\"" + printable(method.get<std::string>()) + "\"" : "that it does not name",
+                " are not read");
+  }
+}
+
+void read_output_hidden_states(ConfigReader& reader, OutputHiddenStates& states) {
+  const char* key = "output_hidden_states";
+  const auto* value = reader.take(key);
+  if (value == nullptr || value->is_null()) {
+    return;
+  }
+  if (value->is_boolean()) {
+    states = value->get<bool>();
+    return;
+  }
+  std::vector<int64_t> numbers;
+  reader.read_one_or_many(key, numbers);
+  states = value->is_array() ? OutputHiddenStates(std::move(numbers)) : OutputHiddenStates(numbers.front());
+}
+
+void write_output_hidden_states(ConfigWriter& writer, const OutputHiddenStates& states) {
+  if (states.is_one_number()) {
+    writer.write("output_hidden_states", states.numbers().front());
+  } else if (!states.numbers().empty()) {
+    writer.write("output_hidden_states", states.numbers());
+  } else if (states) {
+    writer.write("output_hidden_states", true);
   }
 }
 
@@ -214,6 +263,11 @@ std::string dtype_name(c10::ScalarType dtype) {
 }
 
 void PretrainedConfig::set_num_labels(int64_t num_labels) {
+  TORCH_CHECK(num_labels >= 1 && num_labels <= kMostLabels, "num_labels must be in [1, ", kMostLabels, "], got ",
+              num_labels);
+  if (num_labels == this->num_labels()) {
+    return;
+  }
   id2label.clear();
   for (int64_t id = 0; id < num_labels; ++id) {
     id2label[id] = "LABEL_" + std::to_string(id);
@@ -236,13 +290,14 @@ void PretrainedConfig::validate() const {
 void PretrainedConfig::read_fields(ConfigReader& reader) {
   reader.read("vocab_size", vocab_size);
   reader.read("initializer_range", initializer_range);
-  reader.read("architectures", architectures);
+  read_architectures(reader, architectures);
+  refuse_quantization(reader);
   read_dtype(reader, dtype);
   reader.read("tie_word_embeddings", tie_word_embeddings);
   reader.read("use_cache", use_cache);
   reader.read("is_causal", is_causal);
   reader.read("output_attentions", output_attentions);
-  reader.read("output_hidden_states", output_hidden_states);
+  read_output_hidden_states(reader, output_hidden_states);
   reader.read("pad_token_id", pad_token_id);
   if (pad_token_id == -1) {
     pad_token_id.reset();
@@ -280,7 +335,7 @@ void PretrainedConfig::write_fields(ConfigWriter& writer) const {
   };
   unless_default("is_causal", is_causal, true);
   unless_default("output_attentions", output_attentions, false);
-  unless_default("output_hidden_states", output_hidden_states, false);
+  write_output_hidden_states(writer, output_hidden_states);
   write_labels(writer, *this);
   for (const auto& [name, problem] : kProblems) {
     if (problem_type == problem) {
@@ -325,8 +380,7 @@ void PretrainedConfig::read_json(std::string_view text, const std::string& sourc
 }
 
 void PretrainedConfig::read_folder(const std::string& folder) {
-  const auto path = config_path(folder);
-  read_json(read_regular_file(path, JsonLimits{}.max_bytes + 1), path);
+  read_json(read_config_text(folder), config_path(folder));
 }
 
 void PretrainedConfig::save_pretrained(const std::string& folder) const {
@@ -336,6 +390,11 @@ void PretrainedConfig::save_pretrained(const std::string& folder) const {
 }
 
 std::string config_path(const std::string& folder) { return (std::filesystem::path(folder) / "config.json").string(); }
+
+std::string read_config_text(const std::string& folder) {
+  check_folder(folder);
+  return read_regular_file(config_path(folder), JsonLimits{}.max_bytes + 1);
+}
 
 bool is_generation_key(std::string_view key) {
   return std::ranges::find(kGenerationKeys, key) != kGenerationKeys.end();

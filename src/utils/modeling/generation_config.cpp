@@ -5,8 +5,10 @@
 #include <transformers/utils/modeling/generation_config.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
+#include <map>
 
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
@@ -183,6 +185,16 @@ void read_fields(ConfigReader& reader, GenerationConfig& c) {
   }
 }
 
+/// Keys that choose or change a way of generating which is not there.
+constexpr std::array kForeignKeys{"penalty_alpha",
+                                  "num_beam_groups",
+                                  "dola_layers",
+                                  "constraints",
+                                  "force_words_ids",
+                                  "token_healing",
+                                  "encoder_repetition_penalty",
+                                  "encoder_no_repeat_ngram_size"};
+
 GenerationConfig read_text(std::string_view text, const std::string& source, bool keep_unknown) {
   const auto json = parse_strict_json(text, source);
   ConfigReader reader(json, source);
@@ -191,15 +203,26 @@ GenerationConfig read_text(std::string_view text, const std::string& source, boo
   for (const char* key : {"_from_model_config", "transformers_version"}) {
     reader.ignore(key);
   }
-  if (keep_unknown) {
-    config.unknown_keys = reader.rest();
-  }
-  try {
-    config.validate();
-  } catch (const c10::Error& error) {
-    TORCH_CHECK(false, source, ": ", error.what_without_backtrace());
+  config.unknown_keys = reader.rest();
+  if (!keep_unknown) {
+    std::erase_if(config.unknown_keys,
+                  [](const auto& entry) { return std::ranges::find(kForeignKeys, entry.first) == kForeignKeys.end(); });
   }
   return config;
+}
+
+/// A number of a key, or `otherwise` where the key is absent or no number.
+double number_or(const std::map<std::string, std::string>& keys, const char* key, double otherwise) {
+  const auto found = keys.find(key);
+  const auto value = found == keys.end() ? Json() : Json::parse(found->second);
+  return value.is_number() ? value.get<double>() : otherwise;
+}
+
+/// Whether a key is there and neither null, false nor empty.
+bool is_set(const std::map<std::string, std::string>& keys, const char* key) {
+  const auto found = keys.find(key);
+  const auto value = found == keys.end() ? Json() : Json::parse(found->second);
+  return !value.is_null() && value != false && !((value.is_structured() || value.is_string()) && value.empty());
 }
 
 template <typename Value, typename Rule>
@@ -288,8 +311,30 @@ void GenerationConfig::validate() const {
               printable(cache_implementation.value_or("")), "\"");
 }
 
+void GenerationConfig::check_supported() const {
+  const auto refuse_if = [](bool asked, const char* key, const char* what) {
+    TORCH_CHECK(!asked, "generation config: ", key, " asks for ", what, ", which is not supported; unset it");
+  };
+  const bool has_beams = num_beams.value_or(1) > 1, samples = do_sample.value_or(false);
+  const auto& keys = unknown_keys;
+  refuse_if(is_set(keys, "constraints"), "constraints", "constrained beam search");
+  refuse_if(is_set(keys, "force_words_ids"), "force_words_ids", "constrained beam search");
+  refuse_if(!has_beams && !samples && top_k.value_or(50) > 1 && number_or(keys, "penalty_alpha", 0) > 0,
+            "penalty_alpha", "contrastive search");
+  refuse_if(has_beams && number_or(keys, "num_beam_groups", 1) > 1, "num_beam_groups", "group beam search");
+  refuse_if(!has_beams && is_set(keys, "dola_layers"), "dola_layers", "DoLa decoding");
+  refuse_if(is_set(keys, "token_healing"), "token_healing", "token healing");
+  refuse_if(number_or(keys, "encoder_repetition_penalty", 1) != 1, "encoder_repetition_penalty",
+            "a penalty on the prompt's tokens");
+  refuse_if(number_or(keys, "encoder_no_repeat_ngram_size", 0) > 0, "encoder_no_repeat_ngram_size",
+            "a ban on the prompt's n-grams");
+}
+
 GenerationConfig GenerationConfig::with_defaults(const GenerationConfig& defaults) const {
   GenerationConfig merged = defaults;
+  for (const auto& [key, text] : unknown_keys) {
+    merged.unknown_keys[key] = text;
+  }
   const auto take = [&](const char*, auto member) {
     if (this->*member) {
       merged.*member = this->*member;
@@ -311,7 +356,13 @@ GenerationConfig GenerationConfig::with_defaults(const GenerationConfig& default
 }
 
 GenerationConfig GenerationConfig::from_json(std::string_view text, const std::string& source) {
-  return read_text(text, source, /*keep_unknown=*/true);
+  auto config = read_text(text, source, /*keep_unknown=*/true);
+  try {
+    config.validate();
+  } catch (const c10::Error& error) {
+    TORCH_CHECK(false, source, ": ", error.what_without_backtrace());
+  }
+  return config;
 }
 
 GenerationConfig GenerationConfig::from_pretrained(const std::string& folder) {

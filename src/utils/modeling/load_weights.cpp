@@ -10,6 +10,7 @@
 #include <map>
 #include <unordered_set>
 
+#include "utils/json/printable.h"
 #include "utils/modeling/init_parameter.h"
 #include "utils/modeling/placement.h"
 
@@ -66,6 +67,34 @@ std::string own_name(const std::string& name, const Slots& slots, const std::str
   return name;
 }
 
+/// Why a stored tensor cannot be a weight; empty when it can. What stands for a weight by a code and a scale has them
+/// side by side, under names that begin alike.
+std::string unreadable(const CheckpointTensor& tensor, const std::unordered_set<std::string>& names) {
+  const auto where = printable(tensor.file) + ": tensor " + printable(tensor.name) + ": ";
+  if (!c10::isFloatingType(tensor.dtype)) {
+    return where + "expected a floating-point weight, found " + c10::toString(tensor.dtype);
+  }
+  if (at::elementSize(tensor.dtype) > 1) {
+    return {};
+  }
+  const auto module = tensor.name.substr(0, tensor.name.rfind('.') + 1);
+  for (const auto& scale : {tensor.name + "_scale_inv", tensor.name + "_scale", tensor.name + "_scales",
+                            module + "scale", module + "scales", module + "scale_inv"}) {
+    if (names.contains(scale)) {
+      return where + "expected a weight, found 8-bit codes whose scales lie beside them in " + printable(scale);
+    }
+  }
+  return {};
+}
+
+std::unordered_set<std::string> names_of(const Checkpoint& checkpoint) {
+  std::unordered_set<std::string> names;
+  for (const auto& tensor : checkpoint.tensors()) {
+    names.insert(tensor.name);
+  }
+  return names;
+}
+
 struct Plan {
   std::map<std::string, std::string> file_names;  // by the model's name
   LoadReport report;
@@ -74,6 +103,7 @@ struct Plan {
 Plan match(const Checkpoint& checkpoint, const Slots& slots, const std::string& prefix) {
   Plan plan;
   std::unordered_set<const void*> found;
+  const auto stored_names = names_of(checkpoint);
   for (const auto& tensor : checkpoint.tensors()) {
     const auto name = own_name(tensor.name, slots, prefix);
     const auto slot = slots.find(name);
@@ -82,6 +112,9 @@ Plan match(const Checkpoint& checkpoint, const Slots& slots, const std::string& 
       continue;
     }
     found.insert(slot->second.tensor.unsafeGetTensorImpl());
+    if (auto reason = unreadable(tensor, stored_names); !reason.empty()) {
+      plan.report.unreadable.push_back(std::move(reason));
+    }
     if (slot->second.tensor.sizes() != tensor.shape) {
       plan.report.mismatched.push_back({name, tensor.shape, slot->second.tensor.sizes().vec()});
     } else {
@@ -107,6 +140,8 @@ LoadReport match_weights(PreTrainedModel& model, const Checkpoint& checkpoint) {
 
 void check_fit(const LoadReport& report, const PreTrainedModel& model, const std::string& folder,
                bool ignore_mismatched_sizes) {
+  TORCH_CHECK(report.unreadable.empty(), folder, ": ", report.unreadable.front(),
+              report.unreadable.size() > 1 ? " (and " + std::to_string(report.unreadable.size() - 1) + " more)" : "");
   IncompatibleKeys fatal;
   const auto prefix = model.base_model_prefix();
   for (const auto& name : report.missing) {
@@ -251,6 +286,14 @@ std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& folder, con
   const auto tensors = static_cast<int64_t>(checkpoint->tensors().size());
   TORCH_CHECK(config.get_num_hidden_layers() <= tensors, config_path(folder), ": ", config.get_num_hidden_layers(),
               " layers cannot be filled from ", tensors, " tensors");
+  // Tables of rotary frequencies are as long as a head and in no file: their size is believed only once a weight of
+  // that size is there.
+  int64_t largest = 0;
+  for (const auto& tensor : checkpoint->tensors()) {
+    largest = std::max(largest, c10::multiply_integers(tensor.shape));
+  }
+  TORCH_CHECK(config.sizes().head_dim <= largest, config_path(folder), ": heads of ", config.sizes().head_dim,
+              " cannot be filled, the largest tensor has ", largest, " values");
   return checkpoint;
 }
 

@@ -26,6 +26,14 @@ at::Tensor additive(const at::Tensor& attends, at::ScalarType dtype) {
       .masked_fill_(attends.logical_not(), smallest_value(dtype));
 }
 
+/// Someone who gives ones wants them attended to; added to the scores they hide nothing.
+void warn_of_zeros_and_ones(const at::Tensor& mask) {
+  if (mask.is_cpu() && mask.gt(0).any().item<bool>() && mask.eq(0).logical_or(mask.eq(1)).all().item<bool>()) {
+    TORCH_WARN_ONCE("a floating 4-D attention_mask is added to the scores; this one holds only 0 and 1 and hides ",
+                    "nothing: give bool or integers where 1 means to attend");
+  }
+}
+
 at::Tensor prepared_4d(const CausalMaskInputs& inputs, const MaskSizes& sizes) {
   const auto& mask = inputs.attention_mask;
   TORCH_CHECK(
@@ -36,6 +44,7 @@ at::Tensor prepared_4d(const CausalMaskInputs& inputs, const MaskSizes& sizes) {
               "flash attention takes a 2-D attention_mask, got 4 dimensions");
   const auto dtype = inputs.inputs_embeds.scalar_type();
   if (mask.is_floating_point()) {
+    warn_of_zeros_and_ones(mask);
     return mask.to(sizes.device, dtype).clamp_min(smallest_value(dtype));
   }
   const auto attends = mask.to(sizes.device, at::kBool);
@@ -127,8 +136,11 @@ at::Tensor create_causal_mask(const CausalMaskInputs& inputs) {
     return {};
   }
   if (inputs.implementation == AttnImplementation::kFlash) {
-    TORCH_CHECK(!special && inputs.is_causal,
-                "flash attention takes plain causal masks with padding only; use sdpa or eager");
+    TORCH_CHECK(!inputs.or_mask_function && !inputs.and_mask_function && inputs.is_causal,
+                "flash attention takes plain causal masks with padding or packed rows only; use sdpa or eager");
+    if (packed.defined()) {
+      return packed.to(sizes.device).unsqueeze(1);
+    }
     const auto filled = sizes.past + sizes.query;
     return padding.defined()
                ? padding.narrow(1, 0, filled)

@@ -73,7 +73,7 @@ ForwardPlan plan_forward(const ModelInputs& inputs, const at::Tensor& inputs_emb
       .position_ids = {},
       .attention_mask = {},
       .output_attentions = output_attentions,
-      .output_hidden_states = inputs.output_hidden_states || config.output_hidden_states,
+      .output_hidden_states = inputs.output_hidden_states ? inputs.output_hidden_states : config.output_hidden_states,
   };
   if (!plan.past_key_values && inputs.use_cache.value_or(config.use_cache)) {
     plan.past_key_values = std::make_shared<DynamicCache>();

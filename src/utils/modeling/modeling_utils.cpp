@@ -20,8 +20,7 @@ bool is_norm(const torch::nn::Module& module) { return module.name().find("Norm"
 
 // What an earlier save into the folder may have left that would be taken for part of this one: transformers puts an
 // adapter that lies beside a model on top of it.
-constexpr std::array kFilesOfOtherResults{"generation_config.json", "adapter_config.json", "adapter_model.safetensors",
-                                          "adapter_model.bin"};
+constexpr std::array kFilesOfAdapters{"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"};
 
 }  // namespace
 
@@ -201,9 +200,11 @@ void PreTrainedModel::save_pretrained(SaveTransaction& save, const SaveOptions& 
               "; set heads, channels or layers to zero instead, or save in the extended form that ",
               "only this library reads");
   TORCH_CHECK(options.max_shard_size > 0, "max_shard_size must be positive, found ", options.max_shard_size);
-  config().architectures = {architecture()};
+  if (!options.keep_architectures) {
+    config().architectures = {architecture()};
+  }
   config().dtype = dtype();
-  for (const char* name : kFilesOfOtherResults) {
+  for (const char* name : kFilesOfAdapters) {
     save.remove(name);
   }
   add_weights();

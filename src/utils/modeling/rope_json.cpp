@@ -11,9 +11,14 @@ bool has_original_length(RopeType type) {
 
 /// The keys inside the object; unknown ones are kept by nobody and change nothing.
 void read_object(ConfigReader reader, RopeParameters& p) {
-  reader.read_named<RopeType>("type", p.rope_type, rope_type_from_name);
-  reader.read_named<RopeType>("rope_type", p.rope_type, rope_type_from_name);
-  if (reader.has("rope_theta")) {
+  // A null type is no type that transformers could build a model of; absent it is "default".
+  for (const char* key : {"type", "rope_type"}) {
+    if (reader.holds(key) && !reader.has(key)) {
+      reader.fail(key, "the name of a rope type");
+    }
+    reader.read_named<RopeType>(key, p.rope_type, rope_type_from_name);
+  }
+  if (reader.holds("rope_theta")) {
     reader.read("rope_theta", p.rope_theta);
   }
   reader.read("factor", p.factor);
@@ -74,22 +79,32 @@ void write_rope_scaling(ConfigWriter& writer, const RopeParameters& p) {
   writer.write_raw("rope_scaling", object.text());
 }
 
+/// What is false in Python stands for no `rope_scaling` at all.
+bool counts_as_nothing(const nlohmann::ordered_json& value) {
+  return value.is_string() ? value.get_ref<const std::string&>().empty()
+                           : value.is_null() || value.empty() || value == false || value == 0;
+}
+
 }  // namespace
 
 RopeParameters read_rope_parameters(ConfigReader& reader, int64_t max_position_embeddings) {
   RopeParameters p;
   // What stands at the top level is a default for what the object leaves out.
-  if (reader.has("rope_theta")) {
+  const bool theta_is_null = reader.holds("rope_theta") && !reader.has("rope_theta");
+  if (!theta_is_null) {
     reader.read("rope_theta", p.rope_theta);
   }
-  reader.ignore("rope_theta");
   reader.read("partial_rotary_factor", p.partial_rotary_factor);
   const auto* parameters = reader.take("rope_parameters");
   const auto* scaling = reader.take("rope_scaling");
-  const char* key = scaling != nullptr && !scaling->is_null() && !scaling->empty() ? "rope_scaling" : "rope_parameters";
+  const char* key = scaling != nullptr && !counts_as_nothing(*scaling) ? "rope_scaling" : "rope_parameters";
   const auto* chosen = std::string_view(key) == "rope_scaling" ? scaling : parameters;
-  if (chosen != nullptr && !chosen->is_null()) {
+  const bool is_given = chosen != nullptr && !chosen->is_null();
+  if (is_given) {
     read_object(ConfigReader(*chosen, reader.source() + ": " + key), p);
+  }
+  if (theta_is_null && !(is_given && chosen->contains("rope_theta"))) {
+    reader.fail("rope_theta", "a number");
   }
   if (reader.has("original_max_position_embeddings") && has_original_length(p.rope_type)) {
     reader.read("original_max_position_embeddings", p.original_max_position_embeddings);

@@ -11,8 +11,6 @@
 namespace transformers::tokenization {
 namespace {
 
-unsigned char byte_at(std::string_view text, size_t at) { return static_cast<unsigned char>(text[at]); }
-
 size_t white_space_at_end(std::string_view text) {
   size_t end = text.size();
   while (end > 0) {
@@ -44,6 +42,11 @@ bool stands_alone(std::string_view before, std::string_view after) {
 
 }  // namespace
 
+bool is_same_token(const AddedToken& a, AddedToken b) {
+  b.id = a.id;
+  return a == b;
+}
+
 AddedToken read_added_token(const JsonNode& node, int64_t id) {
   AddedToken token{.id = id, .content = node.at("content").text()};
   token.single_word = node.flag_or("single_word", false);
@@ -52,40 +55,9 @@ AddedToken read_added_token(const JsonNode& node, int64_t id) {
   token.special = node.flag_or("special", false);
   token.normalized = node.flag_or("normalized", !token.special);
   TORCH_CHECK(id >= 0 && id <= INT32_MAX, node.path(), ": expected a token id from 0 to 2^31 - 1, found ", id);
+  TORCH_CHECK(token.content.size() <= kMaxTokenBytes, node.path(), ": content: expected at most ", kMaxTokenBytes,
+              " bytes, found ", token.content.size());
   return token;
-}
-
-void TextTrie::insert(std::string_view text, size_t value) {
-  if (text.empty()) {
-    return;
-  }
-  first_bytes_[byte_at(text, 0)] = true;
-  uint64_t node = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto [child, inserted] = children_.try_emplace(node << 8 | byte_at(text, i), nodes_);
-    nodes_ += inserted;
-    node = child->second;
-  }
-  values_.try_emplace(node, value);
-}
-
-TextTrie::Match TextTrie::longest_at(std::string_view text) const {
-  Match match{0, 0};
-  if (text.empty() || !first_bytes_[byte_at(text, 0)]) {
-    return match;
-  }
-  uint64_t node = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto child = children_.find(node << 8 | byte_at(text, i));
-    if (child == children_.end()) {
-      break;
-    }
-    node = child->second;
-    if (const auto value = values_.find(node); value != values_.end()) {
-      match = {i + 1, value->second};
-    }
-  }
-  return match;
 }
 
 AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer& normalizer) : tokens_(std::move(tokens)) {
@@ -101,7 +73,20 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer& norma
   }
 }
 
-std::vector<AddedTokens::Segment> AddedTokens::split(std::string_view text, bool normalized, bool parse_special) const {
+AddedTokens::IsRead AddedTokens::writable_beside(const std::vector<PromptPart>& parts) const {
+  std::unordered_set<int64_t> used;
+  for (const auto& part : parts) {
+    if (const auto* id = std::get_if<int64_t>(&part)) {
+      used.insert(*id);
+    }
+  }
+  return [this, used = std::move(used)](const AddedToken& token) {
+    return !is_special(token.content) && !used.contains(token.id);
+  };
+}
+
+std::vector<AddedTokens::Segment> AddedTokens::split(std::string_view text, bool normalized,
+                                                     const IsRead& is_read) const {
   const auto& trie = normalized ? normalized_ : raw_;
   std::vector<Segment> segments;
   size_t covered = 0;
@@ -120,8 +105,7 @@ std::vector<AddedTokens::Segment> AddedTokens::split(std::string_view text, bool
     size_t begin = at;
     size_t end = at + match.length;
     at = end;
-    if ((token.special && !parse_special) ||
-        (token.single_word && !stands_alone(text.substr(0, begin), text.substr(end)))) {
+    if (!is_read(token) || (token.single_word && !stands_alone(text.substr(0, begin), text.substr(end)))) {
       continue;
     }
     if (token.lstrip) {

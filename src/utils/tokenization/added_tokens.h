@@ -1,6 +1,7 @@
 #pragma once
 
-#include <array>
+#include <transformers/utils/tokenization/tokenizer.h>
+
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "utils/tokenization/json_node.h"
 #include "utils/tokenization/normalizer.h"
+#include "utils/tokenization/text_trie.h"
 
 namespace transformers::tokenization {
 
@@ -19,29 +21,15 @@ struct AddedToken {
   int64_t id;
   std::string content;
   bool single_word = false, lstrip = false, rstrip = false, normalized = false, special = false;
+
+  bool operator==(const AddedToken&) const = default;
 };
+
+/// The same text, looked for in the same way, whatever the id.
+bool is_same_token(const AddedToken& a, AddedToken b);
 
 /// An entry of `added_tokens` in tokenizer.json or of `added_tokens_decoder` in tokenizer_config.json.
 AddedToken read_added_token(const JsonNode& node, int64_t id);
-
-/// Finds the longest of many texts at a place.
-class TextTrie {
- public:
-  void insert(std::string_view text, size_t value);
-
-  struct Match {
-    size_t length;
-    size_t value;
-  };
-  /// The longest inserted text that `text` begins with; length 0 when there is none.
-  Match longest_at(std::string_view text) const;
-
- private:
-  std::unordered_map<uint64_t, uint64_t> children_;  // node << 8 | byte -> node
-  std::unordered_map<uint64_t, size_t> values_;      // node -> value
-  std::array<bool, 256> first_bytes_{};
-  uint64_t nodes_ = 1;
-};
 
 /// The tokens of a tokenizer that stand beside the model's vocabulary. Mirrors HF `AddedVocabulary`.
 class AddedTokens {
@@ -53,9 +41,15 @@ class AddedTokens {
     std::string_view text;
     const AddedToken* token;  // null: plain text
   };
+  /// Whether a token that stands in a text is read as that token rather than as plain text.
+  using IsRead = std::function<bool(const AddedToken&)>;
+  static bool is_read_always(const AddedToken& /*token*/) { return true; }
+  /// For the texts of a prompt: no special token, and none that the prompt itself uses, so that a text which spells one
+  /// cannot pass for it. The result refers to this object.
+  IsRead writable_beside(const std::vector<PromptPart>& parts) const;
   /// Cuts a text at the tokens that match it. `normalized` chooses between tokens that are looked for in the normalized
-  /// text and those that are looked for in the raw one; special tokens stay plain text unless `parse_special`.
-  std::vector<Segment> split(std::string_view text, bool normalized, bool parse_special) const;
+  /// text and those that are looked for in the raw one.
+  std::vector<Segment> split(std::string_view text, bool normalized, const IsRead& is_read) const;
 
   const std::vector<AddedToken>& tokens() const { return tokens_; }
   const AddedToken* find(int64_t id) const;

@@ -15,12 +15,12 @@ namespace {
 constexpr size_t kCacheWords = 20'000;
 constexpr size_t kCacheWordBytes = 256;
 
+}  // namespace
+
 std::string byte_token(unsigned char byte) {
   constexpr const char* kDigits = "0123456789ABCDEF";
   return std::string("<0x") + kDigits[byte >> 4] + kDigits[byte & 15] + ">";
 }
-
-}  // namespace
 
 /// The symbols of a word as a linked list that merges shorten.
 class Bpe::Word {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -11,16 +10,9 @@
 #include <vector>
 
 #include "utils/tokenization/json_node.h"
+#include "utils/tokenization/token_model.h"
 
 namespace transformers::tokenization {
-
-/// Lets a map with string keys be searched with a string_view.
-struct TextHash {
-  using is_transparent = void;
-  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-};
-template <typename Value>
-using TextMap = std::unordered_map<std::string, Value, TextHash, std::equal_to<>>;
 
 struct BpeOptions {
   std::optional<std::string> unk_token = {};
@@ -33,21 +25,18 @@ struct BpeOptions {
 };
 
 /// Byte-pair encoding of one word. Mirrors HF `models.BPE`.
-class Bpe {
+class Bpe : public TokenModel {
  public:
   using Merge = std::pair<std::string, std::string>;
 
   /// `source` begins the messages of errors: ids must be unique and below 2^31, merges unique and made of known tokens.
   Bpe(TextMap<int32_t> vocab, const std::vector<Merge>& merges, BpeOptions options, const std::string& source);
 
-  /// Appends the ids of a word (valid text). Thread-safe.
-  void tokenize(std::string_view word, std::vector<int64_t>& ids) const;
-
-  size_t vocab_size() const { return vocab_.size(); }
-  std::optional<int64_t> token_to_id(std::string_view token) const;
-  /// Null when the id is unknown.
-  const std::string* id_to_token(int64_t id) const;
-  const std::optional<std::string>& unk_token() const { return options_.unk_token; }
+  void tokenize(std::string_view word, std::vector<int64_t>& ids) const override;
+  size_t vocab_size() const override { return vocab_.size(); }
+  std::optional<int64_t> token_to_id(std::string_view token) const override;
+  const std::string* id_to_token(int64_t id) const override;
+  std::optional<std::string> unk_token() const override { return options_.unk_token; }
 
  private:
   struct MergeResult {
@@ -72,7 +61,10 @@ class Bpe {
   mutable TextMap<std::vector<int32_t>> cache_;
 };
 
-/// The `model` of a tokenizer.json, which must be BPE.
+/// A `model` of tokenizer.json that is BPE.
 std::unique_ptr<Bpe> make_bpe(const JsonNode& node);
+/// The model of a vocab.json and the text of a merges.txt, as GPT-2 has them; errors begin with the name of either
+/// file.
+std::unique_ptr<Bpe> make_bpe_from_merges(const JsonNode& vocab, std::string_view merges, const std::string& source);
 
 }  // namespace transformers::tokenization

@@ -1,9 +1,11 @@
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "utils/json/printable.h"
 #include "utils/tokenization/bpe.h"
+#include "utils/tokenization/utf8.h"
 
 namespace transformers::tokenization {
 namespace {
@@ -50,6 +52,14 @@ std::vector<Bpe::Merge> read_merges(const JsonNode& node) {
   return merges;
 }
 
+/// A line of merges.txt.
+Bpe::Merge read_merge_line(std::string_view line, const std::string& source, size_t number) {
+  const auto space = line.find(' ');
+  TORCH_CHECK(space != std::string_view::npos && line.find(' ', space + 1) == std::string_view::npos, source, ": line ",
+              number, ": expected two tokens with one space between, found ", printable(line));
+  return {std::string(line.substr(0, space)), std::string(line.substr(space + 1))};
+}
+
 /// Byte fallback goes by the names <0x00> to <0xFF>; anything else that looks like one is a mistake.
 void check_byte_tokens(const TextMap<int32_t>& vocab, const JsonNode& node) {
   constexpr std::string_view kDigits = "0123456789ABCDEF";
@@ -76,10 +86,8 @@ void refuse_subword_marks(const JsonNode& node) {
 }  // namespace
 
 std::unique_ptr<Bpe> make_bpe(const JsonNode& node) {
-  // Files of old versions leave the type out; their keys tell.
-  const auto type = node.optional_text("type").value_or("BPE");
-  if (type != "BPE" || !node.has("merges")) {
-    unsupported_component(node, "model " + (type == "BPE" ? "without merges" : type));
+  if (!node.has("merges")) {
+    unsupported_component(node, "model without merges");
   }
   refuse_subword_marks(node);
   const BpeOptions options{.unk_token = node.optional_text("unk_token"),
@@ -91,6 +99,21 @@ std::unique_ptr<Bpe> make_bpe(const JsonNode& node) {
     check_byte_tokens(vocab, node);
   }
   return std::make_unique<Bpe>(std::move(vocab), read_merges(node.at("merges")), options, node.path());
+}
+
+std::unique_ptr<Bpe> make_bpe_from_merges(const JsonNode& vocab, std::string_view text, const std::string& source) {
+  TORCH_CHECK(is_valid_utf8(text), source, ": is not valid UTF-8");
+  std::vector<Bpe::Merge> merges;
+  for (size_t number = 1; !text.empty(); ++number) {
+    const auto end = std::min(text.find('\n'), text.size());
+    auto line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    line.remove_suffix(line.ends_with('\r') ? 1 : 0);
+    if (!line.starts_with("#version")) {
+      merges.push_back(read_merge_line(line, source, number));
+    }
+  }
+  return std::make_unique<Bpe>(read_vocab(vocab), merges, BpeOptions{}, source);
 }
 
 }  // namespace transformers::tokenization

@@ -1,5 +1,5 @@
 // Mirrors `TokenizerImpl` of huggingface/tokenizers 0.23; special ids and add_bos/eos_token as in HF
-// tokenization_utils_tokenizers.py, transformers 5.23.
+// tokenization_utils_tokenizers.py, transformers 5.23, which ignores these two where there is a tokenizer.json.
 #include "utils/tokenization/bpe_pipeline.h"
 
 #include <c10/util/Exception.h>
@@ -18,15 +18,16 @@ const std::string* BpeTokenizer::Pipeline::id_to_token(int64_t id) const {
   return found != nullptr ? &added.decoder_text(*found) : model->id_to_token(id);
 }
 
-void BpeTokenizer::Pipeline::encode_text(std::string_view valid_text, bool at_start, bool parse_special,
+void BpeTokenizer::Pipeline::encode_text(std::string_view valid_text, bool at_start,
+                                         const tokenization::AddedTokens::IsRead& is_read,
                                          std::vector<int64_t>& ids) const {
-  for (const auto& raw : added.split(valid_text, /*normalized=*/false, parse_special)) {
+  for (const auto& raw : added.split(valid_text, /*normalized=*/false, is_read)) {
     if (raw.token != nullptr) {
       ids.push_back(raw.token->id);
       continue;
     }
     const auto text = normalizer ? normalizer(raw.text) : std::string(raw.text);
-    for (const auto& segment : added.split(text, /*normalized=*/true, parse_special)) {
+    for (const auto& segment : added.split(text, /*normalized=*/true, is_read)) {
       if (segment.token != nullptr) {
         ids.push_back(segment.token->id);
         continue;
@@ -72,12 +73,9 @@ void BpeTokenizer::Pipeline::settle(const tokenization::TokenizerConfig& config,
              .eos = id_of(config.eos_token),
              .pad = id_of(config.pad_token),
              .unk = id_of(config.unk_token ? config.unk_token : model->unk_token())};
-  if (!config.add_bos_token && !config.add_eos_token) {
-    return;
-  }
-  // As soon as the config says either, it replaces the post-processor of the file.
-  prefix.clear();
-  suffix.clear();
+}
+
+void BpeTokenizer::Pipeline::add_bos_and_eos(const tokenization::TokenizerConfig& config) {
   if (config.add_bos_token.value_or(false) && special.bos) {
     prefix.push_back(*special.bos);
   }

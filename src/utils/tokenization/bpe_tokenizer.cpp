@@ -55,7 +55,8 @@ std::vector<int64_t> BpeTokenizer::encode(std::string_view text, bool add_specia
   if (add_special_tokens) {
     ids = pipeline_->prefix;
   }
-  pipeline_->encode_text(tokenization::valid_utf8(text), /*at_start=*/true, /*parse_special=*/true, ids);
+  pipeline_->encode_text(tokenization::valid_utf8(text), /*at_start=*/true, tokenization::AddedTokens::is_read_always,
+                         ids);
   if (add_special_tokens) {
     ids.insert(ids.end(), pipeline_->suffix.begin(), pipeline_->suffix.end());
   }
@@ -63,6 +64,7 @@ std::vector<int64_t> BpeTokenizer::encode(std::string_view text, bool add_specia
 }
 
 std::vector<int64_t> BpeTokenizer::encode_parts(const std::vector<PromptPart>& parts) const {
+  const auto may_be_written = pipeline_->added.writable_beside(parts);
   std::vector<int64_t> ids;
   for (size_t i = 0; i < parts.size(); ++i) {
     if (const auto* id = std::get_if<int64_t>(&parts[i])) {
@@ -80,7 +82,7 @@ std::vector<int64_t> BpeTokenizer::encode_parts(const std::vector<PromptPart>& p
         after && after->lstrip) {
       text = without_trailing_space(text);
     }
-    pipeline_->encode_text(text, /*at_start=*/i == 0, /*parse_special=*/false, ids);
+    pipeline_->encode_text(text, /*at_start=*/i == 0, may_be_written, ids);
   }
   return ids;
 }

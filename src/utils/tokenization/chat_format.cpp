@@ -1,6 +1,7 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/tokenization/chat_format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "utils/json/printable.h"
@@ -27,10 +28,14 @@ std::string stripped(const std::string& text) {
   return std::string(rest);
 }
 
+/// A token that marks the turns. It need not be flagged as special, but the same characters in a message must stay
+/// text.
 int64_t special_token(const Tokenizer& tokenizer, const std::string& name) {
   const auto id = tokenizer.token_to_id(name);
-  TORCH_CHECK(id && tokenizer.is_special(*id), "the chat format needs the special token ", name,
-              ", which the tokenizer does not have");
+  TORCH_CHECK(id, "the chat format needs the special token ", name, ", which the tokenizer does not have");
+  const auto as_text = tokenizer.encode_parts({*id, name});
+  TORCH_CHECK(std::ranges::count(as_text, *id) == 1, "the chat format needs the special token ", name,
+              ", which the tokenizer also makes of the same characters in a message");
   return *id;
 }
 

@@ -8,6 +8,7 @@
 
 #include "utils/tokenization/byte_level.h"
 #include "utils/tokenization/component_patterns.h"
+#include "utils/tokenization/text_budget.h"
 #include "utils/tokenization/utf8.h"
 
 namespace transformers::tokenization {
@@ -68,10 +69,18 @@ void append_steps(const JsonNode& node, std::vector<DecoderStep>& steps) {
   steps.push_back(std::move(step));
 }
 
+size_t size_of(const Fragments& fragments) {
+  size_t size = 0;
+  for (const auto& fragment : fragments) {
+    size += fragment.text.size();
+  }
+  return size;
+}
+
 }  // namespace
 
 void ReplaceStep::push(const Fragment& token, Fragments& out) const {
-  out.push_back({replace_all(token.text, pattern, content)});
+  out.push_back({replace_all(token.text, pattern, content, text_budget(token.text.size()))});
 }
 
 void ByteFallbackStep::push(const Fragment& token, Fragments& out) {
@@ -131,8 +140,9 @@ void ByteLevelStep::emit(size_t length, Fragments& out) {
 void MetaspaceStep::push(const Fragment& fragment, Fragments& out) {
   tokens += fragment.starts_token;
   const bool drop = tokens == 1 && metaspace.prepend_scheme != Metaspace::PrependScheme::kNever;
+  const auto replacement = literal_pattern(metaspace.replacement);
   out.push_back(
-      {replace_all(fragment.text, literal_pattern(metaspace.replacement), drop ? "" : " "), fragment.starts_token});
+      {replace_all(fragment.text, replacement, drop ? "" : " ", fragment.text.size()), fragment.starts_token});
 }
 
 void SpacesStep::push(const Fragment& token, Fragments& out) {
@@ -141,6 +151,8 @@ void SpacesStep::push(const Fragment& token, Fragments& out) {
 }
 
 std::string Decoder::run(Fragments fragments, bool finishing) {
+  held_ += size_of(fragments);
+  const auto budget = text_budget(held_);
   for (auto& step : steps_) {
     Fragments next;
     const auto take = [&](auto& one) {
@@ -152,6 +164,7 @@ std::string Decoder::run(Fragments fragments, bool finishing) {
       }
     };
     std::visit(take, step);
+    check_text_budget(size_of(next), budget, "the decoder");
     fragments = std::move(next);
   }
   std::string text;

@@ -88,6 +88,7 @@ class Decoder {
   std::string run(Fragments fragments, bool finishing);
 
   std::vector<DecoderStep> steps_;
+  size_t held_ = 0;  // bytes of all tokens so far, which a step may have held back
 };
 
 /// The `decoder` of a tokenizer.json: `Sequence`, `ByteLevel`, `Replace`, `ByteFallback`, `Fuse`, `Strip`, `Metaspace`.

@@ -12,9 +12,15 @@ constexpr std::string_view kSpace = " \t\r\n";
 std::string quoted(std::string_view text) { return kQuote + std::string(text) + kQuote; }
 
 void replace_each(std::string& text, std::string_view from, std::string_view to) {
-  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
-    text.replace(at, from.size(), to);
+  std::string result;
+  size_t copied = 0;
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, copied)) {
+    result.append(text, copied, at - copied);
+    result += to;
+    copied = at + from.size();
   }
+  result.append(text, copied);
+  text = std::move(result);
 }
 
 char unescaped(char character) {
@@ -50,7 +56,15 @@ class Reader {
   }
 
  private:
-  size_t find_tag() const { return std::min({rest_.find("{{"), rest_.find("{%"), rest_.find("{#"), rest_.size()}); }
+  /// One look for all three kinds of tags: a look for each would go to the end of the template every time.
+  size_t find_tag() const {
+    for (size_t at = rest_.find('{'); at != std::string_view::npos; at = rest_.find('{', at + 1)) {
+      if (at + 1 < rest_.size() && std::string_view("{%#").find(rest_[at + 1]) != std::string_view::npos) {
+        return at;
+      }
+    }
+    return rest_.size();
+  }
 
   void add_text(std::string_view text) {
     if (strip_next_) {

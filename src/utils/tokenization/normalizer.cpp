@@ -8,51 +8,56 @@
 #include <memory>
 
 #include "utils/tokenization/component_patterns.h"
+#include "utils/tokenization/text_budget.h"
 
 namespace transformers::tokenization {
 namespace {
 
-Normalizer make_sequence(const JsonNode& node) {
-  std::vector<Normalizer> steps;
+/// One step of a normalizer: makes another text, of `budget` bytes at most.
+using NormalizerStep = std::function<std::string(std::string_view, size_t budget)>;
+
+NormalizerStep make_normalizer_step(const JsonNode& node);
+
+NormalizerStep make_sequence(const JsonNode& node) {
+  std::vector<NormalizerStep> steps;
   for (const auto& item : node.at("normalizers").items()) {
-    steps.push_back(make_normalizer(item));
+    steps.push_back(make_normalizer_step(item));
   }
-  return [steps = std::move(steps)](std::string_view text) {
+  return [steps = std::move(steps)](std::string_view text, size_t budget) {
     std::string result(text);
     for (const auto& step : steps) {
-      result = step(result);
+      result = step(result, budget);
     }
     return result;
   };
 }
 
-Normalizer make_prepend(const JsonNode& node) {
-  return [prefix = node.at("prepend").text()](std::string_view text) {
+NormalizerStep make_prepend(const JsonNode& node) {
+  return [prefix = node.at("prepend").text()](std::string_view text, size_t budget) {
+    check_text_budget(prefix.size() + text.size(), budget, "a Prepend step");
     return text.empty() ? std::string() : prefix + std::string(text);
   };
 }
 
-Normalizer make_replace(const JsonNode& node) {
-  return [pattern = make_pattern(node.at("pattern")), content = node.at("content").text()](std::string_view text) {
-    return replace_all(text, pattern, content);
-  };
+NormalizerStep make_replace(const JsonNode& node) {
+  return [pattern = make_pattern(node.at("pattern")), content = node.at("content").text()](
+             std::string_view text, size_t budget) { return replace_all(text, pattern, content, budget); };
 }
 
-Normalizer make_unicode_form(int options) {
-  return [options](std::string_view text) {
+NormalizerStep make_unicode_form(int options) {
+  return [options](std::string_view text, size_t budget) {
     utf8proc_uint8_t* mapped = nullptr;
     const auto size =
         utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
                      &mapped, static_cast<utf8proc_option_t>(options));
     const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
     TORCH_CHECK(size >= 0, "Unicode normalization failed: ", utf8proc_errmsg(size));
+    check_text_budget(static_cast<size_t>(size), budget, "a Unicode form");
     return std::string(reinterpret_cast<const char*>(mapped), static_cast<size_t>(size));
   };
 }
 
-}  // namespace
-
-Normalizer make_normalizer(const JsonNode& node) {
+NormalizerStep make_normalizer_step(const JsonNode& node) {
   const auto type = node.at("type").text();
   if (type == "Sequence") {
     return make_sequence(node);
@@ -76,6 +81,12 @@ Normalizer make_normalizer(const JsonNode& node) {
     return make_unicode_form(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
   }
   unsupported_component(node, "normalizer " + type);
+}
+
+}  // namespace
+
+Normalizer make_normalizer(const JsonNode& node) {
+  return [step = make_normalizer_step(node)](std::string_view text) { return step(text, text_budget(text.size())); };
 }
 
 }  // namespace transformers::tokenization

@@ -8,6 +8,8 @@
 
 namespace transformers::tokenization {
 
+inline constexpr size_t kMaxPatternBytes = size_t{1} << 16;
+
 /// A stretch of a text, in bytes, and whether the pattern matched it.
 struct Span {
   size_t begin, end;
@@ -44,9 +46,9 @@ using Pattern = std::function<std::vector<Span>(std::string_view valid_text)>;
 
 Pattern literal_pattern(std::string text);
 
-/// A regular expression as HF's engine (Oniguruma) reads it, run by PCRE2 with limits on matching and depth. Throws
-/// when it does not compile or uses a construct that the two engines understand differently; `source` begins the
-/// message.
+/// A regular expression as HF's engine (Oniguruma) reads it, run by PCRE2. Throws when it
+/// does not compile or uses a construct that the two engines understand differently, and when looking through a text
+/// costs more steps than a text of its length is allowed; `source` begins the message.
 Pattern regex_pattern(const std::string& regex, const std::string& source);
 
 /// Matches every single character of a class.

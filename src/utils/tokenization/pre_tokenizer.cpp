@@ -3,11 +3,10 @@
 
 #include <c10/util/Exception.h>
 
-#include <algorithm>
-
 #include "utils/json/printable.h"
 #include "utils/tokenization/byte_level.h"
 #include "utils/tokenization/component_patterns.h"
+#include "utils/tokenization/text_budget.h"
 #include "utils/tokenization/utf8.h"
 
 namespace transformers::tokenization {
@@ -27,16 +26,25 @@ PreTokenizer make_cut(Pattern pattern, SplitBehavior behavior) {
   return [pattern = std::move(pattern), behavior](const Piece& piece) { return cut(piece, pattern, behavior); };
 }
 
+/// The pieces that a step makes of pieces, of `budget` bytes in all at most.
+std::vector<Piece> apply(const PreTokenizer& step, const std::vector<Piece>& pieces, size_t budget) {
+  std::vector<Piece> next;
+  size_t size = 0;
+  for (const auto& part : pieces) {
+    for (auto& piece : step(part)) {
+      size += piece.text.size();
+      next.push_back(std::move(piece));
+    }
+    check_text_budget(size, budget, "the pre_tokenizer");
+  }
+  return next;
+}
+
 PreTokenizer chain(std::vector<PreTokenizer> steps) {
   return [steps = std::move(steps)](const Piece& piece) {
     std::vector<Piece> pieces{piece};
     for (const auto& step : steps) {
-      std::vector<Piece> next;
-      for (const auto& part : pieces) {
-        auto cut = step(part);
-        std::ranges::move(cut, std::back_inserter(next));
-      }
-      pieces = std::move(next);
+      pieces = apply(step, pieces, text_budget(piece.text.size()));
     }
     return pieces;
   };
@@ -56,14 +64,14 @@ PreTokenizer make_spell_bytes() {
   return make_rewrite([](const Piece& piece) { return bytes_to_characters(piece.text); });
 }
 
-PreTokenizer make_byte_level(const JsonNode& node) {
+PreTokenizer byte_level(bool add_prefix_space, bool use_regex) {
   std::vector<PreTokenizer> steps;
-  if (node.at("add_prefix_space").flag()) {
+  if (add_prefix_space) {
     steps.push_back(
         make_rewrite([](const Piece& piece) { return piece.text.starts_with(' ') ? piece.text : " " + piece.text; }));
   }
-  if (node.flag_or("use_regex", true)) {
-    steps.push_back(make_cut(regex_pattern(kGpt2Regex, node.path()), SplitBehavior::kIsolated));
+  if (use_regex) {
+    steps.push_back(make_cut(regex_pattern(kGpt2Regex, "GPT-2's regex"), SplitBehavior::kIsolated));
   }
   steps.push_back(make_spell_bytes());
   return chain(std::move(steps));
@@ -94,6 +102,11 @@ SplitBehavior split_behavior(const JsonNode& node) {
   unsupported_component(node, "split behavior " + name);
 }
 
+PreTokenizer make_punctuation(const JsonNode& node) {
+  return make_cut(character_pattern(is_punctuation),
+                  node.has("behavior") ? split_behavior(node.at("behavior")) : SplitBehavior::kIsolated);
+}
+
 PreTokenizer make_split(const JsonNode& node) {
   auto pattern = make_pattern(node.at("pattern"));
   if (node.flag_or("invert", false)) {
@@ -113,7 +126,7 @@ PreTokenizer make_metaspace(const JsonNode& node) {
   std::vector<PreTokenizer> steps;
   steps.push_back(make_rewrite([metaspace, space = literal_pattern(" ")](const Piece& piece) {
     using enum Metaspace::PrependScheme;
-    auto text = replace_all(piece.text, space, metaspace.replacement);
+    auto text = replace_all(piece.text, space, metaspace.replacement, text_budget(piece.text.size()));
     const bool wanted = metaspace.prepend_scheme == kAlways || (metaspace.prepend_scheme == kFirst && piece.at_start);
     if (wanted && !text.starts_with(metaspace.replacement)) {
       text.insert(0, metaspace.replacement);
@@ -153,16 +166,21 @@ PreTokenizer make_regex_byte_level(const std::string& regex) {
   return chain({make_cut(regex_pattern(regex, "the split regex"), SplitBehavior::kIsolated), make_spell_bytes()});
 }
 
+PreTokenizer make_gpt2_byte_level(bool add_prefix_space) { return byte_level(add_prefix_space, /*use_regex=*/true); }
+
 PreTokenizer make_pre_tokenizer(const JsonNode& node) {
   const auto& type = node.at("type").text();
   if (type == "Sequence") {
     return make_sequence(node);
   }
   if (type == "ByteLevel") {
-    return make_byte_level(node);
+    return byte_level(node.at("add_prefix_space").flag(), node.flag_or("use_regex", true));
   }
   if (type == "Digits") {
     return make_digits(node);
+  }
+  if (type == "Punctuation") {
+    return make_punctuation(node);
   }
   if (type == "Split") {
     return make_split(node);

@@ -13,12 +13,13 @@
 #include "utils/tokenization/base64.h"
 #include "utils/tokenization/bpe_pipeline.h"
 #include "utils/tokenization/byte_level.h"
+#include "utils/tokenization/side_tokens.h"
 
 namespace transformers {
 namespace tokenization {
 namespace {
 
-constexpr size_t kMaxTokenBytes = 256;
+constexpr size_t kMaxRankedBytes = 256;
 
 std::string_view take_line(std::string_view& text) {
   const auto end = std::min(text.find('\n'), text.size());
@@ -58,8 +59,8 @@ TextMap<int32_t> read_ranks(std::string_view text, const std::string& source) {
     const auto parsed = parse_line(line);
     TORCH_CHECK(parsed, source, ": line ", number, ": expected a base64 token, a space and a rank, found ",
                 printable(line));
-    TORCH_CHECK(parsed->bytes.size() <= kMaxTokenBytes, source, ": line ", number, ": expected a token of at most ",
-                kMaxTokenBytes, " bytes, found ", parsed->bytes.size());
+    TORCH_CHECK(parsed->bytes.size() <= kMaxRankedBytes, source, ": line ", number, ": expected a token of at most ",
+                kMaxRankedBytes, " bytes, found ", parsed->bytes.size());
     TORCH_CHECK(ranks.emplace(parsed->bytes, parsed->rank).second, source, ": line ", number, ": the token ",
                 printable(line), " stands there twice");
   }
@@ -127,12 +128,15 @@ std::shared_ptr<BpeTokenizer> BpeTokenizer::from_rank_file(const std::string& fo
   const auto source = printable(path);
   const auto text = read_regular_file(path, kMaxTokenizerBytes);
   const auto config = read_tokenizer_config(folder);
-  auto pipeline = std::make_shared<Pipeline>(Pipeline{.model = make_bpe_from_ranks(text, source),
-                                                      .added = AddedTokens(config.added_tokens, {}),
+  auto model = make_bpe_from_ranks(text, source);
+  auto tokens = with_side_tokens(config.added_tokens, config, vocabulary_of(*model));
+  auto pipeline = std::make_shared<Pipeline>(Pipeline{.model = std::move(model),
+                                                      .added = AddedTokens(std::move(tokens), {}),
                                                       .normalizer = {},
                                                       .pre_tokenizer = make_regex_byte_level(kLlama3Regex),
                                                       .decoder = make_byte_level_decoder()});
   pipeline->settle(config, source);
+  pipeline->add_bos_and_eos(config);
   return std::make_shared<BpeTokenizer>(std::move(pipeline));
 }
 

@@ -2,7 +2,9 @@
 // constructs that tokenizers use, and what is known to differ is translated or refused here.
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cctype>
+#include <memory>
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -14,11 +16,16 @@
 namespace transformers::tokenization {
 namespace {
 
-// Far above what real patterns need on a megabyte of text, and still seconds rather than hours.
-constexpr uint32_t kMatchLimit = 50'000'000;
+// Steps of matching, as PCRE2's interpreter counts them. Its limit holds for one place of the text; so a search goes
+// over a window of places with few steps for each, with which real patterns do, and where that is too little each place
+// is tried alone, with more steps, taken from the budget of the whole text. Without the window and the search for first
+// characters, which may run to the end of the text, every call would be linear.
+constexpr uint32_t kFirstSteps = 1'000;
+constexpr size_t kWindow = 256;  // bytes
+constexpr size_t kStepsPerByte = 64;
+constexpr size_t kStepAllowance = 16'000'000;
 constexpr uint32_t kDepthLimit = 100'000;
-constexpr size_t kJitStackBytes = size_t{8} << 20;
-constexpr size_t kMaxPatternBytes = size_t{1} << 16;
+constexpr uint32_t kHeapLimit = 256 << 10;  // KiB
 
 struct FreeCode {
   void operator()(pcre2_code* code) const { pcre2_code_free(code); }
@@ -29,9 +36,6 @@ struct FreeMatch {
 struct FreeContext {
   void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
 };
-struct FreeStack {
-  void operator()(pcre2_jit_stack* stack) const { pcre2_jit_stack_free(stack); }
-};
 
 std::string reason(int code) {
   PCRE2_UCHAR text[256];
@@ -41,19 +45,14 @@ std::string reason(int code) {
 
 /// What matching needs besides the pattern; one for each thread, since making it costs more than a short match.
 struct MatchState {
-  MatchState()
-      : data(pcre2_match_data_create(1, nullptr)),
-        context(pcre2_match_context_create(nullptr)),
-        stack(pcre2_jit_stack_create(size_t{32} << 10, kJitStackBytes, nullptr)) {
+  MatchState() : data(pcre2_match_data_create(1, nullptr)), context(pcre2_match_context_create(nullptr)) {
     TORCH_CHECK(data != nullptr && context != nullptr, "out of memory for matching a regex");
-    pcre2_set_match_limit(context.get(), kMatchLimit);
     pcre2_set_depth_limit(context.get(), kDepthLimit);
-    pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
+    pcre2_set_heap_limit(context.get(), kHeapLimit);
   }
 
   std::unique_ptr<pcre2_match_data, FreeMatch> data;  // holds the bounds of the whole match only
   std::unique_ptr<pcre2_match_context, FreeContext> context;
-  std::unique_ptr<pcre2_jit_stack, FreeStack> stack;
 };
 
 /// Rewrites a pattern from Oniguruma's syntax to PCRE2's.
@@ -162,39 +161,106 @@ class Regex {
     size_t offset = 0;
     // In Oniguruma ^ and $ always stand at lines.
     code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                              PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
-                              nullptr));
+                              PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C |
+                                  PCRE2_USE_OFFSET_LIMIT | PCRE2_NO_START_OPTIMIZE,
+                              &error, &offset, nullptr));
     TORCH_CHECK(code_ != nullptr, source, ": the regex ", printable(regex), " does not compile: ", reason(error));
-    pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);
   }
 
   std::vector<Span> find(std::string_view text) const;
 
  private:
-  /// False when there is no further match at or after `start`.
-  bool match(std::string_view text, size_t start, const MatchState& state) const {
-    const int found = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), start,
-                                  PCRE2_NO_UTF_CHECK, state.data.get(), state.context.get());
-    TORCH_CHECK(found >= 0 || found == PCRE2_ERROR_NOMATCH, source_, ": the regex ", printable(regex_),
-                " cannot be matched: ", reason(found));
-    return found >= 0;
-  }
+  friend class Search;
 
   std::string regex_, source_;
   std::unique_ptr<pcre2_code, FreeCode> code_;
 };
 
-std::vector<Span> Regex::find(std::string_view text) const {
-  thread_local const MatchState state;
-  const size_t* bounds = pcre2_get_ovector_pointer(state.data.get());
+size_t character_length(std::string_view text, size_t at) {
+  return at < text.size() ? first_character(text.substr(at)).length : 1;
+}
 
-  SpanList spans;
-  for (size_t start = 0; start < text.size() && match(text, start, state);) {
-    spans.add_match(bounds[0], bounds[1]);
-    start = bounds[1];
-    if (bounds[0] == bounds[1]) {
-      start += start < text.size() ? first_character(text.substr(start)).length : 1;
+/// Goes through one text.
+class Search {
+ public:
+  Search(const Regex& regex, std::string_view text)
+      : regex_(regex), text_(text), budget_(text.size() * kStepsPerByte + kStepAllowance) {}
+
+  /// The next match that begins at or after `start`: true with its bounds.
+  bool next(size_t start) {
+    while (start < text_.size()) {
+      const auto last = std::min(start + kWindow, text_.size());
+      const int found = match(start, last, kFirstSteps);
+      if (found >= 0 || (found == PCRE2_ERROR_MATCHLIMIT && matches_in(start, last))) {
+        return true;
+      }
+      start = next_place(last);
     }
+    return false;
+  }
+
+  size_t begin() const { return pcre2_get_ovector_pointer(state().data.get())[0]; }
+  size_t end() const { return pcre2_get_ovector_pointer(state().data.get())[1]; }
+
+ private:
+  static MatchState& state() {
+    thread_local MatchState state;
+    return state;
+  }
+
+  /// PCRE2's answer for a match that begins in [start, last].
+  int match(size_t start, size_t last, uint32_t steps) const {
+    pcre2_set_match_limit(state().context.get(), steps);
+    pcre2_set_offset_limit(state().context.get(), last);
+    const int found = pcre2_match(regex_.code_.get(), reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(), start,
+                                  PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, state().data.get(), state().context.get());
+    TORCH_CHECK(found >= 0 || found == PCRE2_ERROR_NOMATCH || found == PCRE2_ERROR_MATCHLIMIT, regex_.source_,
+                ": the regex ", printable(regex_.regex_), " cannot be matched: ", reason(found));
+    return found;
+  }
+
+  /// Where the character after the one at `at` begins.
+  size_t next_place(size_t at) const {
+    do {
+      ++at;
+    } while (at < text_.size() && (static_cast<unsigned char>(text_[at]) & 0xC0) == 0x80);
+    return at;
+  }
+
+  /// The same, place by place.
+  bool matches_in(size_t start, size_t last) {
+    while (start <= last && !matches_at(start)) {
+      start = next_place(start);
+    }
+    return start <= last;
+  }
+
+  /// Whether there is a match that begins right there, with ever more steps as long as the budget lasts.
+  bool matches_at(size_t start) {
+    for (size_t steps = kFirstSteps;; steps *= 8) {
+      const size_t charged = steps == kFirstSteps ? 0 : steps;
+      TORCH_CHECK(charged <= budget_, regex_.source_, ": the regex ", printable(regex_.regex_),
+                  " cannot be matched: it costs more steps than the limit for a text of ", text_.size(), " bytes");
+      budget_ -= charged;
+      const int found = match(start, start, static_cast<uint32_t>(std::min<size_t>(steps, UINT32_MAX)));
+      if (found != PCRE2_ERROR_MATCHLIMIT) {
+        return found >= 0;
+      }
+    }
+  }
+
+  const Regex& regex_;
+  std::string_view text_;
+  size_t budget_;
+};
+
+std::vector<Span> Regex::find(std::string_view text) const {
+  SpanList spans;
+  Search search(*this, text);
+  for (size_t start = 0; search.next(start);) {
+    const auto begin = search.begin(), end = search.end();
+    spans.add_match(begin, end);
+    start = begin == end ? end + character_length(text, end) : end;
   }
   return spans.finish(text.size());
 }

@@ -9,6 +9,7 @@
 #include "utils/tokenization/byte_level.h"
 #include "utils/tokenization/sentencepiece_library.h"
 #include "utils/tokenization/sentencepiece_model.h"
+#include "utils/tokenization/side_tokens.h"
 #include "utils/tokenization/tokenizer_config.h"
 #include "utils/tokenization/utf8.h"
 
@@ -31,7 +32,8 @@ struct SentencePieceTokenizer::Model {
   std::optional<std::string> id_to_token(int64_t id) const;
   bool is_special(int64_t id) const;
   std::string decode(const std::vector<int>& pieces) const;
-  void encode_text(std::string_view text, bool parse_special, std::vector<int64_t>& ids) const;
+  void encode_text(std::string_view text, const tokenization::AddedTokens::IsRead& is_read,
+                   std::vector<int64_t>& ids) const;
 
   void load(const std::string& path);
   void find_anchor(const std::string& path);
@@ -134,10 +136,10 @@ std::string SentencePieceTokenizer::Model::decode(const std::vector<int>& pieces
   return text;
 }
 
-void SentencePieceTokenizer::Model::encode_text(std::string_view text, bool parse_special,
+void SentencePieceTokenizer::Model::encode_text(std::string_view text, const tokenization::AddedTokens::IsRead& is_read,
                                                 std::vector<int64_t>& ids) const {
   const auto valid = tokenization::valid_utf8(text);
-  for (const auto& segment : added.split(valid, /*normalized=*/false, parse_special)) {
+  for (const auto& segment : added.split(valid, /*normalized=*/false, is_read)) {
     if (segment.token != nullptr) {
       ids.push_back(segment.token->id);
       continue;
@@ -207,7 +209,9 @@ std::shared_ptr<SentencePieceTokenizer> SentencePieceTokenizer::from_folder(cons
   auto model = std::make_shared<Model>();
   model->load(tokenization::file_in(folder, "tokenizer.model"));
   const auto config = tokenization::read_tokenizer_config(folder);
-  model->add_tokens(config.added_tokens, printable(config.path));
+  const tokenization::BaseVocabulary pieces{model->processor.GetPieceSize(),
+                                            [&](std::string_view text) { return model->token_to_id(text); }};
+  model->add_tokens(tokenization::with_side_tokens(config.added_tokens, config, pieces), printable(config.path));
   model->settle(config);
   return std::make_shared<SentencePieceTokenizer>(std::move(model));
 }
@@ -217,7 +221,7 @@ std::vector<int64_t> SentencePieceTokenizer::encode(std::string_view text, bool 
   if (add_special_tokens) {
     ids = model_->prefix;
   }
-  model_->encode_text(text, /*parse_special=*/true, ids);
+  model_->encode_text(text, tokenization::AddedTokens::is_read_always, ids);
   if (add_special_tokens) {
     ids.insert(ids.end(), model_->suffix.begin(), model_->suffix.end());
   }
@@ -225,13 +229,14 @@ std::vector<int64_t> SentencePieceTokenizer::encode(std::string_view text, bool 
 }
 
 std::vector<int64_t> SentencePieceTokenizer::encode_parts(const std::vector<PromptPart>& parts) const {
+  const auto may_be_written = model_->added.writable_beside(parts);
   std::vector<int64_t> ids;
   for (const auto& part : parts) {
     if (const auto* id = std::get_if<int64_t>(&part)) {
       TORCH_CHECK(model_->id_to_token(*id), "encode_parts: there is no token with id ", *id);
       ids.push_back(*id);
     } else {
-      model_->encode_text(std::get<std::string>(part), /*parse_special=*/false, ids);
+      model_->encode_text(std::get<std::string>(part), may_be_written, ids);
     }
   }
   return ids;

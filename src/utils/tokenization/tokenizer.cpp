@@ -24,11 +24,16 @@ namespace {
 
 std::shared_ptr<Tokenizer> load_files(const std::string& folder) {
   using namespace tokenization;
+  check_folder(folder);
   if (file_exists(file_in(folder, "tokenizer.json"))) {
     return BpeTokenizer::from_tokenizer_json(folder);
   }
   const auto model = file_in(folder, "tokenizer.model");
-  TORCH_CHECK(file_exists(model), printable(folder), ": holds neither tokenizer.json nor tokenizer.model");
+  if (!file_exists(model) && file_exists(file_in(folder, "vocab.json")) && file_exists(file_in(folder, "merges.txt"))) {
+    return BpeTokenizer::from_vocab_and_merges(folder);
+  }
+  TORCH_CHECK(file_exists(model), printable(folder),
+              ": holds neither tokenizer.json nor tokenizer.model nor vocab.json with merges.txt");
   if (looks_like_rank_file(read_regular_file(model, kMaxTokenizerBytes))) {
     return BpeTokenizer::from_rank_file(folder);
   }

@@ -3,8 +3,10 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "utils/json/regular_file.h"
@@ -17,26 +19,92 @@ namespace {
 constexpr JsonLimits kLimits{.max_bytes = size_t{16} << 20};
 constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
 
-/// A special token is written as a string or as an object with its `content`.
-std::optional<std::string> token_text(const JsonNode& node, const char* key) {
-  if (!node.has(key)) {
-    return std::nullopt;
-  }
-  const auto token = node.at(key);
-  return token.is_object() ? token.at("content").text() : token.text();
+/// Named special tokens, in HF's order (`SPECIAL_TOKENS_ATTRIBUTES`).
+constexpr std::array kNamedTokens{"bos_token", "eos_token", "unk_token", "sep_token",
+                                  "pad_token", "cls_token", "mask_token"};
+constexpr std::array kExtraTokens{"additional_special_tokens", "extra_special_tokens"};
+
+/// A special token is written as a string or as an object with its `content` and flags.
+AddedToken read_special_token(const JsonNode& node) {
+  auto token = node.is_object() ? read_added_token(node, /*id=*/0) : AddedToken{.id = 0, .content = node.text()};
+  token.special = true;
+  return token;
 }
 
-void read_special_tokens(const JsonNode& node, TokenizerConfig& config) {
-  const auto take = [&](const char* key, std::optional<std::string>& token) {
-    if (!token) {
-      token = token_text(node, key);
+/// Special tokens as the files name them, later ones in place of earlier ones.
+class SpecialTokens {
+ public:
+  void read(const JsonNode& node) {
+    for (const auto* name : kNamedTokens) {
+      if (node.value().contains(name)) {
+        named_[name] = node.has(name) ? std::optional(read_special_token(node.at(name))) : std::nullopt;
+      }
     }
-  };
-  take("bos_token", config.bos_token);
-  take("eos_token", config.eos_token);
-  take("pad_token", config.pad_token);
-  take("unk_token", config.unk_token);
-}
+    read_model_specific(node);
+    for (const auto* key : kExtraTokens) {
+      if (node.has(key)) {
+        read_extra(node.at(key), key);
+      }
+    }
+  }
+
+  void set_default(const std::string& name, const std::string& content) {
+    named_.try_emplace(name, AddedToken{.id = 0, .content = content, .special = true});
+  }
+
+  std::optional<std::string> content(const std::string& name) const {
+    const auto found = named_.find(name);
+    return found != named_.end() && found->second ? std::optional(found->second->content) : std::nullopt;
+  }
+
+  std::vector<AddedToken> in_order() const {
+    std::vector<AddedToken> tokens;
+    for (const auto* name : kNamedTokens) {
+      if (const auto found = named_.find(name); found != named_.end() && found->second) {
+        tokens.push_back(*found->second);
+      }
+    }
+    tokens.insert(tokens.end(), model_specific_.begin(), model_specific_.end());
+    const auto& extra = extra_.contains("extra_special_tokens") ? extra_.at("extra_special_tokens") : additional();
+    tokens.insert(tokens.end(), extra.begin(), extra.end());
+    return tokens;
+  }
+
+ private:
+  std::vector<AddedToken> additional() const {
+    const auto found = extra_.find("additional_special_tokens");
+    return found == extra_.end() ? std::vector<AddedToken>{} : found->second;
+  }
+
+  /// Further keys that end in `_token` and hold one, such as image_token.
+  void read_model_specific(const JsonNode& node) {
+    for (const auto& [key, value] : node.entries()) {
+      const bool is_token = value.is_string() || (value.is_object() && value.has("content"));
+      if (key.ends_with("_token") && is_token && std::ranges::find(kNamedTokens, key) == kNamedTokens.end()) {
+        model_specific_.push_back(read_special_token(value));
+      }
+    }
+  }
+
+  /// A list of tokens, or an object of tokens with names of their own.
+  void read_extra(const JsonNode& node, const char* key) {
+    if (node.is_object()) {
+      for (const auto& [name, token] : node.entries()) {
+        model_specific_.push_back(read_special_token(token));
+      }
+      return;
+    }
+    auto& tokens = extra_[key];
+    tokens.clear();
+    for (const auto& token : node.items()) {
+      tokens.push_back(read_special_token(token));
+    }
+  }
+
+  std::map<std::string, std::optional<AddedToken>> named_;
+  std::vector<AddedToken> model_specific_;
+  std::map<std::string, std::vector<AddedToken>> extra_;
+};
 
 int64_t parse_id(const std::string& text, const JsonNode& node) {
   int64_t id = -1;
@@ -66,13 +134,13 @@ std::optional<std::string> read_chat_template(const JsonNode& node) {
 }
 
 void read_main(const JsonNode& node, TokenizerConfig& config) {
-  read_special_tokens(node, config);
   if (node.has("add_bos_token")) {
     config.add_bos_token = node.at("add_bos_token").flag();
   }
   if (node.has("add_eos_token")) {
     config.add_eos_token = node.at("add_eos_token").flag();
   }
+  config.add_prefix_space = node.flag_or("add_prefix_space", false);
   config.tokenizer_class = node.optional_text("tokenizer_class").value_or("");
   config.chat_template = read_chat_template(node);
   if (node.has("added_tokens_decoder")) {
@@ -80,24 +148,42 @@ void read_main(const JsonNode& node, TokenizerConfig& config) {
   }
 }
 
-/// added_tokens.json maps contents to ids.
-void read_added_tokens_file(const JsonNode& node, TokenizerConfig& config) {
+/// added_tokens.json maps contents to ids; what is named as special elsewhere is special.
+void read_added_tokens_file(const JsonNode& node, const std::vector<AddedToken>& special, TokenizerConfig& config) {
   for (const auto& [content, id] : node.entries()) {
-    const auto same = [&content = content](const AddedToken& token) { return token.content == content; };
-    if (std::ranges::none_of(config.added_tokens, same)) {
-      TORCH_CHECK(id.integer() >= 0 && id.integer() <= INT32_MAX, id.path(),
-                  ": expected a token id from 0 to 2^31 - 1, found ", id.integer());
-      config.added_tokens.push_back({.id = id.integer(), .content = content});
-    }
+    TORCH_CHECK(id.integer() >= 0 && id.integer() <= INT32_MAX, id.path(),
+                ": expected a token id from 0 to 2^31 - 1, found ", id.integer());
+    TORCH_CHECK(content.size() <= kMaxTokenBytes, id.path(), ": expected a token of at most ", kMaxTokenBytes,
+                " bytes, found ", content.size());
+    const bool is_special = std::ranges::find(special, content, &AddedToken::content) != special.end();
+    config.added_tokens.push_back(
+        {.id = id.integer(), .content = content, .normalized = !is_special, .special = is_special});
   }
 }
 
 template <typename Read>
-void read_if_present(const std::string& path, TokenizerConfig& config, Read read) {
+void read_if_present(const std::string& path, Read read) {
   if (file_exists(path)) {
     const auto json = read_json_file(path, kLimits);
-    read(JsonNode(json, printable(path)), config);
+    read(JsonNode(json, printable(path)));
   }
+}
+
+/// What the class of transformers says where the files say nothing.
+void set_class_defaults(const TokenizerConfig& config, SpecialTokens& special) {
+  if (config.tokenizer_class.starts_with("GPT2Tokenizer")) {
+    for (const auto* name : {"bos_token", "eos_token", "unk_token"}) {
+      special.set_default(name, "<|endoftext|>");
+    }
+  }
+}
+
+void take_special_tokens(const SpecialTokens& special, TokenizerConfig& config) {
+  config.bos_token = special.content("bos_token");
+  config.eos_token = special.content("eos_token");
+  config.pad_token = special.content("pad_token");
+  config.unk_token = special.content("unk_token");
+  config.special_tokens = special.in_order();
 }
 
 }  // namespace
@@ -108,10 +194,21 @@ std::string file_in(const std::string& folder, const char* name) {
 
 TokenizerConfig read_tokenizer_config(const std::string& folder) {
   TokenizerConfig config;
+  SpecialTokens special;
+  bool has_decoder = false;
   config.path = file_in(folder, "tokenizer_config.json");
-  read_if_present(config.path, config, read_main);
-  read_if_present(file_in(folder, "special_tokens_map.json"), config, read_special_tokens);
-  read_if_present(file_in(folder, "added_tokens.json"), config, read_added_tokens_file);
+  read_if_present(config.path, [&](const JsonNode& node) {
+    read_main(node, config);
+    special.read(node);
+    has_decoder = node.has("added_tokens_decoder");
+  });
+  if (!has_decoder) {  // as in HF, which takes the older files only then
+    read_if_present(file_in(folder, "special_tokens_map.json"), [&](const JsonNode& node) { special.read(node); });
+    read_if_present(file_in(folder, "added_tokens.json"),
+                    [&](const JsonNode& node) { read_added_tokens_file(node, special.in_order(), config); });
+  }
+  set_class_defaults(config, special);
+  take_special_tokens(special, config);
   const auto jinja = file_in(folder, "chat_template.jinja");
   if (file_exists(jinja)) {
     config.chat_template = read_regular_file(jinja, kMaxTemplateBytes);

@@ -17,9 +17,12 @@ struct TokenizerConfig {
   std::string path;  // of tokenizer_config.json, for messages
   std::optional<std::string> bos_token, eos_token, pad_token, unk_token;
   std::optional<bool> add_bos_token, add_eos_token;
+  bool add_prefix_space = false;
   std::string tokenizer_class;
-  /// `added_tokens_decoder`, then the entries of added_tokens.json that it lacks.
+  /// `added_tokens_decoder`, else the entries of added_tokens.json.
   std::vector<AddedToken> added_tokens;
+  /// Special tokens by name (bos_token and its like) in HF's order, then additional ones; their ids mean nothing.
+  std::vector<AddedToken> special_tokens;
   std::optional<std::string> chat_template;
 };
 

@@ -3,21 +3,33 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <unordered_map>
 
 #include "utils/json/strict_json.h"
 #include "utils/tokenization/bpe_pipeline.h"
+#include "utils/tokenization/side_tokens.h"
 
 namespace transformers {
 namespace {
 
 using namespace tokenization;
 
+/// Ids that post-processors may put around a text.
+constexpr size_t kMostTemplateIds = 1024;
+
 struct Template {
   std::vector<int64_t> prefix, suffix;
 };
 
+void check_template_size(size_t ids, const JsonNode& node) {
+  TORCH_CHECK(ids <= kMostTemplateIds, node.path(), ": expected at most ", kMostTemplateIds,
+              " tokens around a text, found more");
+}
+
 void append_template_token(const JsonNode& node, const JsonNode& piece, std::vector<int64_t>& ids) {
-  for (const auto& id : node.at("special_tokens").at(piece.at("id").text()).at("ids").items()) {
+  const auto added = node.at("special_tokens").at(piece.at("id").text()).at("ids");
+  check_template_size(ids.size() + added.value().size(), node);
+  for (const auto& id : added.items()) {
     ids.push_back(id.integer());
   }
 }
@@ -51,16 +63,23 @@ void apply_post_processor(const JsonNode& node, BpeTokenizer::Pipeline& pipeline
     const auto around = read_template(node);
     pipeline.prefix.insert(pipeline.prefix.begin(), around.prefix.begin(), around.prefix.end());
     pipeline.suffix.insert(pipeline.suffix.end(), around.suffix.begin(), around.suffix.end());
+    check_template_size(pipeline.prefix.size() + pipeline.suffix.size(), node);
   } else if (type != "ByteLevel") {  // which changes offsets only
     unsupported_component(node, "post_processor " + type);
   }
 }
 
+/// A text that comes again with the same id counts as the later entry says.
 std::vector<AddedToken> read_added_tokens(const JsonNode& root) {
   std::vector<AddedToken> tokens;
-  if (root.has("added_tokens")) {
-    for (const auto& item : root.at("added_tokens").items()) {
-      tokens.push_back(read_added_token(item, item.at("id").integer()));
+  std::unordered_map<std::string, size_t> places;
+  for (const auto& item : root.has("added_tokens") ? root.at("added_tokens").items() : std::vector<JsonNode>{}) {
+    auto token = read_added_token(item, item.at("id").integer());
+    const auto [place, is_new] = places.emplace(token.content, tokens.size());
+    if (!is_new && tokens[place->second].id == token.id) {
+      tokens[place->second] = std::move(token);
+    } else {
+      tokens.push_back(std::move(token));
     }
   }
   return tokens;
@@ -83,10 +102,12 @@ std::shared_ptr<BpeTokenizer> BpeTokenizer::from_tokenizer_json(const std::strin
   const auto version = root.optional_text("version").value_or("1.0");
   TORCH_CHECK(version == "1.0", root.path(), ": version: expected 1.0, found ", printable(version));
 
+  const auto config = read_tokenizer_config(folder);
+  auto model = make_token_model(root.at("model"));
   auto normalizer = root.has("normalizer") ? make_normalizer(root.at("normalizer")) : Normalizer();
-  AddedTokens added(read_added_tokens(root), normalizer);
+  AddedTokens added(with_side_tokens(read_added_tokens(root), config, vocabulary_of(*model)), normalizer);
   auto pipeline = std::make_shared<Pipeline>(Pipeline{
-      .model = make_bpe(root.at("model")),
+      .model = std::move(model),
       .added = std::move(added),
       .normalizer = std::move(normalizer),
       .pre_tokenizer = root.has("pre_tokenizer") ? make_pre_tokenizer(root.at("pre_tokenizer")) : PreTokenizer(),
@@ -95,7 +116,7 @@ std::shared_ptr<BpeTokenizer> BpeTokenizer::from_tokenizer_json(const std::strin
     apply_post_processor(root.at("post_processor"), *pipeline);
   }
   check_template_ids(*pipeline, root.path());
-  pipeline->settle(read_tokenizer_config(folder), root.path());
+  pipeline->settle(config, root.path());
   return std::make_shared<BpeTokenizer>(std::move(pipeline));
 }
 

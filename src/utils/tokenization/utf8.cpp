@@ -128,6 +128,14 @@ bool is_numeric(char32_t code) {
   return kind == UTF8PROC_CATEGORY_ND || kind == UTF8PROC_CATEGORY_NL || kind == UTF8PROC_CATEGORY_NO;
 }
 
+bool is_punctuation(char32_t code) {
+  // ASCII's has symbols such as $ and + that Unicode counts elsewhere.
+  const bool is_ascii = (code >= '!' && code <= '/') || (code >= ':' && code <= '@') || (code >= '[' && code <= '`') ||
+                        (code >= '{' && code <= '~');
+  const auto kind = category(code);
+  return is_ascii || (kind >= UTF8PROC_CATEGORY_PC && kind <= UTF8PROC_CATEGORY_PO);
+}
+
 bool is_whitespace(char32_t code) {
   switch (category(code)) {
     case UTF8PROC_CATEGORY_ZS:

@@ -29,8 +29,10 @@ Character last_character(std::string_view valid_text);
 
 void append_utf8(std::string& text, char32_t code);
 
-/// Unicode classes as Rust has them: general category N*, the property White_Space, and the regex crate's `\w`.
+/// Unicode classes as Rust has them: general category N*, P* or ASCII's punctuation, the property White_Space, and the
+/// regex crate's `\w`.
 bool is_numeric(char32_t code);
+bool is_punctuation(char32_t code);
 bool is_whitespace(char32_t code);
 bool is_word(char32_t code);
 

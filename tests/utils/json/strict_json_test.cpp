@@ -23,6 +23,15 @@ TEST(StrictJsonTest, KeepsTheOrderOfKeysAndTheTypesOfNumbers) {
   EXPECT_TRUE(value["b"].is_number_unsigned());
 }
 
+// Python writes such integers, and most stand where nobody looks.
+TEST(StrictJsonTest, IntegersBeyondSixtyFourBitsAreNumbersAndNoIntegers) {
+  const auto value = parse_strict_json(R"({"a": [18446744073709551616, -9223372036854775809]})", "t");
+  EXPECT_TRUE(value["a"][0].is_number_float());
+  EXPECT_FALSE(value["a"][0].is_number_integer());
+  EXPECT_EQ(value["a"][0], 18446744073709551616.0);
+  EXPECT_EQ(value["a"][1], -9223372036854775808.0);
+}
+
 TEST(StrictJsonTest, PassesTaggedFloatsThrough) {
   const auto value = parse_strict_json(R"({"x": {"__float__": "Infinity"}})", "t");
   EXPECT_EQ(value["x"]["__float__"], "Infinity");
@@ -61,10 +70,6 @@ INSTANTIATE_TEST_SUITE_P(
         BadText{"NaN", R"({"a": NaN})", "not valid JSON at byte"},
         BadText{"Infinity", R"({"a": -Infinity})", "not valid JSON at byte"},
         BadText{"Overflow", R"({"a": 1e400})", "number overflow parsing '1e400'"},
-        BadText{"BeyondSixtyFourBits", R"({"a": [0, 18446744073709551616]})",
-                "key a[1]: the integer 18446744073709551616 does not fit 64 bits"},
-        BadText{"BelowSixtyFourBits", R"({"a": {"b": -9223372036854775809}})",
-                "key a.b: the integer -9223372036854775809 does not fit 64 bits"},
         BadText{"LineComment", "{} // x", "not valid JSON at byte"},
         BadText{"BlockComment", R"({/* x */"a": 1})", "not valid JSON at byte"},
         BadText{"TrailingText", "{} x", "not valid JSON at byte"}, BadText{"SecondValue", "{}{}", "not valid JSON"},

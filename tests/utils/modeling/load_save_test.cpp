@@ -193,6 +193,20 @@ TEST_F(FolderTest, ShapesMayBeIgnored) {
   ASSERT_EQ(report.mismatched.size(), 1);
 }
 
+// As HF's from_pretrained(folder, num_labels=3, ignore_mismatched_sizes=True).
+TEST_F(FolderTest, TheNumberOfLabelsMayBeGiven) {
+  const auto folder = saved(*LlamaForCausalLM(tiny_llama()));
+  const auto loaded = AutoModelForSequenceClassification::from_pretrained(folder, {.num_labels = 3});
+  EXPECT_EQ(loaded->score->weight.size(0), 3);
+  EXPECT_EQ(loaded->config().id2label.at(2), "LABEL_2");
+  const auto classifier = saved(*LlamaForSequenceClassification(tiny_llama()));
+  EXPECT_ERROR(LlamaForSequenceClassification::from_pretrained(classifier, {.num_labels = 5}), "score.weight");
+  EXPECT_ERROR(LlamaForSequenceClassification::from_pretrained(classifier, {.num_labels = 0}), "num_labels", "got 0");
+  change_config(classifier, "id2label", R"({"0": "a", "1": "b"})");
+  const auto named = LlamaForSequenceClassification::from_pretrained(classifier, {.num_labels = 2});
+  EXPECT_EQ(named->config().id2label.at(1), "b");
+}
+
 TEST_F(FolderTest, LegacyBuffersAreIgnored) {
   GPTJForCausalLM model(tiny_gptj());
   const auto folder = saved(*model);

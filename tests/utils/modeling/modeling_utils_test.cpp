@@ -5,6 +5,7 @@
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/quantization/weight_only.h>
 
+#include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
 
@@ -212,6 +213,50 @@ TEST(InitialisationTest, ThePaddingRowIsZeroAndGetsNoGradient) {
   EXPECT_TENSORS_EQUAL(model->model->embed_tokens->weight.grad()[0], at::zeros({24}));
 }
 
+// HF's GPT-J has no padding row, so it goes on.
+TEST(ModelNamesTest, GptjIsResizedBelowItsPaddingToken) {
+  auto config = tiny_gptj();
+  config.pad_token_id = 30;
+  GPTJForCausalLM model(config);
+  model->resize_token_embeddings(20);
+  EXPECT_EQ(model->get_input_embeddings()->weight.size(0), 20);
+  const TemporaryFolder folder;
+  model->save_pretrained(folder.path());
+  EXPECT_EQ(GPTJForCausalLM::from_pretrained(folder.path())->config().vocab_size, 20);
+}
+
+// Which are given is what transformers 5.23 gives for the same argument.
+TEST(ModelNamesTest, LlamaGivesTheHiddenStatesThatAreChosen) {
+  LlamaModel model(tiny_llama());
+  model->eval();
+  const auto ids = at::tensor({3, 5, 6}, at::kLong).unsqueeze(0);
+  const auto all = model->forward({.input_ids = ids, .output_hidden_states = true}).hidden_states;
+  const auto last = static_cast<int64_t>(all.size()) - 1;
+  const auto chosen = [&](const OutputHiddenStates& states) {
+    std::vector<int64_t> found;
+    const auto given = model->forward({.input_ids = ids, .output_hidden_states = states}).hidden_states;
+    for (size_t i = 0; i < given.size(); ++i) {
+      if (given[i].defined()) {
+        EXPECT_TENSORS_EQUAL(given[i], all[i]);
+        found.push_back(static_cast<int64_t>(i));
+      }
+    }
+    EXPECT_TRUE(given.empty() || given.size() == all.size());
+    return found;
+  };
+  using Numbers = std::vector<int64_t>;
+  EXPECT_EQ(chosen({0, 2}), (Numbers{0, 2}));
+  EXPECT_EQ(chosen(1), Numbers{1});
+  EXPECT_EQ(chosen(-1), Numbers{last});
+  EXPECT_EQ(chosen({-1 - last, last + 1, -9}), Numbers{0});
+  EXPECT_EQ(chosen(0), Numbers{});
+  EXPECT_EQ(chosen(Numbers{}), Numbers{});
+  GPTJModel gptj(tiny_gptj());
+  for (const auto& states : gptj->forward({.input_ids = ids, .output_hidden_states = {0}}).hidden_states) {
+    EXPECT_TRUE(states.defined());
+  }
+}
+
 TEST(ModelNamesTest, ArchitecturesAreThoseOfPython) {
   EXPECT_EQ(LlamaModel(tiny_llama())->architecture(), "LlamaModel");
   EXPECT_EQ(GPTJForTokenClassification(tiny_gptj())->architecture(), "GPTJForTokenClassification");
@@ -221,6 +266,9 @@ TEST(ModelNamesTest, RefusesSizesAndHeadsThatAreNotThere) {
   LlamaForCausalLM model(tiny_llama());
   EXPECT_ERROR(model->resize_token_embeddings(0), "new_num_tokens", "got 0");
   EXPECT_ERROR(model->resize_token_embeddings(45, {.pad_to_multiple_of = 0}), "pad_to_multiple_of", "got 0");
+  auto padded = tiny_llama();
+  padded.pad_token_id = 30;
+  EXPECT_ERROR(LlamaForCausalLM(padded)->resize_token_embeddings(30), "above pad_token_id, got 30 and 30");
   quantize(*model, {.modules_to_not_convert = {"model"}});
   EXPECT_ERROR(model->resize_token_embeddings(45), "output embeddings", "adapted or quantised", "nor resized");
   EXPECT_EQ(model->get_input_embeddings()->weight.size(0), 40);

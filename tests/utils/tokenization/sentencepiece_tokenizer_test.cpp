@@ -133,10 +133,9 @@ TEST(SentencePieceTokenizerTest, ControlTokensInTextArePlainText) {
 TEST(SentencePieceTokenizerTest, ReadsTokensAddedAfterThePieces) {
   const testing::TemporaryFolder folder;
   testing::write_file(folder / "tokenizer.model", model_bytes("spm"));
-  testing::write_file(folder / "added_tokens.json", R"({"<pad>": 900, "<tool>": 905})");
   testing::write_file(folder / "tokenizer_config.json",
                       R"({"pad_token": "<pad>", "added_tokens_decoder": {"900": {"content": "<pad>", "special": true},
-                          "1": {"content": "<s>", "special": true}}})");
+                          "1": {"content": "<s>", "special": true}, "905": {"content": "<tool>"}}})");
   const auto tokenizer = load_tokenizer(folder.path());
   EXPECT_EQ(tokenizer->vocab_size(), 902);
   EXPECT_EQ(tokenizer->special_token_ids().pad, 900);
@@ -146,6 +145,9 @@ TEST(SentencePieceTokenizerTest, ReadsTokensAddedAfterThePieces) {
   EXPECT_FALSE(tokenizer->id_to_token(901));
   EXPECT_ERROR(tokenizer->decode(Ids{901}), "there is no token with id 901");
   EXPECT_ERROR(tokenizer->decode(Ids{-1}), "there is no token with id -1");
+  testing::write_file(folder / "added_tokens.json", R"({"<pad>": 900, "<tool>": 905})");
+  testing::write_file(folder / "tokenizer_config.json", R"({"pad_token": "<pad>", "sep_token": "<sep>"})");
+  EXPECT_EQ(load_tokenizer(folder.path())->encode("<pad><tool><sep>"), (Ids{900, 905, 906}));
   testing::write_file(folder / "added_tokens.json", R"({"<pad>": 5})");
   testing::write_file(folder / "tokenizer_config.json", "{}");
   EXPECT_ERROR(load_tokenizer(folder.path()), "the added token <pad> has id 5, which tokenizer.model gives to <0x02>");

@@ -21,13 +21,24 @@ TEST(TokenizerConfigTest, ReadsTokensInBothSpellings) {
   EXPECT_FALSE(config.add_bos_token);
 }
 
-TEST(TokenizerConfigTest, TheSpecialTokensMapFillsGaps) {
+// As `_from_pretrained` of transformers 5.23 does.
+TEST(TokenizerConfigTest, TheSpecialTokensMapWinsWhereThereIsNoDecoder) {
   const testing::TemporaryFolder folder;
-  testing::write_file(folder / "tokenizer_config.json", R"({"bos_token": "<s>"})");
+  testing::write_file(folder / "tokenizer_config.json", R"({"bos_token": "<s>", "unk_token": "<unk>"})");
   testing::write_file(folder / "special_tokens_map.json", R"({"bos_token": "other", "eos_token": "</s>"})");
   const auto config = read_tokenizer_config(folder.path());
-  EXPECT_EQ(config.bos_token, "<s>");
+  EXPECT_EQ(config.bos_token, "other");
   EXPECT_EQ(config.eos_token, "</s>");
+  EXPECT_EQ(config.unk_token, "<unk>");
+  testing::write_file(folder / "tokenizer_config.json", R"({"bos_token": "<s>", "added_tokens_decoder": {}})");
+  EXPECT_EQ(read_tokenizer_config(folder.path()).bos_token, "<s>");
+}
+
+// What transformers writes for every tokenizer without a limit: int(1e30).
+TEST(TokenizerConfigTest, NumbersThatNobodyReadsMayBeOfAnySize) {
+  const auto config =
+      read(R"({"bos_token": "<s>", "model_max_length": 1000000000000000019884624838656, "x": 1.5e300})");
+  EXPECT_EQ(config.bos_token, "<s>");
 }
 
 TEST(TokenizerConfigTest, NothingThereIsNothingSaid) {

@@ -48,7 +48,11 @@ TEST(TokenizerJsonTest, RefusesBadFiles) {
       // the model
       {"/model", "null", "the key model is missing"},
       {"/model", "7", "expected an object, found number"},
-      {"/model/type", "\"Unigram\"", "unsupported component model Unigram"},
+      {"/model/type", "\"Unigram\"", "vocab: expected an array, found object"},
+      {"/model", R"({"type": "Unigram", "vocab": [["a"]]})", "vocab[0]: expected a piece and its score"},
+      {"/model", R"({"type": "Unigram", "vocab": [["a", "b"]]})", "vocab[0]: expected a piece and its score"},
+      {"/model", R"({"type": "Unigram", "vocab": [["a", -1.0]], "unk_id": 1})", "expected the id of a piece, below 1"},
+      {"/model", R"({"type": "Unigram", "vocab": [["a", -1.0]], "unk_id": -1})", "below 1, found -1"},
       {"/model/type", "\"WordPiece\"", "unsupported component model WordPiece"},
       {"/model/merges", "null", "unsupported component model without merges"},
       {"/model/vocab", "null", "the key vocab is missing"},
@@ -151,8 +155,11 @@ TEST(TokenizerJsonTest, RefusesTextThatIsNotStrictJson) {
 
 TEST(TokenizerJsonTest, RefusesAFolderWithoutTokenizer) {
   const testing::TemporaryFolder folder;
-  EXPECT_ERROR(load_tokenizer(folder.path()), "holds neither tokenizer.json nor tokenizer.model");
-  EXPECT_ERROR(load_tokenizer(folder / "missing"), "holds neither");
+  EXPECT_ERROR(load_tokenizer(folder.path()), "holds neither tokenizer.json nor tokenizer.model nor vocab.json");
+  EXPECT_ERROR(load_tokenizer(folder / "missing"), "missing: no such folder");
+  EXPECT_ERROR(load_tokenizer("org/name"), "org/name: no such folder");
+  testing::write_file(folder / "file", "x");
+  EXPECT_ERROR(load_tokenizer(folder / "file"), "file: expected a folder, found a file");
 }
 
 TEST(TokenizerJsonTest, HugeIdsCostNoMemory) {
@@ -232,13 +239,37 @@ TEST(TokenizerTest, TokensThatStripTakeTheSpaceOfTheirNeighbours) {
   EXPECT_EQ(tokenizer->encode_parts({std::string("a "), int64_t{4}, std::string(" b")}), (Ids{0, 4, 1}));
 }
 
-TEST(TokenizerTest, TheConfigReplacesThePostProcessor) {
+// transformers 5.23 and 4.37 both go by the file's own post-processor.
+TEST(TokenizerTest, TheConfigDoesNotReplaceThePostProcessor) {
   const testing::TemporaryFolder folder;
   testing::copy_golden("llama2", folder.path());
-  testing::write_file(folder / "tokenizer_config.json",
-                      R"({"bos_token": "<s>", "eos_token": "</s>", "add_eos_token": true})");
+  for (const auto* flags : {R"("add_eos_token": true)", R"("add_bos_token": false)"}) {
+    testing::write_file(folder / "tokenizer_config.json",
+                        R"({"bos_token": "<s>", "eos_token": "</s>", )" + std::string(flags) + "}");
+    EXPECT_EQ(load_tokenizer(folder.path())->encode(""), Ids{1}) << flags;
+  }
+}
+
+TEST(TokenizerTest, AUnigramModelWithoutUnkIdRefusesOnlyWhatItDoesNotKnow) {
+  auto json = tiny();
+  json["model"] = ordered_json::parse(R"({"type": "Unigram", "vocab": [["a", -1.0], ["ab", -1.5], ["b", -1.0]]})");
+  const auto tokenizer = load(json);
+  EXPECT_EQ(tokenizer->encode("abab"), (Ids{1, 1}));
+  EXPECT_ERROR(tokenizer->encode("abc"), "tokenizer.json: model", "there is no unk_id");
+}
+
+TEST(TokenizerTest, VocabAndMergesAreReadForGpt2Alone) {
+  const testing::TemporaryFolder folder;
+  testing::write_file(folder / "vocab.json", R"({"a": 0, "b": 1, "ab": 2})");
+  testing::write_file(folder / "merges.txt", "#version: 0.2\r\na b\r\n");
   const auto tokenizer = load_tokenizer(folder.path());
-  EXPECT_EQ(tokenizer->encode(""), Ids{2});
+  EXPECT_EQ(tokenizer->encode("abb"), (Ids{2, 1}));
+  testing::write_file(folder / "merges.txt", "a b c\n");
+  EXPECT_ERROR(load_tokenizer(folder.path()), "merges.txt: line 1: expected two tokens");
+  testing::write_file(folder / "merges.txt", "b a\n");
+  EXPECT_ERROR(load_tokenizer(folder.path()), "merges.txt", "names ba, which is not in the vocabulary");
+  testing::write_file(folder / "tokenizer_config.json", R"({"tokenizer_class": "Qwen2Tokenizer"})");
+  EXPECT_ERROR(load_tokenizer(folder.path()), "found tokenizer_class Qwen2Tokenizer");
 }
 
 TEST(TokenizerTest, AnUnknownTokenOutsideTheVocabularyIsAnErrorOnlyWhenNeeded) {
