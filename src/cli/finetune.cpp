@@ -182,15 +182,25 @@ void write_result(const FinetuneOptions& options, Learner& learner, const Expone
 }
 
 /// The checkpoint of where a run stands, unless it is there already; empty when it cannot be written either.
-std::string keep_training(Trainer& trainer, const FinetuneOptions& options, const BatchLoader& data) {
+std::string keep_training(const Learner& learner, Trainer& trainer, const FinetuneOptions& options,
+                          const BatchLoader& data) {
   const auto folder = last_checkpoint(options.output);
   if (folder.ends_with("checkpoint-" + std::to_string(trainer.steps_done()))) {
     return folder;
+  }
+  if (options.merge && !learner.adapters) {
+    return {};  // merged already
   }
   try {
     return trainer.save_checkpoint_alone(data);
   } catch (const std::exception&) {
     return {};  // what went wrong before is what is told
+  }
+}
+
+void tell_what_is_kept(const std::string& checkpoint) {
+  if (!checkpoint.empty()) {
+    inform("what was trained is kept in " + checkpoint + ", from which --resume goes on");
   }
 }
 
@@ -204,7 +214,7 @@ void finish(const FinetuneOptions& options, Learner& learner, Trainer& trainer, 
     return write_result(options, learner, average);
   }
   // The merge uses the adapters up. Until the result is written the run is kept beside it.
-  const auto before = last_checkpoint(options.output), kept = keep_training(trainer, options, data);
+  const auto before = last_checkpoint(options.output), kept = keep_training(learner, trainer, options, data);
   write_result(options, learner, average);
   if (kept != before) {
     fs::remove_all(kept);
@@ -226,9 +236,8 @@ void run(const FinetuneOptions& options, Learner& learner, const std::optional<P
   } catch (const CLI::RuntimeError&) {
     throw;
   } catch (...) {
-    if (const auto kept = leads(group) && trainer.steps_done() > 0 ? keep_training(trainer, options, data) : "";
-        !kept.empty()) {
-      inform("what was trained is kept in " + kept + ", from which --resume goes on");
+    if (leads(group) && trainer.steps_done() > 0) {
+      tell_what_is_kept(keep_training(learner, trainer, options, data));
     }
     throw;
   }

@@ -124,7 +124,7 @@ void TrainingLogFile::add_evaluation(int64_t step, const Metrics& metrics) {
   line << "evaluation after step " << step << ": ";
   for (const auto& [metric, value] : metrics) {
     const auto name = metric.starts_with("eval_") ? metric.substr(5) : metric;
-    entry[metric] = value;
+    entry[name == "perplexity" ? name : metric] = value;  // under the name that logs have had
     line << (metric == metrics.begin()->first ? "" : ", ") << name << " " << value;
     draw("eval/" + name, value, step);
   }

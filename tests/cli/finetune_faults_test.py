@@ -4,6 +4,7 @@ trained thrown away where they cannot."""
 import json
 import os
 import pty
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,11 +15,11 @@ from pathlib import Path
 
 import torch
 from program import PROGRAM, ProgramTest
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import get_scheduler
 
 TORCHRUN = Path(sys.executable).parent / "torchrun"
-COMMON = ("--batch-size", 2, "--learning-rate", "5e-3", "--lr-schedule", "constant", "--no-shuffle")
 
 
 def log_of(path: Path) -> list:
@@ -37,9 +38,11 @@ class FinetuneFaultsTest(ProgramTest):
         path.write_text("".join(json.dumps(entry) + "\n" for entry in entries) + end)
         return path
 
-    def command(self, *options, data=None, output=None) -> tuple:
+    def command(self, *options, data=None, output=None, **changes) -> tuple:
+        common = {"batch_size": 2, "learning_rate": "5e-3", "lr_schedule": "constant"} | changes
         source = ("--model", self.model_folder, "--train-file", data or self.data, "--output", output or self.output)
-        return ("finetune", *source, *COMMON, *options)
+        named = [part for name, value in common.items() for part in ("--" + name.replace("_", "-"), value)]
+        return ("finetune", *source, *named, "--no-shuffle", *options)
 
     def fails(self, *options, data=None, says=(), **rest) -> None:
         self.assert_fails(*self.command(*options, data=data), says=says, **rest)
@@ -95,7 +98,7 @@ class FinetuneFaultsTest(ProgramTest):
         ids = torch.ones(8, 4, dtype=torch.int64)
         ids[7, 2] = 700
         data = self.tensors("ids.safetensors", input_ids=ids)
-        command = ("finetune", "--model", self.model_folder, "--train-ids", data, "--output", self.output, *COMMON)
+        command = ("finetune", "--model", self.model_folder, "--train-ids", data, "--output", self.output)
         self.assert_fails(*command, "--max-steps", 2, says=("ids.safetensors", "sample 7", "700"))
         self.nothing_was_trained()
 
@@ -138,12 +141,13 @@ class FinetuneFaultsTest(ProgramTest):
         short = ({"prompt": "the cat", "completion": " sat"}, {"prompt": "the mat", "completion": " was"})
         data = self.file("pc.jsonl", short[0], {"prompt": prompt, "completion": " end"}, short[1])
         log = self.folder / "log.jsonl"
-        one = ("--batch-size", 1, "--seq-length", 16, "--max-steps", 6, "--log-file", log)
-        found = self.start(*self.command(data=data)[:-5], *COMMON[2:], *one)
+        one = ("--seq-length", 16, "--max-steps", 6, "--log-file", log)
+        found = self.start(*self.command(*one, data=data, batch_size=1))
         self.assertEqual(found.returncode, 0, found.stderr)
         self.assertRegex(found.stderr.decode(), r"warning: .*pc\.jsonl: 1 of 3 samples have no label")
         losses = [entry["loss"] for entry in log_of(log)]
-        self.run_program(*self.command(data=self.file("two.jsonl", *short), output=self.folder / "two")[:-5], *COMMON[2:], *one)
+        two = self.file("two.jsonl", *short)
+        self.run_program(*self.command(*one, data=two, output=self.folder / "two", batch_size=1))
         self.assertEqual([entry["loss"] for entry in log_of(log)], losses)
 
     def test_a_result_that_cannot_be_written_leaves_the_training(self):
@@ -174,19 +178,26 @@ class FinetuneFaultsTest(ProgramTest):
             torch.testing.assert_close(found[name], tensor, msg=name)
 
     def test_a_log_that_cannot_be_written_ends_and_the_training_goes_on(self):
-        for option in ("--log-file", "--tensorboard"):
-            with self.subTest(option=option):
-                output = self.folder / option
-                target = "/dev/full" if option == "--log-file" else self.folder / "board"
-                if option == "--tensorboard":
-                    target.mkdir()
-                limit = ("/bin/sh", "-c", 'ulimit -f 2000; exec "$@"', "sh")
-                command = [*limit, str(PROGRAM), *map(str, self.command("--max-steps", 3, option, target, output=output))]
-                found = subprocess.run(command, capture_output=True, timeout=120)
-                if option == "--log-file":
-                    self.assertEqual(found.returncode, 0, found.stderr)
-                    self.assertRegex(found.stderr.decode(), r"warning: /dev/full: the log cannot be written")
-                    self.assertTrue((output / "model.safetensors").exists())
+        found = self.start(*self.command("--max-steps", 3, "--log-file", "/dev/full"))
+        self.assertEqual(found.returncode, 0, found.stderr)
+        self.assertRegex(found.stderr.decode(), "warning: /dev/full: the log cannot be written")
+        self.assertTrue((self.output / "model.safetensors").exists())
+
+    def test_curves_that_cannot_be_written_end_and_the_training_goes_on(self):
+        board = self.folder / "board"
+        board.mkdir()
+        process = self.start_long("--tensorboard", board)
+        (file,) = board.iterdir()
+        # From now on nothing fits: the limit is the file's own size.
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file.stat().st_size, resource.RLIM_INFINITY))
+        time.sleep(0.5)
+        self.assertIsNone(process.poll())
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, stderr)
+        self.assertIn("the TensorBoard file cannot be written", stderr.decode())
+        self.assertTrue(list(self.output.glob("checkpoint-*")))
 
     def test_a_log_whose_last_line_was_cut_goes_on(self):
         log = self.folder / "log.jsonl"
@@ -250,25 +261,20 @@ class FinetuneFaultsTest(ProgramTest):
 
     def test_a_run_is_resumed_from_its_own_checkpoints(self):
         self.run_program(*self.command("--max-steps", 9, "--save-every", 9))
-        steps = 4
-        command = ("--max-steps", 9, "--save-every", steps)
-        process = subprocess.Popen(
-            [str(PROGRAM), *map(str, self.command("--max-steps", 1_000_000, "--save-every", steps))], stderr=subprocess.PIPE
-        )
-        self.addCleanup(process.kill)
-        while not (self.output / "checkpoint-4" / "training_state.safetensors").exists():
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
+        process = self.start_long()  # into the same folder, and killed before it has saved anything
+        process.kill()
         process.wait()
-        found = self.start(*self.command("--max-steps", 1_000_000 + 1, "--save-every", steps, "--resume", "--help"))
-        self.assertEqual(found.returncode, 0)
-        for folder in self.output.glob("checkpoint-*"):
-            if folder.name not in ("checkpoint-4", "checkpoint-9"):
-                shutil.rmtree(folder)
-        found = self.start(*self.command(*command, "--resume"))
-        # The newest of the run that was begun last, which is not the one with the highest step.
-        self.assertIn("checkpoint-4", found.stderr.decode())
-        self.assertNotIn("checkpoint-9", found.stderr.decode().splitlines()[0])
+        options = ("--max-steps", 1_000_000, "--resume")
+        self.fails(*options, says=("tuned", "no checkpoint of the run that was last begun"))
+        process = self.start_long()
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        steps = len(log_of(self.folder / "long.jsonl"))
+        shutil.move(self.output / f"checkpoint-{steps}", self.output / "checkpoint-3")
+        process = self.start_long(*options[2:])  # not from checkpoint-9
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        self.assertRegex(stderr.decode(), "going on from .*checkpoint-3\n")
 
     def test_a_finished_run_goes_on_to_more_steps(self):
         log = self.folder / "log.jsonl"
@@ -288,8 +294,6 @@ class FinetuneFaultsTest(ProgramTest):
         shutil.rmtree(self.output / "checkpoint-4")
         path = self.output / "checkpoint-2" / "training_state.safetensors"
         shutil.copy(path, self.folder / "state")
-        from safetensors import safe_open
-
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
         for name, value in (("step", float("nan")), ("step", -1), ("step", 1e300), ("position", 1e17), ("position", -5)):
@@ -322,8 +326,7 @@ class FinetuneFaultsTest(ProgramTest):
             with self.subTest(schedule=name):
                 log = self.folder / "log.jsonl"
                 run = ("--max-steps", 8, "--warmup-steps", 2, "--log-file", log, "--lr-scheduler-kwargs", json.dumps(kwargs))
-                command = [x for x in self.command() if x not in ("--lr-schedule", "constant")]
-                self.run_program(*command, *run, "--lr-schedule", name)
+                self.run_program(*self.command(*run, lr_schedule=name))
                 optimizer = torch.optim.SGD([torch.zeros(1)], lr=5e-3)
                 schedule = get_scheduler(name, optimizer, 2, 8, scheduler_specific_kwargs=kwargs)
                 expected = []
@@ -333,7 +336,7 @@ class FinetuneFaultsTest(ProgramTest):
                     schedule.step()
                 found = [entry["learning_rate"] for entry in log_of(log)]
                 torch.testing.assert_close(torch.tensor(found), torch.tensor(expected))
-        self.fails("--max-steps", 1, "--lr-scheduler-kwargs", '{"min_lr": 1}', status=1, says=("min_lr", "constant"))
+        self.fails("--max-steps", 1, "--lr-scheduler-kwargs", '{"min_lr": 1}', status=2, says=("min_lr", "constant"))
 
     def test_the_perplexity_chooses_the_best_checkpoint(self):
         options = ("--max-steps", 3, "--eval-file", self.data, "--eval-steps", 1, "--save-every", 1)
@@ -361,12 +364,10 @@ class FinetuneFaultsTest(ProgramTest):
 
     def test_ranks_with_other_settings_or_data_are_told_so(self):
         other = self.file("other.jsonl", *({"text": f"Another library {i}."} for i in range(4)))
-        for options, data, says in ((("--learning-rate", "6e-3"), None, "learning_rate"), ((), other, "data")):
+        for changes, data, says in (({"learning_rate": "6e-3"}, None, "learning"), ({}, other, "data")):
             with self.subTest(says=says):
-                base = [x for x in self.command("--max-steps", 2) if x not in ("--learning-rate", "5e-3")]
-                first = (*base, "--learning-rate", "5e-3")
-                second = (*base, *(options or ("--learning-rate", "5e-3")))
-                second = tuple(data if x == self.data and data else x for x in second)
+                first = self.command("--max-steps", 2)
+                second = self.command("--max-steps", 2, data=data, **changes)
                 for stderr, status in self.ranks(first, second):
                     self.assertEqual(status, 1, stderr)
                     self.assertRegex(stderr, rf"ranks disagree on {says}: rank 0 has .*, rank 1 has ")
@@ -382,10 +383,10 @@ class FinetuneFaultsTest(ProgramTest):
     def test_adapters_over_quantised_weights_are_trained_by_two_ranks(self):
         options = ("--max-steps", 3, "--lora-r", 2, "--quantize", "int8")
         self.run_program(*self.command(*options, output=self.folder / "alone"))
-        command = [x for x in self.command(*options) if x not in ("--batch-size", 2)]
+        command = self.command(*options, batch_size=1)
         torchrun = (TORCHRUN, "--no-python", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--nproc-per-node", 2)
         result = subprocess.run(
-            [*map(str, (*torchrun, PROGRAM, *command, "--batch-size", 1, "--lora-r", 2))], capture_output=True, timeout=120,
+            [*map(str, (*torchrun, PROGRAM, *command))], capture_output=True, timeout=120,
             env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
         )
         self.assertEqual(result.returncode, 0, result.stderr.decode())

@@ -149,7 +149,8 @@ class Trainer {
   std::map<std::string, std::string> settings_of_ranks(const BatchLoader& data) const;
   void begin_run() const;
   std::string write_checkpoint_folder(const BatchLoader& data, bool together_with_ranks);
-  void check_progress(const StateDict& progress) const;
+  void check_step(const StateDict& progress) const;
+  void check_progress(const StateDict& progress, const BatchLoader& data) const;
   void load_parts(const TrainingState& state);
   StateDict optimizer_state() const;
   void load_optimizer_state(const StateDict& state);

@@ -116,7 +116,11 @@ std::string Trainer::write_checkpoint_folder(const BatchLoader& data, bool toget
                          arguments_.load_best_model_at_end ? state_.best_model_checkpoint : "");
     }
   };
-  replicas_&& together_with_ranks ? together(*arguments_.process_group, write) : write();
+  if (replicas_ && together_with_ranks) {
+    together(*arguments_.process_group, write);
+  } else {
+    write();
+  }
   return folder;
 }
 
@@ -135,16 +139,21 @@ void Trainer::begin_run() const {
 }
 
 /// Numbers of a file decide how long the loop runs and where in the data it goes on.
-void Trainer::check_progress(const StateDict& progress) const {
+void Trainer::check_step(const StateDict& progress) const {
   const auto step = whole_number_of(progress, "step");
   const auto most = progress.contains("max_steps") ? whole_number_of(progress, "max_steps") : arguments_.max_steps;
   TORCH_CHECK(step <= most, "training state: \"progress.step\" is ", step, ", the run was to have ", most, " steps");
   TORCH_CHECK(arguments_.max_steps >= most, "the run was saved with max_steps ", most, " and cannot go on with ",
               arguments_.max_steps);
-  const auto position = whole_number_of(progress, "position"), accumulated = arguments_.gradient_accumulation_steps;
-  TORCH_CHECK(position % accumulated == 0 && position / accumulated == step,
+}
+
+/// data: as the run began, or where it stands already.
+void Trainer::check_progress(const StateDict& progress, const BatchLoader& data) const {
+  const auto step = whole_number_of(progress, "step"), position = whole_number_of(progress, "position");
+  const auto accumulated = arguments_.gradient_accumulation_steps;
+  TORCH_CHECK(position == data.position() || position == data.position() + step * accumulated,
               "training state: \"progress.position\" must be that of the batch after ", step, " steps of ", accumulated,
-              ", found ", position);
+              " from ", data.position(), " on, found ", position);
   for (const auto* name : {"best_step", "best_saved_step"}) {
     TORCH_CHECK(whole_number_of(progress, name) <= step, "training state: \"progress.", name, "\" is ",
                 whole_number_of(progress, name), ", the run was saved after ", step, " steps");
@@ -176,8 +185,9 @@ void Trainer::resume(const std::string& checkpoint, BatchLoader& data) {
   auto state = load_training_state(checkpoint);
   const auto& progress = state.tensors.at("progress");
   try {
-    check_progress(progress);
+    check_step(progress);
     check_settings(state, settings(data));
+    check_progress(progress, data);
     load_parts(state);
     restore_random_numbers(state);
   } catch (const c10::Error& error) {
