@@ -55,28 +55,36 @@ LlamaConfig stretched(RopeType type) {
   return config;
 }
 
-/// Lengths on both sides of the one at which the frequencies change.
-at::Tensor ids_of(int thread) { return tiny_ids(1, 4 + 5 * thread); }
+/// For each thread, of lengths on both sides of the one at which the frequencies change.
+std::vector<at::Tensor> ids_of_threads() {
+  std::vector<at::Tensor> ids;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    ids.push_back(tiny_ids(1, 4 + 5 * thread));
+  }
+  return ids;
+}
 
 class ThreadsTest : public ::testing::TestWithParam<RopeType> {
  protected:
   std::shared_ptr<CausalLM> model = tiny_model(stretched(GetParam()));
+  std::vector<at::Tensor> ids = ids_of_threads();
 };
 
 TEST_P(ThreadsTest, ForwardsOfOneModelDoNotMeet) {
   EXPECT_EQ(wrong_results([&](int thread) {
               const at::NoGradGuard no_grad;
-              return model->forward({.input_ids = ids_of(thread), .use_cache = false}).logits;
+              return model->forward({.input_ids = ids[static_cast<size_t>(thread)], .use_cache = false}).logits;
             }),
             0);
 }
 
 TEST_P(ThreadsTest, GenerationsOfOneModelDoNotMeet) {
-  EXPECT_EQ(
-      wrong_results([&](int thread) {
-        return generate(*model, {.input_ids = ids_of(thread)}, {.max_new_tokens = 6, .do_sample = false}).sequences;
-      }),
-      0);
+  EXPECT_EQ(wrong_results([&](int thread) {
+              return generate(*model, {.input_ids = ids[static_cast<size_t>(thread)]},
+                              {.max_new_tokens = 6, .do_sample = false})
+                  .sequences;
+            }),
+            0);
 }
 
 TEST_P(ThreadsTest, AShortCallAfterALongOneIsThatOfAFreshModel) {
