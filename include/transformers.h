@@ -51,6 +51,7 @@
 #include <transformers/utils/modeling/modeling_layers.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 #include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/output_hidden_states.h>
 #include <transformers/utils/modeling/rope.h>
 #include <transformers/utils/nn/activation_checkpoint.h>
 #include <transformers/utils/nn/autocast.h>
@@ -64,6 +65,7 @@
 #include <transformers/utils/nn/module.h>
 #include <transformers/utils/nn/packed_linear.h>
 #include <transformers/utils/nn/state_dict.h>
+#include <transformers/utils/nn/tensor_copies.h>
 #include <transformers/utils/pipeline/pipeline_stage.h>
 #include <transformers/utils/pipeline/schedules.h>
 #include <transformers/utils/pruning/base_structured_sparsifier.h>
@@ -89,6 +91,7 @@
 #include <transformers/utils/training/batch_loader.h>
 #include <transformers/utils/training/data_collator.h>
 #include <transformers/utils/training/dataset.h>
+#include <transformers/utils/training/dataset_check.h>
 #include <transformers/utils/training/distillation.h>
 #include <transformers/utils/training/dpo.h>
 #include <transformers/utils/training/early_stopping.h>

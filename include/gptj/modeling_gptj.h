@@ -44,6 +44,7 @@ class GPTJAttentionImpl : public Module {
 
   /// hidden_states: [batch, seq, hidden]. Appends this call's keys and values to the cache when one is given.
   LayerOutput forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   /// Where its keys and values stand in a cache, once layers before it are gone.
   void set_layer_idx(int64_t layer_idx) { layer_idx_ = layer_idx; }
@@ -64,6 +65,7 @@ class GPTJMLPImpl : public Module {
  public:
   GPTJMLPImpl(int64_t intermediate_size, const GPTJConfig& config);
   torch::Tensor forward(const torch::Tensor& hidden_states);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   Linear fc_in{nullptr}, fc_out{nullptr};
   ActivationFunction act{nullptr};
@@ -78,6 +80,7 @@ class GPTJBlockImpl : public Module {
  public:
   GPTJBlockImpl(const GPTJConfig& config, int64_t layer_idx);
   LayerOutput forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   LayerNorm ln_1{nullptr};
   GPTJAttention attn{nullptr};
@@ -122,6 +125,7 @@ class GPTJModelImpl : public BaseModel {
 
  protected:
   void select_layers(const std::vector<int64_t>& kept) override;
+  void copy_settings(const PreTrainedModel& other) override;
 
  private:
   at::Tensor embedded(const ModelInputs& inputs);
@@ -156,6 +160,9 @@ class GPTJForCausalLMImpl : public CausalLM {
 
   GPTJModel transformer{nullptr};
   Linear lm_head{nullptr};
+
+ protected:
+  void copy_settings(const PreTrainedModel& other) override;
 
  private:
   std::vector<ForwardHooks::HookId> head_hops_;

@@ -28,6 +28,7 @@ class LlamaRMSNormImpl : public Module {
  public:
   LlamaRMSNormImpl(int64_t hidden_size, double eps);
   torch::Tensor forward(const torch::Tensor& hidden_states);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   torch::Tensor weight;
 
@@ -42,22 +43,25 @@ class LlamaRotaryEmbeddingImpl : public Module {
   explicit LlamaRotaryEmbeddingImpl(const LlamaConfig& config);
 
   /// x gives dtype and device; position_ids: int64 [batch or 1, seq]. Returns cos, sin: [batch or 1, seq, head_dim].
-  /// The dynamic and longrope types choose their frequencies by the largest position of the call.
-  RotaryEmbeddings forward(const torch::Tensor& x, const torch::Tensor& position_ids);
+  /// The dynamic and longrope types choose their frequencies by the largest position of this call alone; HF's dynamic
+  /// type keeps those of the longest call so far, so that results there hang on what was called before.
+  RotaryEmbeddings forward(const torch::Tensor& x, const torch::Tensor& position_ids) {
+    return at_positions(x, position_ids, position_ids);
+  }
 
-  /// The same without a choice of frequencies.
-  RotaryEmbeddings at_positions(const torch::Tensor& x, const torch::Tensor& position_ids) const;
+  /// Angles of `positions` with the frequencies of a call for `position_ids`.
+  RotaryEmbeddings at_positions(const torch::Tensor& x, const torch::Tensor& positions,
+                                const torch::Tensor& position_ids) const;
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
-  torch::Tensor inv_freq;  // fp32 [head_dim / 2]
+  torch::Tensor inv_freq;  // fp32 [head_dim / 2], those of short calls
 
  private:
-  void update_frequencies(const torch::Tensor& position_ids);
-  void use(const InverseFrequencies& frequencies);
+  torch::Tensor frequencies(const torch::Tensor& position_ids) const;
 
   RopeParameters rope_parameters_;
   RopeSizes sizes_;
   double attention_scaling_ = 1;
-  int64_t longest_seen_;  // what a dynamic rope is stretched to
 };
 TRANSFORMERS_MODULE(LlamaRotaryEmbedding);
 
@@ -67,6 +71,7 @@ class LlamaMLPImpl : public Module {
   /// intermediate_size: of a pruned layer; unset: the config's.
   explicit LlamaMLPImpl(const LlamaConfig& config, std::optional<int64_t> intermediate_size = std::nullopt);
   torch::Tensor forward(const torch::Tensor& x);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   Linear gate_proj{nullptr}, up_proj{nullptr}, down_proj{nullptr};
   ActivationFunction act_fn{nullptr};
@@ -89,6 +94,7 @@ class LlamaAttentionImpl : public Module {
 
   /// hidden_states: [batch, seq, hidden]. Appends this call's keys and values to the cache when one is given.
   LayerOutput forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   /// Where its keys and values stand in a cache, once layers before it are gone.
   void set_layer_idx(int64_t layer_idx) { layer_idx_ = layer_idx; }
@@ -108,6 +114,7 @@ class LlamaDecoderLayerImpl : public Module {
   LlamaDecoderLayerImpl(const LlamaConfig& config, int64_t layer_idx);
   /// hidden_states: [batch, seq, hidden], as what is returned.
   LayerOutput forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   LlamaAttention self_attn{nullptr};
   LlamaMLP mlp{nullptr};

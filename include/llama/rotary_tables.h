@@ -3,6 +3,7 @@
 #include <transformers/utils/modeling/rope.h>
 #include <transformers/utils/nn/module.h>
 
+#include <mutex>
 #include <utility>
 
 namespace transformers {
@@ -18,7 +19,7 @@ class LlamaRotaryTableImpl : public Module {
                                 torch::Device device = torch::kCPU);
 
   /// cos and sin of positions 0 to seq_len − 1, [seq_len, dim], in x's dtype and on its device. The table grows to the
-  /// longest length asked for and stays there.
+  /// longest length asked for and stays there, as in 4.37; threads may share it.
   RotaryEmbeddings forward(const torch::Tensor& x, int64_t seq_len);
 
   torch::Tensor inv_freq;                // fp32 [dim / 2]
@@ -33,6 +34,7 @@ class LlamaRotaryTableImpl : public Module {
 
   RopeParameters parameters_;
   RopeSizes sizes_;
+  std::mutex growing_;
 };
 TRANSFORMERS_MODULE(LlamaRotaryTable);
 

@@ -65,7 +65,9 @@ at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_ou
 class Conv1DImpl : public Module {
  public:
   Conv1DImpl(int64_t nf, int64_t nx);
-  torch::Tensor forward(const torch::Tensor& x) const;
+  /// Changes nothing; not const, as torch::nn::Sequential takes no module whose forward is.
+  torch::Tensor forward(const torch::Tensor& x);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   /// Takes the parameters as they are.
   void set_parameters(torch::Tensor new_weight, torch::Tensor new_bias);

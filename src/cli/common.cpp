@@ -17,14 +17,28 @@ namespace transformers::cli {
 namespace {
 
 bool quiet = false;
+bool line_is_drawn = false;
 
 }  // namespace
 
 void set_quiet(bool value) { quiet = value; }
 bool is_quiet() { return quiet; }
 
+void redraw(const std::string& line) {
+  std::cerr << "\r\x1b[K" << line << std::flush;
+  line_is_drawn = true;
+}
+
+void end_drawn_line() {
+  if (line_is_drawn) {
+    std::cerr << std::endl;
+    line_is_drawn = false;
+  }
+}
+
 void inform(const std::string& line) {
   if (!quiet) {
+    end_drawn_line();
     std::cerr << line << std::endl;
   }
 }

@@ -14,6 +14,10 @@ namespace transformers::cli {
 void inform(const std::string& line);
 void set_quiet(bool value);
 bool is_quiet();
+/// A line on stderr that the next one replaces; on a terminal alone. Whatever else is said there begins a new line.
+void redraw(const std::string& line);
+/// Ends such a line, if one stands.
+void end_drawn_line();
 
 /// Ends the program with exit status 2: the command line itself is wrong, whatever the files hold.
 void require_usage(bool holds, const std::string& message);

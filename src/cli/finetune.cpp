@@ -1,19 +1,22 @@
+#include <transformers/utils/distributed/together.h>
 #include <transformers/utils/distributed/torchrun.h>
 #include <transformers/utils/training/adamw_8bit.h>
 #include <transformers/utils/training/heap.h>
 #include <transformers/utils/training/parameter_groups.h>
 #include <transformers/utils/training/trainer.h>
 
-#include <array>
-#include <charconv>
-#include <cmath>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 
+#include "cli/finetune_data.h"
 #include "cli/finetune_options.h"
 #include "cli/finetune_task.h"
+#include "cli/folder_lock.h"
 #include "cli/interrupt.h"
 #include "cli/training_log.h"
+#include "utils/distributed/agreement.h"
+#include "utils/training/numbers.h"
 
 namespace transformers::cli {
 namespace {
@@ -22,16 +25,16 @@ namespace fs = std::filesystem;
 
 /// The ranks that train together: those of torchrun, or of whoever set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 /// `--device cuda` becomes the rank's own.
-std::optional<ProcessGroup> join_ranks(ModelOptions& options) {
+std::optional<ProcessGroup> join_ranks(ModelOptions& options, std::chrono::seconds join_timeout) {
   if (std::getenv("RANK") == nullptr || std::getenv("WORLD_SIZE") == nullptr) {
     return std::nullopt;
   }
   const c10::Device device(options.device);
   if (!device.is_cuda()) {
-    return init_process_group();
+    return init_process_group({.join_timeout = join_timeout});
   }
   TORCH_CHECK(!device.has_index(), "several processes take one device each: --device must be cuda, got ", device);
-  const auto group = init_process_group({.backend = "nccl"});
+  const auto group = init_process_group({.backend = "nccl", .join_timeout = join_timeout});
   options.device = group.device().str();
   return group;
 }
@@ -85,15 +88,8 @@ std::unique_ptr<Optimizer> optimizer_of(const FinetuneOptions& options, const to
   return make_optimizer<AdamW>(options, model, torch::optim::AdamWOptions(rate));
 }
 
-/// To the last digit: rates of 1e-8 and 2e-8 are two settings.
-std::string exact(double number) {
-  std::array<char, 32> text{};
-  auto* const end = std::to_chars(text.data(), text.data() + text.size(), number).ptr;
-  return {text.data(), end};
-}
-
 /// What a run that goes on must share beside what the trainer itself compares.
-std::map<std::string, std::string> settings_of(const FinetuneOptions& options, int64_t max_steps) {
+std::map<std::string, std::string> settings_of(const FinetuneOptions& options, const std::string& data_checksum) {
   std::string targets;
   for (const auto& target : options.lora_targets) {
     targets += (targets.empty() ? "" : ",") + target;
@@ -102,22 +98,24 @@ std::map<std::string, std::string> settings_of(const FinetuneOptions& options, i
           {"task", options.task},
           {"shuffle", options.no_shuffle ? "off" : "on"},
           {"seq_length", std::to_string(options.seq_length)},
-          {"label_smoothing", exact(options.label_smoothing)},
+          {"label_smoothing", exact_text(options.label_smoothing)},
           {"optim", options.optim},
-          {"learning_rate", exact(options.learning_rate)},
-          {"weight_decay", exact(options.weight_decay)},
+          {"learning_rate", exact_text(options.learning_rate)},
+          {"weight_decay", exact_text(options.weight_decay)},
           {"lr_schedule", options.lr_schedule},
           {"warmup_steps", std::to_string(options.warmup_steps)},
-          {"max_steps", std::to_string(max_steps)},
+          {"lr_scheduler_kwargs", options.lr_scheduler_kwargs},
+          {"dtype", options.model.dtype},
+          {"data", data_checksum},
           {"low_precision", options.low_precision},
           {"lora_r", std::to_string(options.lora_r)},
-          {"lora_alpha", options.lora_alpha ? exact(*options.lora_alpha) : "default"},
-          {"lora_dropout", exact(options.lora_dropout)},
+          {"lora_alpha", options.lora_alpha ? exact_text(*options.lora_alpha) : "default"},
+          {"lora_dropout", exact_text(options.lora_dropout)},
           {"lora_targets", targets},
           {"quantize", options.model.quantize.empty() ? "off" : options.model.quantize}};
 }
 
-TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps) {
+TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps, const std::string& data_checksum) {
   TrainingArguments arguments;
   arguments.max_steps = max_steps;
   arguments.gradient_accumulation_steps = options.gradient_accumulation_steps;
@@ -131,15 +129,19 @@ TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps
   arguments.metric_for_best_model = options.metric_for_best_model;
   arguments.neftune_noise_alpha = options.neftune_noise_alpha;
   arguments.step_in_backward = options.step_in_backward;
-  arguments.settings = settings_of(options, max_steps);
+  arguments.settings = settings_of(options, data_checksum);
   return arguments;
 }
 
-/// Of a run that goes on; empty for one from the start.
-std::string checkpoint_to_resume(const FinetuneOptions& options) {
+/// Of a run that goes on; empty for one from the start. Rank 0 says which, for all.
+std::string checkpoint_to_resume(const FinetuneOptions& options, const std::optional<ProcessGroup>& group) {
   const bool goes_on = options.resume || was_restarted();
-  const auto checkpoint = goes_on ? last_checkpoint(options.output) : "";
-  TORCH_CHECK(!options.resume || !checkpoint.empty(), options.output, ": there is no checkpoint to resume from");
+  auto checkpoint = goes_on && leads(group) ? last_checkpoint(options.output) : "";
+  if (group) {
+    checkpoint = broadcast_text(*group, checkpoint, /*src=*/0);
+  }
+  TORCH_CHECK(!options.resume || !checkpoint.empty(), options.output,
+              ": there is no checkpoint of the run that was last begun here to resume from");
   if (!checkpoint.empty()) {
     inform("going on from " + checkpoint);
   }
@@ -148,15 +150,7 @@ std::string checkpoint_to_resume(const FinetuneOptions& options) {
 
 std::unique_ptr<LRScheduler> scheduler_of(const FinetuneOptions& options, Optimizer& optimizer, int64_t max_steps) {
   const auto type = from_options([&] { return scheduler_type_from_name(options.lr_schedule); });
-  return get_scheduler(type, optimizer, {.num_warmup_steps = options.warmup_steps, .num_training_steps = max_steps});
-}
-
-/// What a language model's loss is easier to read as.
-Metrics with_perplexity(Metrics metrics, const FinetuneOptions& options) {
-  if (options.task == "causal-lm") {
-    metrics["perplexity"] = std::exp(metrics.at("eval_loss"));
-  }
-  return metrics;
+  return from_options([&] { return get_scheduler(type, optimizer, scheduler_options(options, type, max_steps)); });
 }
 
 TrainerCallbacks callbacks_for(const FinetuneOptions& options, Learner& learner, TrainingLogFile& log) {
@@ -166,11 +160,10 @@ TrainerCallbacks callbacks_for(const FinetuneOptions& options, Learner& learner,
     return !interrupted();
   };
   callbacks.on_evaluate = [&](const Metrics& metrics, const TrainerState& state) {
-    log.add_evaluation(state.global_step, with_perplexity(metrics, options));
+    log.add_evaluation(state.global_step, metrics);
     return !interrupted();
   };
   callbacks.write_model = [&](const std::string& folder) { write_model(learner, options, folder); };
-  callbacks.read_model = [&](const std::string& folder) { read_model(learner, options, folder); };
   return callbacks;
 }
 
@@ -188,11 +181,72 @@ void write_result(const FinetuneOptions& options, Learner& learner, const Expone
   write_model(learner, options, options.output);
 }
 
-/// To the end, and writes the result; or until Ctrl-C, which leaves a checkpoint.
+/// The checkpoint of where a run stands, unless it is there already; empty when it cannot be written either.
+std::string keep_training(const Learner& learner, Trainer& trainer, const FinetuneOptions& options,
+                          const BatchLoader& data) {
+  const auto folder = last_checkpoint(options.output);
+  if (folder.ends_with("checkpoint-" + std::to_string(trainer.steps_done()))) {
+    return folder;
+  }
+  if (options.merge && !learner.adapters) {
+    return {};  // merged already
+  }
+  try {
+    return trainer.save_checkpoint_alone(data);
+  } catch (const std::exception&) {
+    return {};  // what went wrong before is what is told
+  }
+}
+
+void tell_what_is_kept(const std::string& checkpoint) {
+  if (!checkpoint.empty()) {
+    inform("what was trained is kept in " + checkpoint + ", from which --resume goes on");
+  }
+}
+
+/// Evaluates and writes what was trained, by rank 0.
+void finish(const FinetuneOptions& options, Learner& learner, Trainer& trainer, const BatchLoader& data,
+            TrainingLogFile& log, const ExponentialMovingAverage* average) {
+  if (!options.eval_file.empty() && options.eval_steps == 0) {
+    log.add_evaluation(trainer.steps_done(), trainer.evaluate());
+  }
+  if (!options.merge) {
+    return write_result(options, learner, average);
+  }
+  // The merge uses the adapters up. Until the result is written the run is kept beside it.
+  const auto before = last_checkpoint(options.output), kept = keep_training(learner, trainer, options, data);
+  write_result(options, learner, average);
+  if (kept != before) {
+    fs::remove_all(kept);
+  }
+}
+
+/// To the end, and writes the result; or until Ctrl-C or SIGTERM, or an error, which leave a checkpoint.
+void run(const FinetuneOptions& options, Learner& learner, const std::optional<ProcessGroup>& group, Trainer& trainer,
+         BatchLoader& data, TrainingLogFile& log, const ExponentialMovingAverage* average) {
+  try {
+    trainer.train(data);
+    if (!trainer.is_finished()) {
+      inform("stopped; " + trainer.save_checkpoint(data) + " is where --resume goes on");
+      throw CLI::RuntimeError(interrupt_status());
+    }
+    if (leads(group)) {
+      finish(options, learner, trainer, data, log, average);
+    }
+  } catch (const CLI::RuntimeError&) {
+    throw;
+  } catch (...) {
+    if (leads(group) && trainer.steps_done() > 0) {
+      tell_what_is_kept(keep_training(learner, trainer, options, data));
+    }
+    throw;
+  }
+}
+
 void train(const FinetuneOptions& options, Learner& learner, const std::optional<ProcessGroup>& group,
            const std::string& checkpoint) {
-  BatchLoader data(training_data(options, *learner.model), collator_for(*learner.model),
-                   loader_options(options, group));
+  const auto checked = training_data(options, *learner.model, learner.task);
+  BatchLoader data(checked.dataset, collator_for(*learner.model), loader_options(options, group));
   const auto max_steps =
       options.max_steps.value_or(steps_of_epochs(options.epochs, data, options.gradient_accumulation_steps));
   const auto optimizer = optimizer_of(options, learner.trained());
@@ -202,9 +256,9 @@ void train(const FinetuneOptions& options, Learner& learner, const std::optional
     average.emplace(learner.trained(), *options.ema_decay);
   }
   EarlyStoppingCallback stopping(options.early_stopping_patience.value_or(1), options.early_stopping_threshold);
-  auto arguments = arguments_of(options, max_steps);
+  auto arguments = arguments_of(options, max_steps, checked.checksum);
   arguments.process_group = group;
-  arguments.evaluation = evaluation_of(options, *learner.model);
+  arguments.evaluation = evaluation_of(options, *learner.model, learner.task);
   arguments.average = average ? &*average : nullptr;
   arguments.early_stopping = options.early_stopping_patience ? &stopping : nullptr;
   TrainingLogFile log(leads(group) ? options.log_file : "", leads(group) ? options.tensorboard : "", max_steps);
@@ -215,18 +269,8 @@ void train(const FinetuneOptions& options, Learner& learner, const std::optional
     trainer.resume(checkpoint, data);
   }
   log.begin_after(trainer.steps_done());
-  watch_for_interrupt();
-  trainer.train(data);
-  if (!trainer.is_finished()) {
-    inform("stopped; " + trainer.save_checkpoint(data) + " is where --resume goes on");
-    return;
-  }
-  if (leads(group)) {
-    if (!options.eval_file.empty() && options.eval_steps == 0) {
-      log.add_evaluation(trainer.steps_done(), with_perplexity(trainer.evaluate(), options));
-    }
-    write_result(options, learner, average ? &*average : nullptr);
-  }
+  watch_for_end();
+  run(options, learner, group, trainer, data, log, average ? &*average : nullptr);
 }
 
 void finetune(FinetuneOptions options) {
@@ -234,11 +278,18 @@ void finetune(FinetuneOptions options) {
   options.model.seed = options.model.seed.value_or(42);
   keep_freed_memory();
   apply(options.model);
-  const auto group = join_ranks(options.model);
+  const auto group = join_ranks(options.model, std::chrono::seconds(options.join_timeout));
   set_quiet(is_quiet() || !leads(group));
-  const auto checkpoint = checkpoint_to_resume(options);
+  std::optional<FolderLock> lock;
+  const auto take_folder = [&] {
+    if (leads(group)) {
+      fs::create_directory(options.output);
+      lock.emplace(options.output);
+    }
+  };
+  group ? together(*group, take_folder) : take_folder();
+  const auto checkpoint = checkpoint_to_resume(options, group);
   auto learner = load_learner(options, checkpoint);
-  fs::create_directory(options.output);
   train(options, learner, group, checkpoint);
 }
 

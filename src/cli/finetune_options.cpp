@@ -1,7 +1,18 @@
 #include "cli/finetune_options.h"
 
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <filesystem>
+
 namespace transformers::cli {
 namespace {
+
+/// Of tables and archives, which are no texts though some are made of characters.
+constexpr std::array kForeignForms{".csv", ".tsv",  ".parquet", ".arrow", ".feather", ".xls",   ".xlsx", ".ods",
+                                   ".npy", ".npz",  ".pt",      ".pth",   ".pkl",     ".bin",   ".gguf", ".safetensors",
+                                   ".zip", ".gz",   ".bz2",     ".xz",    ".zst",     ".tar",   ".tgz",  ".7z",
+                                   ".pdf", ".docx", ".odt",     ".epub",  ".db",      ".sqlite"};
 
 /// Adds options with a rule for their numbers.
 struct Adder {
@@ -21,8 +32,8 @@ void add_data_options(CLI::App& command, FinetuneOptions& options) {
   command.add_option("--output", options.output, "folder for the trained model and its checkpoints")->required();
   command.add_option("--tokenizer", options.tokenizer, "folder of the tokenizer; without it that of --model");
   command.add_option("--train-file", options.train_file,
-                     ".txt: packed blocks; .jsonl: text, prompt + completion, text + label, question + context + "
-                     "answers, tokens + labels");
+                     "a text: packed blocks; .jsonl, or .json with an array: text, prompt + completion, text + label, "
+                     "question + context + answers, tokens + labels");
   command.add_option("--train-ids", options.train_ids, "safetensors: input_ids [samples, seq] and labels");
   command.add_option("--eval-file", options.eval_file, "as --train-file; loss and the task's metrics at the end");
   command.add_option("--task", options.task, "what to learn")
@@ -47,6 +58,8 @@ void add_step_options(CLI::App& command, FinetuneOptions& options) {
   add.not_negative("--learning-rate", options.learning_rate, "highest rate of the schedule");
   command.add_option("--lr-schedule", options.lr_schedule, "linear, cosine, constant, ... as in transformers")
       ->capture_default_str();
+  command.add_option("--lr-scheduler-kwargs", options.lr_scheduler_kwargs,
+                     "what the schedule takes beside, as JSON with transformers' names: {\"min_lr_rate\": 0.1}");
   add.not_negative("--warmup-steps", options.warmup_steps, "steps until the highest rate");
   add.not_negative("--weight-decay", options.weight_decay, "biases and norms are spared");
   add.not_negative("--max-grad-norm", options.max_grad_norm, "gradients are scaled to this norm; 0: never");
@@ -78,11 +91,15 @@ void add_evaluation_options(CLI::App& command, FinetuneOptions& options) {
   add.not_negative("--eval-steps", options.eval_steps, "steps from evaluation to evaluation; 0: at the end only");
   command.add_flag("--load-best-model-at-end", options.load_best_model_at_end,
                    "write the best checkpoint's weights; --save-every must be a multiple of --eval-steps");
-  command.add_option("--metric-for-best-model", options.metric_for_best_model, "loss, accuracy, f1, exact_match, ...")
+  command
+      .add_option("--metric-for-best-model", options.metric_for_best_model,
+                  "loss, perplexity, accuracy, f1, exact_match, ...")
       ->capture_default_str();
   add.positive("--early-stopping-patience", options.early_stopping_patience,
                "evaluations without an improvement that end the run");
   add.not_negative("--early-stopping-threshold", options.early_stopping_threshold, "what counts as an improvement");
+  add.positive("--join-timeout", options.join_timeout, "seconds in which all ranks must have met")
+      ->capture_default_str();
   command.add_option("--log-file", options.log_file, "a JSON object per step goes there");
   command.add_option("--tensorboard", options.tensorboard, "folder for TensorBoard's event files");
 }
@@ -111,15 +128,25 @@ void add_finetune_options(CLI::App& command, FinetuneOptions& options) {
   add_lora_options(command, options);
 }
 
+bool holds_objects(const std::string& file) {
+  auto form = std::filesystem::path(file).extension().string();
+  std::transform(form.begin(), form.end(), form.begin(), [](unsigned char c) { return std::tolower(c); });
+  TORCH_CHECK(
+      std::count(kForeignForms.begin(), kForeignForms.end(), form) == 0, file, ": a ", form,
+      " file cannot be learned from; what is read is a text (.txt), a JSON object a line (.jsonl), or an array of "
+      "objects (.json)");
+  return form == ".jsonl" || form == ".ndjson" || form == ".json";
+}
+
 void check_options(const FinetuneOptions& options) {
   const bool is_causal = options.task == "causal-lm";
-  const auto is_lines = [](const std::string& file) { return file.empty() || file.ends_with(".jsonl"); };
+  const auto is_lines = [](const std::string& file) { return file.empty() || holds_objects(file); };
   require_usage(options.train_file.empty() != options.train_ids.empty(),
                 "exactly one of --train-file and --train-ids is needed");
   require_usage(!options.tokenizer_folder().empty() || (options.train_file.empty() && options.eval_file.empty()),
                 "--train-file and --eval-file need a tokenizer: that of --model, or --tokenizer");
   require_usage(is_causal || (is_lines(options.train_file) && is_lines(options.eval_file)),
-                "--task " + options.task + " reads .jsonl files");
+                "--task " + options.task + " reads .jsonl and .json files");
   require_usage(options.lora_r > 0 || (!options.merge && options.lora_targets.empty() && !options.lora_alpha),
                 "--merge, --lora-alpha and --lora-targets need --lora-r");
   require_usage(options.lora_r == 0 || !options.model.model.empty(), "--lora-r needs --model");

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <transformers/utils/training/lr_scheduler.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -12,8 +14,10 @@ namespace transformers::cli {
 struct FinetuneOptions {
   ModelOptions model;
   std::string output, tokenizer, train_file, train_ids, eval_file, task = "causal-lm", log_file, tensorboard;
-  std::string lr_schedule = "linear", low_precision = "plain", optim = "adamw", metric_for_best_model = "loss";
+  std::string lr_schedule = "linear", lr_scheduler_kwargs, low_precision = "plain", optim = "adamw",
+              metric_for_best_model = "loss";
   int64_t seq_length = 512, doc_stride = 128, batch_size = 8, gradient_accumulation_steps = 1, warmup_steps = 0;
+  int64_t join_timeout = 300;
   int64_t save_every = 0, save_total_limit = 0, eval_steps = 0;
   std::optional<int64_t> max_steps, early_stopping_patience, loss_chunk_rows;
   double epochs = 3, learning_rate = 5e-5, weight_decay = 0, max_grad_norm = 1, label_smoothing = 0;
@@ -30,10 +34,17 @@ struct FinetuneOptions {
   const std::string& tokenizer_folder() const { return tokenizer.empty() ? model.model : tokenizer; }
 };
 
+/// Whether a file for training or evaluation holds JSON objects, by its name; otherwise it is a text. Throws, naming
+/// the forms that are read, for a name that means neither.
+bool holds_objects(const std::string& file);
+
 /// Adds all of finetune's options but those of the model.
 void add_finetune_options(CLI::App& command, FinetuneOptions& options);
 
 /// Ends the program with exit status 2 when the options do not go together.
 void check_options(const FinetuneOptions& options);
+
+/// HF's lr_scheduler_kwargs, with warm-up and length of the run.
+SchedulerOptions scheduler_options(const FinetuneOptions& options, SchedulerType type, int64_t max_steps);
 
 }  // namespace transformers::cli

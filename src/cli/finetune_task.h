@@ -1,8 +1,8 @@
 #pragma once
 
 #include <transformers/utils/modeling/modeling_utils.h>
-#include <transformers/utils/training/evaluation.h>
 #include <transformers/utils/training/peft_model.h>
+#include <transformers/utils/training/training_task.h>
 
 #include <memory>
 #include <string>
@@ -21,18 +21,9 @@ struct Learner {
 };
 
 /// As --task says, from the newest checkpoint of a run that goes on (empty: none), else from what the options name.
+/// Throws where the run could not end well: weights that its optimizer cannot step, adapters that cannot be merged.
 Learner load_learner(const FinetuneOptions& options, const std::string& checkpoint);
 
 /// A model folder, or with adapters a folder of those; the tokenizer's files come along.
 void write_model(const Learner& learner, const FinetuneOptions& options, const std::string& folder);
-/// Puts the weights that write_model wrote there into the model.
-void read_model(Learner& learner, const FinetuneOptions& options, const std::string& folder);
-
-std::shared_ptr<const Dataset> training_data(const FinetuneOptions& options, const PreTrainedModel& model);
-/// Fills short samples up.
-DataCollator collator_for(const PreTrainedModel& model);
-
-/// Of --eval-file, with the task's metrics; nullopt without one.
-std::optional<Evaluation> evaluation_of(const FinetuneOptions& options, const PreTrainedModel& model);
-
 }  // namespace transformers::cli

@@ -28,6 +28,7 @@ void keep_activations_in_the_heap() {
 
 /// The one line on stderr that every failure ends with.
 int fail(std::string message) {
+  end_drawn_line();
   std::ranges::replace(message, '\n', ' ');
   std::cerr << "error: " << message << std::endl;
   return 1;
@@ -54,6 +55,9 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    if (const auto* ended = dynamic_cast<const CLI::RuntimeError*>(&error)) {
+      return ended->get_exit_code();  // a run that was stopped from outside
+    }
     return app.exit(error) == 0 ? 0 : 2;
   }
   TORCH_CHECK(std::cout.flush(), "stdout: the result could not be written");

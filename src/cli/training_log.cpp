@@ -3,11 +3,12 @@
 #include <c10/util/Exception.h>
 #include <unistd.h>
 
-#include <iostream>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "cli/common.h"
+#include "utils/json/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers::cli {
@@ -20,19 +21,43 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
-/// Lines of steps up to `steps`.
+/// The step that a line of a log is about.
+int64_t step_of(const std::string& line, const std::string& path) {
+  const auto entry = parse_strict_json(line, path);
+  TORCH_CHECK(entry.is_object() && entry.contains("step") && entry["step"].is_number_integer(), path,
+              ": expected a log of an earlier run, found a line without a step");
+  return entry["step"].get<int64_t>();
+}
+
+/// Lines of steps up to `steps`. A last line that a full disk or the end of the process has cut is none.
 std::string lines_up_to(const std::string& path, int64_t steps) {
+  constexpr size_t kMostBytes = size_t{1} << 32;
+  if (!std::filesystem::is_regular_file(path)) {
+    return {};
+  }
   std::string kept;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    const auto entry = parse_strict_json(line, path);
-    TORCH_CHECK(entry.is_object() && entry.contains("step") && entry["step"].is_number_integer(), path,
-                ": expected a log of an earlier run, found a line without a step");
-    if (entry["step"].get<int64_t>() <= steps) {
+  const auto text = read_regular_file(path, kMostBytes);
+  for (size_t begin = 0; begin < text.size();) {
+    const auto end = text.find('\n', begin);
+    const auto line = text.substr(begin, std::min(end, text.size()) - begin);
+    if (end == std::string::npos && !nlohmann::json::accept(line)) {
+      break;
+    }
+    if (step_of(line, path) <= steps) {
       kept += line + "\n";
     }
+    begin += line.size() + 1;
   }
   return kept;
+}
+
+/// Opening a pipe would wait for a reader.
+void check_kind(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  const bool is_stream = std::filesystem::is_character_file(status);
+  TORCH_CHECK(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status) || is_stream, path,
+              ": the log must be a regular file");
 }
 
 }  // namespace
@@ -49,15 +74,31 @@ void TrainingLogFile::begin_after(int64_t steps) {
   if (path_.empty()) {
     return;
   }
-  const auto kept = steps > 0 ? lines_up_to(path_, steps) : "";
+  check_kind(path_);
+  open(steps > 0 ? lines_up_to(path_, steps) : "");
+}
+
+void TrainingLogFile::open(const std::string& kept) {
   file_.open(path_, std::ios::trunc);
-  TORCH_CHECK(file_, path_, ": the log cannot be written");
-  file_ << kept << std::flush;
+  TORCH_CHECK(file_ << kept << std::flush, path_, ": the log cannot be written");
 }
 
 void TrainingLogFile::write(const std::string& line) {
-  if (!path_.empty()) {
-    TORCH_CHECK(file_ << line << std::endl, path_, ": the log cannot be written");
+  if (file_.is_open() && !(file_ << line << std::endl)) {
+    file_.close();
+    inform("warning: " + path_ + ": the log cannot be written; it ends here, the training goes on");
+  }
+}
+
+void TrainingLogFile::draw(const std::string& tag, double value, int64_t step) {
+  if (!board_) {
+    return;
+  }
+  try {
+    board_->add_scalar(tag, value, step);
+  } catch (const c10::Error& error) {
+    board_.reset();
+    inform("warning: " + std::string(error.what_without_backtrace()) + "; it ends here, the training goes on");
   }
 }
 
@@ -69,13 +110,11 @@ void TrainingLogFile::add(const TrainingLog& log) {
              {"grad_norm", log.grad_norm},
              {"tokens_per_second", log.tokens_per_second}}
             .dump());
-  if (board_) {
-    board_->add_scalar("train/loss", log.loss, log.step);
-    board_->add_scalar("train/learning_rate", log.learning_rate, log.step);
-    board_->add_scalar("train/grad_norm", log.grad_norm, log.step);
-    board_->add_scalar("train/epoch", log.epoch, log.step);
-    board_->add_scalar("train/tokens_per_second", log.tokens_per_second, log.step);
-  }
+  draw("train/loss", log.loss, log.step);
+  draw("train/learning_rate", log.learning_rate, log.step);
+  draw("train/grad_norm", log.grad_norm, log.step);
+  draw("train/epoch", log.epoch, log.step);
+  draw("train/tokens_per_second", log.tokens_per_second, log.step);
   show(log);
 }
 
@@ -85,11 +124,9 @@ void TrainingLogFile::add_evaluation(int64_t step, const Metrics& metrics) {
   line << "evaluation after step " << step << ": ";
   for (const auto& [metric, value] : metrics) {
     const auto name = metric.starts_with("eval_") ? metric.substr(5) : metric;
-    entry[metric] = value;
+    entry[name == "perplexity" ? name : metric] = value;  // under the name that logs have had
     line << (metric == metrics.begin()->first ? "" : ", ") << name << " " << value;
-    if (board_) {
-      board_->add_scalar("eval/" + name, value, step);
-    }
+    draw("eval/" + name, value, step);
   }
   write(entry.dump());
   inform(line.str());
@@ -105,9 +142,11 @@ void TrainingLogFile::show(const TrainingLog& log) {
   shown_ = now;
   const auto left = seconds_between(start_, now) / static_cast<double>(log.step - first_step_) *
                     static_cast<double>(max_steps_ - log.step);
-  std::cerr << (on_terminal ? "\r\x1b[K" : "") << "step " << log.step << "/" << max_steps_ << ": loss " << log.loss
-            << ", " << static_cast<int64_t>(log.tokens_per_second) << " tokens/s, " << peak_rss_bytes() / 1'000'000
-            << " MB, " << static_cast<int64_t>(left) << " s left" << (on_terminal && !last ? "" : "\n") << std::flush;
+  std::ostringstream line;
+  line << "step " << log.step << "/" << max_steps_ << ": loss " << log.loss << ", "
+       << static_cast<int64_t>(log.tokens_per_second) << " tokens/s, " << peak_rss_bytes() / 1'000'000 << " MB, "
+       << static_cast<int64_t>(left) << " s left";
+  on_terminal && !last ? redraw(line.str()) : inform(line.str());
 }
 
 }  // namespace transformers::cli

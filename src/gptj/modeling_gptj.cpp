@@ -271,6 +271,21 @@ void GPTJModelImpl::select_layers(const std::vector<int64_t>& kept) {
   h = replace_module("h", left);
 }
 
+void GPTJModelImpl::copy_settings(const PreTrainedModel& other) {
+  BaseModel::copy_settings(other);
+  const auto& model = dynamic_cast<const GPTJModelImpl&>(other);
+  device_map_ = model.device_map_;
+  first_device_ = model.first_device_;
+  last_device_ = model.last_device_;
+  embedding_hops_ = model.embedding_hops_;
+  norm_hops_ = model.norm_hops_;
+}
+
+void GPTJForCausalLMImpl::copy_settings(const PreTrainedModel& other) {
+  CausalLM::copy_settings(other);
+  head_hops_ = dynamic_cast<const GPTJForCausalLMImpl&>(other).head_hops_;
+}
+
 GPTJForCausalLMImpl::GPTJForCausalLMImpl(const GPTJConfig& config) {
   build([&] {
     transformer = register_module("transformer", GPTJModel(config));
@@ -308,6 +323,22 @@ GPTJForTokenClassificationImpl::GPTJForTokenClassificationImpl(const GPTJConfig&
 
 using Clone = std::shared_ptr<torch::nn::Module>;
 using CloneDevice = std::optional<torch::Device>;
+
+Clone GPTJAttentionImpl::clone(const CloneDevice& device) const {
+  auto copy = std::make_shared<GPTJAttentionImpl>(*this);
+  copy->own(device, copy->k_proj, copy->v_proj, copy->q_proj, copy->out_proj);
+  return copy;
+}
+Clone GPTJMLPImpl::clone(const CloneDevice& device) const {
+  auto copy = std::make_shared<GPTJMLPImpl>(*this);
+  copy->own(device, copy->fc_in, copy->fc_out, copy->act);
+  return copy;
+}
+Clone GPTJBlockImpl::clone(const CloneDevice& device) const {
+  auto copy = std::make_shared<GPTJBlockImpl>(*this);
+  copy->own(device, copy->ln_1, copy->attn, copy->mlp);
+  return copy;
+}
 Clone GPTJModelImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
 Clone GPTJForCausalLMImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
 Clone GPTJForSequenceClassificationImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }

@@ -63,48 +63,29 @@ torch::Tensor LlamaRMSNormImpl::forward(const torch::Tensor& hidden_states) {
 }
 
 LlamaRotaryEmbeddingImpl::LlamaRotaryEmbeddingImpl(const LlamaConfig& config)
-    : rope_parameters_(config.rope_parameters),
-      sizes_{config.head_size(), config.max_position_embeddings},
-      longest_seen_(config.max_position_embeddings) {
+    : rope_parameters_(config.rope_parameters), sizes_{config.head_size(), config.max_position_embeddings} {
   const auto frequencies = compute_inverse_frequencies(rope_parameters_, sizes_);
   attention_scaling_ = frequencies.attention_factor;
   inv_freq = register_non_persistent_buffer("inv_freq", frequencies.inv_freq);
 }
 
-void LlamaRotaryEmbeddingImpl::use(const InverseFrequencies& frequencies) {
-  inv_freq.set_data(frequencies.inv_freq.to(inv_freq.device()));
-  attention_scaling_ = frequencies.attention_factor;
-}
-
-void LlamaRotaryEmbeddingImpl::update_frequencies(const torch::Tensor& position_ids) {
-  const bool is_dynamic = rope_parameters_.rope_type == RopeType::kDynamic;
-  if (!is_dynamic && rope_parameters_.rope_type != RopeType::kLongrope) {
-    return;
+/// Nothing is kept from call to call: several threads call one model at a time.
+at::Tensor LlamaRotaryEmbeddingImpl::frequencies(const torch::Tensor& position_ids) const {
+  const auto type = rope_parameters_.rope_type;
+  if (type != RopeType::kDynamic && type != RopeType::kLongrope) {
+    return inv_freq;
   }
+  const auto short_length =
+      type == RopeType::kDynamic ? sizes_.max_position_embeddings : *rope_parameters_.original_max_position_embeddings;
   const auto seq_len = position_ids.max().item<int64_t>() + 1;
-  if (!is_dynamic) {
-    use(compute_inverse_frequencies(rope_parameters_, sizes_, seq_len));
-    return;
-  }
-  const auto original = sizes_.max_position_embeddings;
-  if (seq_len > longest_seen_) {
-    use(compute_inverse_frequencies(rope_parameters_, sizes_, seq_len));
-    longest_seen_ = seq_len;
-  } else if (seq_len < original && longest_seen_ > original) {
-    use(compute_inverse_frequencies(rope_parameters_, sizes_));
-    longest_seen_ = original;
-  }
+  return seq_len <= short_length ? inv_freq : compute_inverse_frequencies(rope_parameters_, sizes_, seq_len).inv_freq;
 }
 
-RotaryEmbeddings LlamaRotaryEmbeddingImpl::forward(const torch::Tensor& x, const torch::Tensor& position_ids) {
-  update_frequencies(position_ids);
-  return at_positions(x, position_ids);
-}
-
-RotaryEmbeddings LlamaRotaryEmbeddingImpl::at_positions(const torch::Tensor& x,
+RotaryEmbeddings LlamaRotaryEmbeddingImpl::at_positions(const torch::Tensor& x, const torch::Tensor& positions,
                                                         const torch::Tensor& position_ids) const {
   const at::NoGradGuard no_grad;
-  const auto freqs = position_ids.unsqueeze(-1).to(at::kFloat) * inv_freq.to(x.device());  // [batch, seq, head_dim / 2]
+  const auto inverse = frequencies(position_ids).to(x.device());
+  const auto freqs = positions.unsqueeze(-1).to(at::kFloat) * inverse;  // [batch, seq, head_dim / 2]
   const auto emb = at::cat({freqs, freqs}, -1);
   return {(emb.cos() * attention_scaling_).to(x.scalar_type()), (emb.sin() * attention_scaling_).to(x.scalar_type())};
 }
@@ -208,7 +189,7 @@ BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& given) {
   RotaryEmbeddings cache_rotary;
   if (const auto positions = plan.past_key_values ? plan.past_key_values->rotary_positions() : 0; positions > 0) {
     const auto ids = at::arange(positions, plan.position_ids.options()).unsqueeze(0);
-    const auto table = rotary_emb->at_positions(hidden_states, ids);
+    const auto table = rotary_emb->at_positions(hidden_states, ids, plan.position_ids);
     cache_rotary = {table.cos.squeeze(0), table.sin.squeeze(0)};
     layer_inputs.cache_rotary = &cache_rotary;
   }
@@ -313,6 +294,32 @@ LlamaForTokenClassificationImpl::LlamaForTokenClassificationImpl(const LlamaConf
 
 using Clone = std::shared_ptr<torch::nn::Module>;
 using CloneDevice = std::optional<torch::Device>;
+
+Clone LlamaRMSNormImpl::clone(const CloneDevice& device) const {
+  auto copy = std::make_shared<LlamaRMSNormImpl>(*this);
+  copy->own(device, copy->weight);
+  return copy;
+}
+Clone LlamaRotaryEmbeddingImpl::clone(const CloneDevice& device) const {
+  auto copy = std::make_shared<LlamaRotaryEmbeddingImpl>(*this);
+  copy->own(device, copy->inv_freq);
+  return copy;
+}
+Clone LlamaMLPImpl::clone(const CloneDevice& device) const {
+  auto copy = std::make_shared<LlamaMLPImpl>(*this);
+  copy->own(device, copy->gate_proj, copy->up_proj, copy->down_proj, copy->act_fn);
+  return copy;
+}
+Clone LlamaAttentionImpl::clone(const CloneDevice& device) const {
+  auto copy = std::make_shared<LlamaAttentionImpl>(*this);
+  copy->own(device, copy->q_proj, copy->k_proj, copy->v_proj, copy->o_proj);
+  return copy;
+}
+Clone LlamaDecoderLayerImpl::clone(const CloneDevice& device) const {
+  auto copy = std::make_shared<LlamaDecoderLayerImpl>(*this);
+  copy->own(device, copy->self_attn, copy->mlp, copy->input_layernorm, copy->post_attention_layernorm);
+  return copy;
+}
 Clone LlamaModelImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
 Clone LlamaForCausalLMImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
 Clone LlamaForSequenceClassificationImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }

@@ -53,6 +53,7 @@ void LlamaRotaryTableImpl::set_cos_sin_cache(int64_t seq_len) {
 
 RotaryEmbeddings LlamaRotaryTableImpl::forward(const torch::Tensor& x, int64_t seq_len) {
   TORCH_CHECK(seq_len > 0, "seq_len must be above 0, got ", seq_len);
+  const std::lock_guard lock(growing_);
   if (seq_len > max_seq_len_cached) {
     set_cos_sin_cache(seq_len);
   }

@@ -103,7 +103,7 @@ class FinetuneTest(ProgramTest):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
-        self.assertEqual((process.returncode, stdout), (0, b""), stderr)
+        self.assertEqual((process.returncode, stdout), (130, b""), stderr)
         steps = len(log_of(log))
         self.assertIn(f"checkpoint-{steps}", stderr.decode())
         self.assertFalse((output / "model.safetensors").exists())

@@ -127,7 +127,9 @@ struct ProcessGroupOptions {
   std::optional<int64_t> rank{};        // unset: the environment's RANK
   std::optional<int64_t> world_size{};  // unset: the environment's WORLD_SIZE
   std::optional<c10::Device> device{};  // of this rank's tensors. nccl, unset: cuda:LOCAL_RANK; gloo: the CPU
-  std::chrono::milliseconds timeout = std::chrono::minutes(30);  // for the ranks to meet, and for each operation
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);  // for each operation
+  /// For the ranks to meet and connect. Shorter than Python's, which waits half an hour for a rank that died before.
+  std::chrono::milliseconds join_timeout = std::chrono::minutes(5);
   /// Compare operation, shape and dtype over the ranks before each collective, with one small message: ranks that
   /// disagree get an error that names them. Off, gloo ends such a process.
   bool check_collectives = true;

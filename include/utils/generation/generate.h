@@ -58,6 +58,9 @@ struct GenerateHooks {
 /// Throws on options that make no sense (see GenerationConfig::validate), a prompt that reaches max_length, an empty
 /// prompt, forbidden words outside the vocabulary, stop strings without a tokenizer, a streamer with beams. Records no
 /// gradients. Model and cache stay usable whatever a hook throws.
+///
+/// Any number of threads may generate with one model at a time, each with cache, hooks and streamer of its own; those
+/// that sample share LibTorch's default generator unless each brings one.
 GenerateOutput generate(CausalLM& model, const ModelInputs& inputs, const GenerationConfig& config = {},
                         const GenerateHooks& hooks = {});
 

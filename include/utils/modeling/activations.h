@@ -51,6 +51,8 @@ class ActivationFunctionImpl : public Module {
 
   Activation activation() const { return activation_; }
 
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+
   /// Sets the learned tensors to HF's initial values.
   void reset_parameters();
 

@@ -146,7 +146,7 @@ class PreTrainedModel : public Module {
   /// Bytes of parameters, quantised ones as they are held, and, when asked for, buffers.
   int64_t get_memory_footprint(bool with_buffers = true) const;
   c10::ScalarType dtype() const;
-  /// Of the first parameter; of a model in several places, the device that takes ids and gives scores.
+  /// Of the first parameter that has memory; of a model in several places, the device that takes ids and gives scores.
   c10::Device device() const;
 
   /// "auto", "eager", "sdpa", "flash" on a live model.
@@ -194,6 +194,9 @@ class PreTrainedModel : public Module {
   /// Of a base model: where each block runs; empty: all in one place.
   void set_block_devices(std::vector<c10::Device> devices) { block_devices_ = std::move(devices); }
 
+  /// What a clone takes over beside config, modules and parameters.
+  virtual void copy_settings(const PreTrainedModel& other);
+
   /// Exchanges the list of layers; the config is the caller's business.
   virtual void select_layers(const std::vector<int64_t>& layers) { base_model().select_layers(layers); }
 
@@ -201,6 +204,8 @@ class PreTrainedModel : public Module {
   friend LoadReport load_weights(PreTrainedModel&, const std::shared_ptr<const Checkpoint>&, const std::string&,
                                  const LoadOptions&);
   friend void place(PreTrainedModel&, std::shared_ptr<Placement>);
+  friend void copy_parameters(const torch::nn::Module&, torch::nn::Module&, const std::optional<torch::Device>&);
+  bool spans_devices() const;
   void post_init();
   void check_movable() const;
   void check_unplaced();
@@ -266,12 +271,13 @@ Model load_pretrained(const std::string& folder, const LoadOptions& options) {
 }
 
 /// Makes `copy`, built alike, have the parameters of `model` in memory of its own, whatever their shapes: with their
-/// ties, requires_grad, training mode and ways to multiply. Moves to `device`, where one is given.
+/// ties, requires_grad, masks, buffers, training mode, hooks and linear methods. Moves to `device`, where one is given.
 void copy_parameters(const torch::nn::Module& model, torch::nn::Module& copy,
                      const std::optional<torch::Device>& device);
 
-/// A copy with its own memory; what `clone()` of a model does. Ways to multiply (`LinearMethod`) are shared, hooks are
-/// left out.
+/// A copy that is independent of the model, as `copy.deepcopy` makes one; what `clone()` of a model does. Adapters in
+/// its layers are copied with it; `PeftModel::clone` copies them with what manages them. Hooks are the same functions.
+/// Throws on a model whose parts lie in several places by a device map.
 template <typename Impl>
 std::shared_ptr<torch::nn::Module> clone_model(const Impl& model, const std::optional<torch::Device>& device) {
   std::shared_ptr<Impl> copy;

@@ -15,6 +15,9 @@ class EmbeddingImpl : public torch::nn::EmbeddingImpl, public ForwardHooks {
 
   std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
+  /// Becomes a copy of another table: parameters, options, buffers, hooks and mode.
+  void copy_from(const EmbeddingImpl& other, TensorCopies& copies);
+
   /// Replaces the table, in its number of rows too, as a new leaf parameter.
   void set_weight(torch::Tensor new_weight);
 };

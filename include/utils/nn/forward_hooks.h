@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <utility>
 #include <vector>
 
 namespace transformers {
@@ -14,7 +13,8 @@ inline at::Tensor& hooked_tensor(at::Tensor& tensor) { return tensor; }
 
 /// Callbacks around a module's forward, as `torch.nn.Module.register_forward_pre_hook` and `register_forward_hook`
 /// offer in Python and LibTorch's modules do not. They run when a module is called through its holder
-/// (`layer(hidden_states)`), not on a direct `layer->forward(hidden_states)`, again as in Python.
+/// (`layer(hidden_states)`), not on a direct `layer->forward(hidden_states)`, again as in Python. A clone of a module
+/// has its hooks under the same ids, but for those of an observer.
 class ForwardHooks {
  public:
   /// Gets the input; returns its replacement, or an undefined tensor to leave it.
@@ -23,8 +23,16 @@ class ForwardHooks {
   using Hook = std::function<at::Tensor(const at::Tensor& input, const at::Tensor& output)>;
   using HookId = int64_t;
 
-  HookId register_forward_pre_hook(PreHook hook);
-  HookId register_forward_hook(Hook hook);
+  /// Whose a hook is: the module's, or that of an object beside it, which will remove it from this module alone.
+  enum class Owner { kModule, kObserver };
+
+  ForwardHooks() = default;
+  ForwardHooks(const ForwardHooks& other);
+  ForwardHooks& operator=(const ForwardHooks& other);
+  ~ForwardHooks() = default;
+
+  HookId register_forward_pre_hook(PreHook hook, Owner owner = Owner::kModule);
+  HookId register_forward_hook(Hook hook, Owner owner = Owner::kModule);
   /// Removes either kind; an id that is gone already is ignored.
   void remove_forward_hook(HookId id);
   bool has_forward_hooks() const { return !pre_hooks_.empty() || !hooks_.empty(); }
@@ -33,8 +41,15 @@ class ForwardHooks {
   void run_forward_hooks(const at::Tensor& input, at::Tensor& output) const;
 
  private:
-  std::vector<std::pair<HookId, PreHook>> pre_hooks_;
-  std::vector<std::pair<HookId, Hook>> hooks_;
+  template <typename Function>
+  struct Entry {
+    HookId id;
+    Function hook;
+    Owner owner;
+  };
+
+  std::vector<Entry<PreHook>> pre_hooks_;
+  std::vector<Entry<Hook>> hooks_;
   HookId next_id_ = 0;
 };
 

@@ -10,6 +10,8 @@ class LayerNormImpl : public torch::nn::LayerNormImpl, public ForwardHooks {
  public:
   LayerNormImpl(int64_t size, double eps);
 
+  /// Becomes a copy of another layer: parameters, buffers, hooks and mode.
+  void copy_from(const LayerNormImpl& other, TensorCopies& copies);
   std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 };
 TRANSFORMERS_MODULE(LayerNorm);

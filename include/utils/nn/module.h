@@ -3,7 +3,10 @@
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 #include <transformers/utils/nn/forward_hooks.h>
+#include <transformers/utils/nn/tensor_copies.h>
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -15,8 +18,15 @@ namespace transformers {
 ///
 /// - `to(dtype)` casts floating parameters and buffers only, with their gradients; integers and bools keep their type.
 /// - non-persistent buffers follow the device, are in no state dict and keep their dtype in every cast.
-/// - forward hooks.
+/// - `parameters()` gives a tied parameter once, so that an optimizer steps it once. (`named_parameters()` has all its
+///   names, and a plain `torch::nn::Module` around a tied model lists it twice: `trainable_parameters` is for that.)
+/// - forward hooks; a clone has those of the original.
 /// State dicts: state_dict.h.
+///
+/// Threads: any number of them may call `forward` of one module at a time, as `generate` does, while none changes it
+/// (train, to, load, prune, merge, hooks). Not so the modules that a placement on several devices or disks, several
+/// ranks, or hooks with a state of their own made of it: those serve one thread at a time. Gradients are accumulated
+/// into the parameters by one thread at a time.
 class Module : public torch::nn::Module, public ForwardHooks {
  public:
   using torch::nn::Module::Module;
@@ -24,6 +34,13 @@ class Module : public torch::nn::Module, public ForwardHooks {
   void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;
   void to(torch::Dtype dtype, bool non_blocking = false) override;
   void to(torch::Device device, bool non_blocking = false) override;
+
+  /// What `torch::load` does: values are copied into the tensors that are there, as `load_state_dict` of Python does,
+  /// so that dtypes, devices and ties stay. Throws, naming the tensor, on one that is missing or of another shape.
+  void load(torch::serialize::InputArchive& archive) override;
+
+  /// Each parameter once, as in Python.
+  std::vector<torch::Tensor> parameters(bool recurse = true) const;
 
   /// The non-persistent buffers of this module alone.
   const std::vector<std::pair<std::string, torch::Tensor>>& non_persistent_buffers() const {
@@ -34,9 +51,27 @@ class Module : public torch::nn::Module, public ForwardHooks {
   /// Returns `tensor`, to be kept as a member; member and entry stay one tensor through every move.
   torch::Tensor register_non_persistent_buffer(std::string name, torch::Tensor tensor);
 
+  /// For `clone()`: in a copy that the copy constructor made, puts copies in the place of all tensors and submodules,
+  /// which are still those of the original. `members` are the fields that hold them: tensors and module holders.
+  template <typename... Members>
+  void own(const std::optional<torch::Device>& device, Members&... members) {
+    TensorCopies copies(device);
+    own_tensors(copies);
+    (own_member(copies, members), ...);
+  }
+
  private:
   template <typename... Target>
   void move_to(Target... target);
+  void own_tensors(TensorCopies& copies);
+  static void own_member(TensorCopies& copies, torch::Tensor& member) { member = copies.of(member); }
+  template <typename Contained>
+  void own_member(TensorCopies& copies, torch::nn::ModuleHolder<Contained>& member) {
+    member = torch::nn::ModuleHolder<Contained>(
+        std::dynamic_pointer_cast<Contained>(own_child(copies.device(), member.ptr())));
+  }
+  std::shared_ptr<torch::nn::Module> own_child(const std::optional<torch::Device>& device,
+                                               const std::shared_ptr<torch::nn::Module>& child);
 
   std::vector<std::pair<std::string, torch::Tensor>> non_persistent_buffers_;
 };

@@ -17,6 +17,8 @@ class PackedLinear : public LinearMethod {
   explicit PackedLinear(const torch::Tensor& weight);
 
   torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const override;
+  /// Packs the copy's weight.
+  std::shared_ptr<const LinearMethod> clone(const LinearImpl& copy, TensorCopies& copies) const override;
 
  private:
   bool is_packed_one(const torch::Tensor& weight) const;

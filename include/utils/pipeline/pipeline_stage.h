@@ -56,7 +56,8 @@ class PipelineStage {
 };
 
 /// Scales the gradients of all stages so that their norm, tied embeddings counted once, is at most `max_norm`; returns
-/// the norm before, fp32 []. All ranks call it. Mirrors `torch.nn.utils.clip_grad_norm_`.
+/// the norm before, fp32 []. A `max_norm` of 0 or less only measures. All ranks call it. Mirrors
+/// `torch.nn.utils.clip_grad_norm_`.
 at::Tensor clip_grad_norm_(const PipelineStage& stage, double max_norm);
 
 /// The whole state dict, on the CPU of rank `dst`; empty on the others. All ranks call it.

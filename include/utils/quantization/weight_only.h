@@ -33,6 +33,8 @@ class WeightOnlyLinear : public LinearMethod {
   WeightOnlyLinear(const torch::Tensor& weight, const QuantizationOptions& options);
 
   torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const override;
+  /// With a weight in memory of its own, on the device that a clone goes to.
+  std::shared_ptr<const LinearMethod> clone(const LinearImpl& copy, TensorCopies& copies) const override;
 
   /// [out_features, in_features], in the dtype of the weight that was quantised or the one asked for.
   torch::Tensor dequantized(std::optional<c10::ScalarType> dtype = std::nullopt) const;

@@ -38,6 +38,7 @@ class ColwiseParallel : public LinearMethod {
   explicit ColwiseParallel(std::shared_ptr<SharedInput> input, std::vector<Part> shared_rows = {})
       : input_(std::move(input)), shared_rows_(std::move(shared_rows)) {}
   torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const override;
+  std::shared_ptr<const LinearMethod> clone(const LinearImpl& copy, TensorCopies& copies) const override;
 
  private:
   std::shared_ptr<SharedInput> input_;

@@ -44,7 +44,8 @@ struct TensorParallel {
 TensorParallel tensor_parallelize(PreTrainedModel& model, const ProcessGroup& group);
 
 /// Scales the gradients of a split model so that their norm, over all ranks, is at most `max_norm`; returns the norm
-/// before, fp32 []. All ranks call it. Mirrors `torch.nn.utils.clip_grad_norm_`.
+/// before, fp32 []. A `max_norm` of 0 or less only measures. All ranks call it. Mirrors
+/// `torch.nn.utils.clip_grad_norm_`.
 at::Tensor clip_grad_norm_(const PreTrainedModel& model, const TensorParallel& parallel, double max_norm);
 
 /// The whole state dict, on the CPU of rank `dst`; empty on the others. All ranks call it. One parameter at a time is

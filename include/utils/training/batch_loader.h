@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 
 namespace transformers {
@@ -42,7 +43,9 @@ class BatchLoader {
   int64_t size() const { return dataset_->size(); }
   /// Samples in a batch of all processes together.
   int64_t global_batch_size() const { return options_.batch_size * options_.world_size; }
-  /// Makes next() give this batch next.
+  /// In words: "by seed 42" or "as they come".
+  std::string order() const;
+  /// Makes next() give this batch next. Throws when it is negative or beyond what can be counted in samples.
   void seek(int64_t batch);
 
   /// Which samples of the dataset a batch holds.

@@ -32,12 +32,17 @@ struct Evaluation {
   int64_t per_device_eval_batch_size = 8;
   /// Figures beside the loss, e.g. {"accuracy", 0.9}; metrics.h computes the usual ones.
   std::function<Metrics(const EvalPrediction& prediction)> compute_metrics{};
+  /// The names of what compute_metrics and derived_metrics give, where they are known beforehand.
+  std::vector<std::string> metric_names{};
+  /// Figures that follow from the others, e.g. the perplexity from "eval_loss".
+  std::function<Metrics(const Metrics& metrics)> derived_metrics{};
   /// Makes the logits of a batch small before they are kept, e.g. their argmax.
   std::function<Batch(const Batch& logits)> preprocess_logits_for_metrics{};
 };
 
-/// "eval_loss", the mean over everything that counts in the data, and what compute_metrics says, each name with "eval_"
-/// before it. In eval mode, without gradients; the model's mode comes back. Throws when nothing counts.
+/// "eval_loss", the mean over everything that counts in the data, and what compute_metrics and derived_metrics say,
+/// each name with "eval_" before it. In eval mode, without gradients; the model's mode comes back. Throws when nothing
+/// counts.
 Metrics evaluate(torch::nn::Module& model, const TrainingTask& task, const Evaluation& evaluation,
                  Autocast autocast = Autocast::kNone);
 

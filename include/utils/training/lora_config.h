@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace transformers {
@@ -55,9 +56,10 @@ struct LoraConfig {
   /// Only layers of these numbers (empty: all), which stand behind one of the names in `layers_pattern` (empty: any).
   std::vector<int64_t> layers_to_transform{};
   std::vector<std::string> layers_pattern{};
-  /// Ranks and alphas of modules whose names end in a match of the regular expression.
-  std::map<std::string, int64_t> rank_pattern{};
-  std::map<std::string, double> alpha_pattern{};
+  /// Ranks and alphas of modules whose names end in a match of the regular expression; of several that match, the first
+  /// in this order, which is that of the file.
+  std::vector<std::pair<std::string, int64_t>> rank_pattern{};
+  std::vector<std::pair<std::string, double>> alpha_pattern{};
   /// Magnitude and direction of a weight apart (Liu et al. 2024).
   bool use_dora = false;
   /// A module to save that shares its weight with another stays tied to it; false gives it a weight of its own.
@@ -68,7 +70,7 @@ struct LoraConfig {
   /// Throws, naming field, rule and value.
   void validate() const;
 
-  /// The text of adapter_config.json: keys sorted, two spaces of indent.
+  /// The text of adapter_config.json: keys sorted, but for the patterns, whose order counts; two spaces of indent.
   std::string to_json() const;
   /// `source` names the text in errors.
   static LoraConfig from_json(std::string_view text, const std::string& source = "adapter config");

@@ -27,13 +27,18 @@ struct ParamState : torch::optim::OptimizerCloneableParamState<ParamState>, Narr
   std::map<std::string, at::Tensor> tensors;
 
   std::vector<at::Tensor*> parameter_shaped() override;
+  void serialize(torch::serialize::InputArchive& archive) override;
+  void serialize(torch::serialize::OutputArchive& archive) const override;
 };
 
 /// Base of the library's optimizers. They are torch optimizers: param groups, learning rates, closures and zero_grad
 /// are theirs, and any loop written for `torch::optim` takes one. They add a state that goes into safetensors files,
-/// fp16 gradients that are still scaled, and low precision done right.
+/// fp16 gradients that are still scaled, and low precision done right. `torch::save` and `torch::load` take one, with
+/// its state and the options of its groups.
 class Optimizer : public torch::optim::Optimizer {
  public:
+  /// A parameter that comes twice in a group, as a tied one does in what LibTorch lists, is stepped once; one that
+  /// comes in two groups is an error.
   Optimizer(const std::vector<torch::optim::OptimizerParamGroup>& groups,
             std::unique_ptr<torch::optim::OptimizerOptions> defaults, LowPrecision low_precision);
 
@@ -47,6 +52,10 @@ class Optimizer : public torch::optim::Optimizer {
   StateDict state_dict() const;
   /// Throws, changing nothing, on an index that is not there or a shape that does not fit.
   void load_state_dict(const StateDict& state);
+
+  void save(torch::serialize::OutputArchive& archive) const final;
+  /// Throws as load_state_dict, and when the archive has other groups.
+  void load(torch::serialize::InputArchive& archive) final;
 
  protected:
   /// Parameters of one group that have a gradient. `values` are what to update: the parameters themselves, their
@@ -101,6 +110,8 @@ struct LionOptions : torch::optim::OptimizerCloneableOptions<LionOptions> {
  public:
   double get_lr() const override { return lr(); }
   void set_lr(double rate) override { lr(rate); }
+  void serialize(torch::serialize::InputArchive& archive) override;
+  void serialize(torch::serialize::OutputArchive& archive) const override;
 };
 
 /// The sign of an interpolated momentum (Chen et al. 2023, algorithm 2), decoupled weight decay.
@@ -131,6 +142,8 @@ struct AdafactorOptions : torch::optim::OptimizerCloneableOptions<AdafactorOptio
  public:
   double get_lr() const override { return lr(); }
   void set_lr(double rate) override { lr(rate); }
+  void serialize(torch::serialize::InputArchive& archive) override;
+  void serialize(torch::serialize::OutputArchive& archive) const override;
 };
 
 /// Mirrors HF `Adafactor` (optimization.py, transformers 5.23.0): second moments as one row and one column of a matrix.

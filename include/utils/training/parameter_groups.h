@@ -42,6 +42,7 @@ std::vector<torch::optim::OptimizerParamGroup> decay_groups(const torch::nn::Mod
 
 /// Scales the gradients so that their common 2-norm is at most `max_norm`, and returns that norm before, computed over
 /// all tensors at once; the same numbers as `torch.nn.utils.clip_grad_norm_`. A `max_norm` of 0 or less only measures.
+/// A tensor that comes twice, such as a tied weight among a module's named parameters, counts once.
 /// The norm is a float32 [] tensor on the first gradient's device, so that nothing waits for it.
 at::Tensor clip_grad_norm_(const std::vector<at::Tensor>& parameters, double max_norm);
 

@@ -52,6 +52,11 @@ class PeftModelImpl : public Module {
   explicit PeftModelImpl(std::shared_ptr<torch::nn::Module> model);
   ~PeftModelImpl() override;
 
+  /// A copy of model and adapters that is independent of these, merged and active as they are. Mirrors
+  /// `copy.deepcopy(peft_model)`. The copy's model is `base_model()`.
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  const std::shared_ptr<torch::nn::Module>& base_model() const;
+
   /// Fresh matrices beside the layers the config chooses; the model itself is frozen. Throws, changing nothing, when
   /// the config chooses no layer or one that is no Linear, or the name is taken.
   void add_adapter(const std::string& name, LoraConfig config = {}, const AdapterOptions& options = {});
@@ -74,11 +79,14 @@ class PeftModelImpl : public Module {
   /// Adds the active adapters to the weights, for speed; forward costs no more than without. Throws, changing nothing,
   /// when something is merged already, a weight is tied to another module's, or an adapter is not finite.
   void merge_adapter();
+  /// Throws as `merge_adapter` would, but for values that are not finite, which training may still change.
+  void check_mergeable() const;
   /// Takes them out again; weights come back to rounding.
   void unmerge_adapter();
   bool merged() const;
   /// Leaves the model as plain modules with the active adapters in its weights, or without any, and forgets all
-  /// adapters. Parameters stay frozen, as in peft.
+  /// adapters. Parameters stay frozen, as in peft. A head that modules to save have taken from the embeddings stays so,
+  /// and the model's config says so.
   void merge_and_unload();
   void unload();
 
@@ -95,7 +103,8 @@ class PeftModelImpl : public Module {
   void save_pretrained(SaveTransaction& save, const std::string& name = "default") const;
   /// Adds an adapter that peft or this library saved, from adapter_model.safetensors or adapter_model.bin. A file may
   /// also hold tensors of the base model (peft saves embeddings that were resized); they are copied into it. Throws,
-  /// changing nothing, when a tensor is missing, unknown or of another shape.
+  /// changing nothing, when a tensor is missing, unknown or of another shape than the config says; the config alone
+  /// makes nothing be allocated.
   void load_adapter(const std::string& name, const std::string& folder, const LoadAdapterOptions& options = {});
 
  private:
@@ -104,11 +113,12 @@ class PeftModelImpl : public Module {
   struct Adapter;
   struct Parts;
 
-  Parts make_parts(const LoraConfig& config, bool autocast_adapter_dtype) const;
+  Parts make_parts(const LoraConfig& config, bool autocast_adapter_dtype, bool shapes_only = false) const;
   void insert(const std::string& name, LoraConfig config, Parts parts);
   void untie(const Parts& parts);
   void check_new(const std::string& name, const LoraConfig& config) const;
   StateDict named_tensors(const LoraConfig& config, const Parts& parts) const;
+  void copy_adapters(const State& from, TensorCopies& copies);
   void remove_all();
   void refresh();
   const Adapter& adapter(const std::string& name) const;

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 namespace transformers {
 
@@ -15,5 +16,8 @@ Metrics classification_metrics(const EvalPrediction& prediction);
 /// "accuracy" over the tokens with a label. Where the classes' names are tags ("O", "B-PER"), "precision", "recall" and
 /// "f1" of whole entities, as HF's run_ner.py; else "f1", the mean over the classes.
 Metrics token_classification_metrics(const EvalPrediction& prediction, const std::map<int64_t, std::string>& id2label);
+
+/// Their names.
+std::vector<std::string> token_classification_metric_names(const std::map<int64_t, std::string>& id2label);
 
 }  // namespace transformers

@@ -31,7 +31,8 @@ struct TrainingArguments {
   Autocast autocast = Autocast::kNone;
   /// Steps from one call of on_log to the next, and the last step's.
   int64_t logging_steps = 500;
-  /// Where checkpoint-<step> folders go; needed when save_steps is not 0.
+  /// Where checkpoint-<step> folders go; needed when save_steps is not 0. A small file there, `.training_run`, says
+  /// whose checkpoints count: those that an earlier run has left do not.
   std::string output_dir{};
   /// A checkpoint after every so many steps; 0: none.
   int64_t save_steps = 0;
@@ -46,9 +47,10 @@ struct TrainingArguments {
   /// The run ends with the weights of its best checkpoint, and writes one at its end. save_steps must be a multiple of
   /// eval_steps.
   bool load_best_model_at_end = false;
-  /// By what evaluations are compared; with or without "eval_" before it.
+  /// By what evaluations are compared; with or without "eval_" before it. Where Evaluation::metric_names are known, a
+  /// name that is not among them is an error before the first step.
   std::string metric_for_best_model = "loss";
-  /// Unset: unless the name ends with "loss".
+  /// Unset: unless the name ends with "loss" or "perplexity".
   std::optional<bool> greater_is_better{};
   /// Noise on the token embeddings while training; see NeftuneNoise.
   std::optional<double> neftune_noise_alpha{};
@@ -59,9 +61,11 @@ struct TrainingArguments {
   /// Hears of every evaluation, and ends the run. Not owned.
   EarlyStoppingCallback* early_stopping = nullptr;
   /// Ranks that train replicas of the model, each on its share of every batch (BatchLoaderOptions::rank): the steps are
-  /// those of one process with all of it. Rank 0 writes the checkpoints.
+  /// those of one process with all of it. Rank 0 writes the checkpoints. Ranks whose settings differ, these or
+  /// `settings`, get an error before the first step that names the setting and both values.
   std::optional<ProcessGroup> process_group{};
-  /// Settings of the caller that a resumed run must share, by name, e.g. {"seed", "42"}.
+  /// Settings of the caller that a resumed run and all ranks must share, by name, e.g. {"seed", "42"}. max_steps need
+  /// not be among them: a run may go on to more steps than it was saved with, not to fewer.
   std::map<std::string, std::string> settings{};
 };
 
@@ -90,9 +94,11 @@ struct TrainerState {
 struct TrainerCallbacks {
   /// After each step.
   std::function<bool(const TrainingLog& log)> on_step{};
-  /// Writes the model into a folder that is there and empty; a checkpoint is this and the trainer's own state.
+  /// Writes the model into a folder that is there and empty; a checkpoint is this and the trainer's own state. Unset:
+  /// `save_pretrained` of a PreTrainedModel, or of a PeftModel with one active adapter.
   std::function<void(const std::string& folder)> write_model{};
-  /// Puts the weights that write_model wrote there into the model. Needed by load_best_model_at_end alone.
+  /// Puts the weights that write_model wrote there into the model; load_best_model_at_end alone needs it. Unset: as for
+  /// write_model.
   std::function<void(const std::string& folder)> read_model{};
   /// Every logging_steps: means of loss and speed since the last call, all else the last step's.
   std::function<bool(const TrainingLog& log)> on_log{};
@@ -106,12 +112,14 @@ struct TrainerCallbacks {
 /// everything must outlive it. A loop of one's own over the same parts is as good.
 class Trainer {
  public:
-  Trainer(torch::nn::Module& model, TrainingTask task, Optimizer& optimizer, LRScheduler& scheduler,
+  /// The optimizer is one of the library's or of `torch::optim`; step_in_backward takes only the library's.
+  Trainer(torch::nn::Module& model, TrainingTask task, torch::optim::Optimizer& optimizer, LRScheduler& scheduler,
           TrainingArguments arguments, TrainerCallbacks callbacks = {});
 
   /// Trains, in train mode, until max_steps are done, a callback says no or early stopping does; returns the steps done
-  /// in all. Throws, with the step and the samples, on a loss that is not finite; the parameters are then those of the
-  /// step before.
+  /// in all. Throws, with the step and the samples, on a loss that is not finite. Whatever is thrown before the
+  /// optimizer's step, parameters and data then stand as after the step before. A step in whose samples no label counts
+  /// changes nothing but the schedule, with a warning that names them.
   int64_t train(BatchLoader& data);
 
   int64_t steps_done() const { return state_.global_step; }
@@ -125,14 +133,29 @@ class Trainer {
   /// Writes checkpoint-<step> and removes those beyond save_total_limit. Returns its folder. When it throws, what was
   /// saved before is as it was.
   std::string save_checkpoint(const BatchLoader& data);
+  /// The same by this rank alone, after an error: other ranks take no part. Throws when the error came in the middle of
+  /// an optimizer's step.
+  std::string save_checkpoint_alone(const BatchLoader& data);
 
   /// Goes on from a checkpoint whose weights the model has already: what follows is bit for bit what an uninterrupted
-  /// run would have done. Throws, changing nothing, when a setting is not the one the checkpoint was made with.
+  /// run would have done. Throws, changing nothing, when a setting is not the one the checkpoint was made with, and,
+  /// naming the file, when its numbers cannot be those of this run.
   void resume(const std::string& checkpoint, BatchLoader& data);
 
  private:
   TrainingLog train_step(BatchLoader& data);
-  double backward(const std::vector<Batch>& batches, const BatchLoader& data);
+  TrainingLog take_step(BatchLoader& data);
+  void check_ranks(const BatchLoader& data) const;
+  std::map<std::string, std::string> settings_of_ranks(const BatchLoader& data) const;
+  void begin_run() const;
+  std::string write_checkpoint_folder(const BatchLoader& data, bool together_with_ranks);
+  void check_step(const StateDict& progress) const;
+  void check_progress(const StateDict& progress, const BatchLoader& data) const;
+  void load_parts(const TrainingState& state);
+  StateDict optimizer_state() const;
+  void load_optimizer_state(const StateDict& state);
+  double count_items(const std::vector<Batch>& batches, const BatchLoader& data) const;
+  double backward(const std::vector<Batch>& batches, double num_items, const BatchLoader& data);
   double backward(const Batch& batch, double num_items, int64_t place, const BatchLoader& data);
   at::Tensor loss_of(const Batch& batch, double num_items) const;
   double over_ranks(double value, ReduceOp op) const;
@@ -150,7 +173,7 @@ class Trainer {
 
   torch::nn::Module& model_;
   TrainingTask task_;
-  Optimizer& optimizer_;
+  torch::optim::Optimizer& optimizer_;
   LRScheduler& scheduler_;
   TrainingArguments arguments_;
   TrainerCallbacks callbacks_;
@@ -159,6 +182,8 @@ class Trainer {
   std::unique_ptr<StepInBackward> in_backward_;  // while training so
   TrainerState state_;
   bool stopped_early_ = false;
+  bool in_step_ = false;  // while parameters, schedule and averages are changed
+  std::string run_;       // tells the checkpoints of this run from others'
   // Since the last on_log.
   int64_t logged_steps_ = 0;
   double logged_loss_ = 0, logged_tokens_per_second_ = 0;
@@ -167,7 +192,7 @@ class Trainer {
 /// Steps that see every sample `epochs` times, the last one perhaps beyond.
 int64_t steps_of_epochs(double epochs, const BatchLoader& data, int64_t gradient_accumulation_steps);
 
-/// The newest complete checkpoint-<step> folder of a run; empty when there is none.
+/// The newest complete checkpoint-<step> folder of the run that was last begun in a folder; empty when there is none.
 std::string last_checkpoint(const std::string& output_dir);
 
 }  // namespace transformers

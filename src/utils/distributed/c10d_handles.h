@@ -19,7 +19,7 @@ struct ProcessGroup::Handle {
   std::vector<int64_t> global_ranks;
   int64_t rank;
   c10::Device device;
-  std::chrono::milliseconds timeout;
+  std::chrono::milliseconds timeout, join_timeout;
   bool check_collectives;
 };
 

@@ -37,7 +37,7 @@ struct Membership {
   std::vector<int64_t> global_ranks;
   int64_t rank;
   c10::Device device;
-  std::chrono::milliseconds timeout;
+  std::chrono::milliseconds timeout, join_timeout;
   bool check_collectives;
 };
 
@@ -45,7 +45,7 @@ c10::intrusive_ptr<c10d::ProcessGroup> connect(const Membership& member) {
   using Type = c10d::ProcessGroup::BackendType;
   const auto& store = member.store.handle().store;
   const auto size = static_cast<int64_t>(member.global_ranks.size());
-  const BackendPlan plan{store, member.rank, size, member.timeout};
+  const BackendPlan plan{store, member.rank, size, member.join_timeout};
   auto group = c10::make_intrusive<c10d::ProcessGroup>(store, static_cast<int>(member.rank), static_cast<int>(size));
   if (member.backend == "nccl") {
     group->setDefaultBackend(Type::NCCL);
@@ -63,9 +63,10 @@ ProcessGroup make_group(const Membership& member) {
   auto connected = naming_rank(member.rank, size, "connecting over " + member.backend, [&] { return connect(member); });
   const ProcessGroup group(std::make_shared<ProcessGroup::Handle>(
       ProcessGroup::Handle{std::move(connected), member.store, member.name, member.backend, member.global_ranks,
-                           member.rank, member.device, member.timeout, member.check_collectives}));
+                           member.rank, member.device, member.timeout, member.join_timeout, member.check_collectives}));
   // A rank that goes on may end and take the store along: first all of them are connected.
   group.barrier();
+  group.handle().group->setTimeout(member.timeout);
   c10d::register_process_group(member.name, group.handle().group);
   return group;
 }
@@ -93,7 +94,9 @@ void check_options(const ProcessGroupOptions& options, int64_t rank, int64_t wor
   TORCH_CHECK(world_size >= 1 && world_size <= std::numeric_limits<int>::max(), "world_size must be at least 1, got ",
               world_size);
   TORCH_CHECK(rank >= 0 && rank < world_size, "rank must be in [0, ", world_size, "), got ", rank);
-  TORCH_CHECK(options.timeout.count() > 0, "timeout must be above 0, got ", options.timeout.count(), " ms");
+  TORCH_CHECK(options.timeout.count() > 0 && options.join_timeout.count() > 0,
+              "timeout and join_timeout must be above 0, got ", options.timeout.count(), " and ",
+              options.join_timeout.count(), " ms");
 }
 
 std::vector<int64_t> all_ranks(int64_t world_size) {
@@ -137,15 +140,17 @@ ProcessGroup init_process_group(const ProcessGroupOptions& options) {
   const auto rank = options.rank ? *options.rank : required_integer("RANK", 0, kMost);
   const auto world_size = options.world_size ? *options.world_size : required_integer("WORLD_SIZE", 1, kMost);
   check_options(options, rank, world_size);
+  // Whoever sets a short timeout for operations means it for the meeting, too.
+  const auto join_timeout = std::min(options.join_timeout, options.timeout);
 
   const auto device = options.backend == "nccl" ? nccl_device(rank, options.device) : c10::Device(c10::kCPU);
 
-  const auto store = options.store ? *options.store : Store::from_environment(rank, options.timeout);
+  const auto store = options.store ? *options.store : Store::from_environment(rank, join_timeout);
   ignore_broken_connections();
   const auto place = meet(store.with_prefix("job" + std::to_string(all.init_count++)), rank, world_size,
-                          std::to_string(world_size) + " ranks over " + options.backend, options.timeout);
+                          std::to_string(world_size) + " ranks over " + options.backend, join_timeout);
   all.alive.push_back(make_group({place, "default", options.backend, all_ranks(world_size), rank, device,
-                                  options.timeout, options.check_collectives}));
+                                  options.timeout, join_timeout, options.check_collectives}));
   all.sub_group_count = 0;
   return all.alive.front();
 }
@@ -177,8 +182,10 @@ std::optional<ProcessGroup> new_group(const std::vector<int64_t>& ranks,
     return std::nullopt;
   }
   const auto& parent = world.handle();
-  all.alive.push_back(make_group({parent.store.with_prefix(name), name, parent.backend, sorted, place - sorted.begin(),
-                                  parent.device, timeout.value_or(parent.timeout), parent.check_collectives}));
+  all.alive.push_back(
+      make_group({parent.store.with_prefix(name), name, parent.backend, sorted, place - sorted.begin(), parent.device,
+                  timeout.value_or(parent.timeout), std::min(timeout.value_or(parent.timeout), parent.join_timeout),
+                  parent.check_collectives}));
   return all.alive.back();
 }
 

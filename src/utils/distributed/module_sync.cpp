@@ -54,13 +54,15 @@ std::string complaint(int64_t rank, const std::vector<std::string>& own, const s
   return "";
 }
 
-/// Each tensor once, however many names it has.
+/// Each tensor once, however many names it has. Those without memory have no values to send: the weights of quantised
+/// layers, whose values are frozen and come of the same file on every rank.
 class States {
  public:
   explicit States(const std::set<std::string>& ignored) : ignored_(ignored) {}
 
   void add(const std::string& name, const at::Tensor& tensor) {
-    if (!ignored_.contains(name) && tensor.defined() && seen_.insert(tensor.unsafeGetTensorImpl()).second) {
+    if (!ignored_.contains(name) && tensor.defined() && !tensor.is_meta() &&
+        seen_.insert(tensor.unsafeGetTensorImpl()).second) {
       tensors.push_back(tensor.detach());
     }
   }

@@ -10,6 +10,7 @@
 #include "utils/distributed/agreement.h"
 #include "utils/fully_sharded/fully_sharded_state.h"
 #include "utils/fully_sharded/unit_plan.h"
+#include "utils/nn/gradient_norm.h"
 
 namespace transformers {
 namespace {
@@ -174,8 +175,8 @@ void State::hook(size_t unit, ForwardHooks& hooks) {
     }
     return at::Tensor();
   };
-  hook_ids.emplace_back(&hooks, hooks.register_forward_pre_hook(before));
-  hook_ids.emplace_back(&hooks, hooks.register_forward_hook(after));
+  hook_ids.emplace_back(&hooks, hooks.register_forward_pre_hook(before, ForwardHooks::Owner::kObserver));
+  hook_ids.emplace_back(&hooks, hooks.register_forward_hook(after, ForwardHooks::Owner::kObserver));
 }
 
 void State::remove_hooks() {
@@ -405,12 +406,7 @@ at::Tensor FullyShardedModule::clip_grad_norm_(double max_norm) {
   }
   state_->group.all_reduce(squares).wait();
   const auto norm = squares.sqrt();
-  if (max_norm > 0) {
-    const auto scale = (max_norm / (norm + 1e-6)).clamp_max(1.0);
-    for (auto& gradient : gradients) {
-      gradient.mul_(scale.to(gradient.scalar_type()));
-    }
-  }
+  clip_grads_with_norm_(gradients, max_norm, norm);
   return norm;
 }
 

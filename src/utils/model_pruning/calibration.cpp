@@ -57,18 +57,21 @@ class ScopedHooks {
   ScopedHooks& operator=(const ScopedHooks&) = delete;
 
   void on_input(ForwardHooks& module, std::function<void(const at::Tensor&)> see) {
-    const auto id = module.register_forward_pre_hook([see = std::move(see)](const at::Tensor& input) {
-      see(input);
-      return at::Tensor();
-    });
+    const auto id = module.register_forward_pre_hook(
+        [see = std::move(see)](const at::Tensor& input) {
+          see(input);
+          return at::Tensor();
+        },
+        ForwardHooks::Owner::kObserver);
     registered_.emplace_back(&module, id);
   }
   void on_output(ForwardHooks& module, std::function<void(const at::Tensor&, const at::Tensor&)> see) {
-    const auto id =
-        module.register_forward_hook([see = std::move(see)](const at::Tensor& input, const at::Tensor& out) {
+    const auto id = module.register_forward_hook(
+        [see = std::move(see)](const at::Tensor& input, const at::Tensor& out) {
           see(input, out);
           return at::Tensor();
-        });
+        },
+        ForwardHooks::Owner::kObserver);
     registered_.emplace_back(&module, id);
   }
 

@@ -180,6 +180,12 @@ torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
   TORCH_INTERNAL_ASSERT(false, "activation without a formula");
 }
 
+std::shared_ptr<torch::nn::Module> ActivationFunctionImpl::clone(const std::optional<torch::Device>& device) const {
+  auto copy = std::make_shared<ActivationFunctionImpl>(*this);
+  copy->own(device, copy->weight_, copy->alpha_p_, copy->alpha_n_, copy->beta_, copy->eps_);
+  return copy;
+}
+
 torch::Tensor activate_and_mul(ActivationFunction& act_fn, torch::Tensor gate, const torch::Tensor& up) {
   const bool is_plain_silu = act_fn->activation() == Activation::kSilu && !act_fn->has_forward_hooks();
   if (act_fn->is_training() && is_plain_silu && fused::applies({gate, up})) {

@@ -6,6 +6,7 @@
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/modeling_utils.h>
 
+#include <algorithm>
 #include <array>
 #include <unordered_set>
 
@@ -81,6 +82,21 @@ void PreTrainedModel::disable_input_require_grads() {
     get_input_embeddings()->remove_forward_hook(*hook);
     hook.reset();
   }
+}
+
+void PreTrainedModel::copy_settings(const PreTrainedModel& other) {
+  checkpoint_every_ = other.checkpoint_every_;
+  require_grads_hook_ = other.require_grads_hook_;
+  blocks_ = other.blocks_;
+  block_devices_ = other.block_devices_;
+}
+
+bool PreTrainedModel::spans_devices() const {
+  const auto all = modules();
+  return std::any_of(all.begin(), all.end(), [](const auto& module) {
+    const auto* model = dynamic_cast<const PreTrainedModel*>(module.get());
+    return model != nullptr && !model->block_devices_.empty();
+  });
 }
 
 bool PreTrainedModel::checkpoints_block(size_t i) const {
@@ -175,7 +191,8 @@ c10::Device PreTrainedModel::device() const {
     return placement_->main_device;
   }
   const auto all = parameters();
-  return all.empty() ? construction_options().device : all.front().device();
+  const auto found = std::find_if(all.begin(), all.end(), [](const auto& parameter) { return !parameter.is_meta(); });
+  return all.empty() ? construction_options().device : (found == all.end() ? all.front() : *found).device();
 }
 
 void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptions& options) {

@@ -2,6 +2,8 @@
 #include <transformers/utils/nn/construction.h>
 #include <transformers/utils/nn/embedding.h>
 
+#include "utils/nn/copy_buffers.h"
+
 namespace transformers {
 
 EmbeddingImpl::EmbeddingImpl(int64_t num_embeddings, int64_t embedding_dim, std::optional<int64_t> padding_idx)
@@ -25,16 +27,19 @@ void EmbeddingImpl::set_weight(torch::Tensor new_weight) {
   parameters_["weight"] = weight;
 }
 
+void EmbeddingImpl::copy_from(const EmbeddingImpl& other, TensorCopies& copies) {
+  options = other.options;
+  weight = copies.of(other.weight);
+  parameters_["weight"] = weight;
+  copy_buffers(other, *this, copies);
+  ForwardHooks::operator=(other);
+  train(other.is_training());
+}
+
 std::shared_ptr<torch::nn::Module> EmbeddingImpl::clone(const std::optional<torch::Device>& device) const {
-  const at::NoGradGuard no_grad;
-  std::shared_ptr<EmbeddingImpl> copy;
-  {
-    const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
-    copy = std::make_shared<EmbeddingImpl>(options.num_embeddings(), options.embedding_dim(), options.padding_idx());
-  }
-  copy->set_weight(weight.to(device.value_or(weight.device()), weight.scalar_type(), false, /*copy=*/true));
-  copy->weight.requires_grad_(weight.requires_grad());
-  copy->train(is_training());
+  auto copy = std::make_shared<EmbeddingImpl>(*this);
+  TensorCopies copies(device);
+  copy->copy_from(*this, copies);
   return copy;
 }
 

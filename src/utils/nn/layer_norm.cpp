@@ -2,6 +2,8 @@
 #include <transformers/utils/nn/construction.h>
 #include <transformers/utils/nn/layer_norm.h>
 
+#include "utils/nn/copy_buffers.h"
+
 namespace transformers {
 
 LayerNormImpl::LayerNormImpl(int64_t size, double eps)
@@ -19,14 +21,21 @@ LayerNormImpl::LayerNormImpl(int64_t size, double eps)
   }
 }
 
+void LayerNormImpl::copy_from(const LayerNormImpl& other, TensorCopies& copies) {
+  options = other.options;
+  weight = copies.of(other.weight);
+  bias = copies.of(other.bias);
+  parameters_["weight"] = weight;
+  parameters_["bias"] = bias;
+  copy_buffers(other, *this, copies);
+  ForwardHooks::operator=(other);
+  train(other.is_training());
+}
+
 std::shared_ptr<torch::nn::Module> LayerNormImpl::clone(const std::optional<torch::Device>& device) const {
-  const at::NoGradGuard no_grad;
-  const ConstructionGuard guard(
-      {.dtype = weight.scalar_type(), .device = device.value_or(weight.device()), .initialize = false});
-  auto copy = std::make_shared<LayerNormImpl>(options.normalized_shape().front(), options.eps());
-  copy->weight.copy_(weight).requires_grad_(weight.requires_grad());
-  copy->bias.copy_(bias).requires_grad_(bias.requires_grad());
-  copy->train(is_training());
+  auto copy = std::make_shared<LayerNormImpl>(*this);
+  TensorCopies copies(device);
+  copy->copy_from(*this, copies);
   return copy;
 }
 

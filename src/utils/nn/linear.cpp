@@ -3,6 +3,7 @@
 #include <transformers/utils/nn/construction.h>
 #include <transformers/utils/nn/linear.h>
 
+#include "utils/nn/copy_buffers.h"
 #include "utils/nn/dnn_linear.h"
 
 namespace transformers {
@@ -48,7 +49,7 @@ void LinearImpl::tie_weight(const torch::Tensor& shared) {
   parameters_["weight"] = weight;
 }
 
-torch::Tensor LinearImpl::forward(const torch::Tensor& input) const {
+torch::Tensor LinearImpl::forward(const torch::Tensor& input) {
   if (method_) {
     return method_->forward(*this, input);
   }
@@ -56,18 +57,23 @@ torch::Tensor LinearImpl::forward(const torch::Tensor& input) const {
                                                               : at::linear(input, weight, bias);
 }
 
+void LinearImpl::copy_from(const LinearImpl& other, TensorCopies& copies) {
+  options = other.options;
+  weight = copies.of(other.weight);
+  bias = copies.of(other.bias);
+  parameters_["weight"] = weight;
+  parameters_["bias"] = bias;
+  copy_buffers(other, *this, copies);
+  ForwardHooks::operator=(other);
+  auto method = other.method_ ? other.method_->clone(*this, copies) : nullptr;
+  method_ = method ? std::move(method) : other.method_;
+  train(other.is_training());
+}
+
 std::shared_ptr<torch::nn::Module> LinearImpl::clone(const std::optional<torch::Device>& device) const {
-  const at::NoGradGuard no_grad;
-  const auto copied = [&](const at::Tensor& tensor) {
-    return tensor.defined() ? tensor.to(device.value_or(tensor.device()), tensor.scalar_type(), false, /*copy=*/true)
-                            : at::Tensor();
-  };
-  auto copy = std::make_shared<LinearImpl>(copied(weight), copied(bias));
-  copy->weight.requires_grad_(weight.requires_grad());
-  if (bias.defined()) {
-    copy->bias.requires_grad_(bias.requires_grad());
-  }
-  copy->train(is_training());
+  auto copy = std::make_shared<LinearImpl>(*this);
+  TensorCopies copies(device);
+  copy->copy_from(*this, copies);
   return copy;
 }
 

@@ -1,5 +1,10 @@
 #include <transformers/utils/nn/module.h>
 
+#include <algorithm>
+#include <unordered_set>
+
+#include "utils/nn/copy_buffers.h"
+
 namespace transformers {
 namespace {
 
@@ -47,6 +52,36 @@ void Module::move_to(Target... target) {
 void Module::to(torch::Device device, torch::Dtype dtype, bool non_blocking) { move_to(device, dtype, non_blocking); }
 void Module::to(torch::Dtype dtype, bool non_blocking) { move_to(dtype, non_blocking); }
 void Module::to(torch::Device device, bool non_blocking) { move_to(device, non_blocking); }
+
+std::vector<torch::Tensor> Module::parameters(bool recurse) const {
+  std::vector<torch::Tensor> once;
+  std::unordered_set<const void*> seen;
+  for (auto& parameter : torch::nn::Module::parameters(recurse)) {
+    if (seen.insert(parameter.unsafeGetTensorImpl()).second) {
+      once.push_back(std::move(parameter));
+    }
+  }
+  return once;
+}
+
+void Module::own_tensors(TensorCopies& copies) {
+  for (auto& entry : parameters_) {
+    entry.value() = copies.of(entry.value());
+  }
+  copy_buffers(*this, *this, copies);
+  for (auto& [name, buffer] : non_persistent_buffers_) {
+    buffer = copies.of(buffer);
+  }
+}
+
+std::shared_ptr<torch::nn::Module> Module::own_child(const std::optional<torch::Device>& device,
+                                                     const std::shared_ptr<torch::nn::Module>& child) {
+  const auto children = named_children();
+  const auto place =
+      std::find_if(children.begin(), children.end(), [&](const auto& entry) { return entry.value() == child; });
+  TORCH_INTERNAL_ASSERT(place != children.end(), "clone: a member is no child of its module");
+  return replace_module(place->key(), child->clone(device));
+}
 
 torch::Tensor Module::register_non_persistent_buffer(std::string name, torch::Tensor tensor) {
   non_persistent_buffers_.emplace_back(std::move(name), tensor);

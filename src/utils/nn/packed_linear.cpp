@@ -40,6 +40,10 @@ PackedLinear::PackedLinear(const torch::Tensor& weight)
   packed_ = reorder()->call(weight.detach().contiguous(), std::nullopt);
 }
 
+std::shared_ptr<const LinearMethod> PackedLinear::clone(const LinearImpl& copy, TensorCopies&) const {
+  return supports(copy.weight) ? std::make_shared<PackedLinear>(copy.weight) : nullptr;
+}
+
 bool PackedLinear::is_packed_one(const torch::Tensor& weight) const {
   return weight.is_cpu() && weight.storage().unsafeGetStorageImpl() == storage_._unsafe_get_target() &&
          weight.const_data_ptr() == data_ && weight.sizes() == packed_.sizes() &&

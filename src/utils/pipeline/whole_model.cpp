@@ -5,6 +5,8 @@
 
 #include <map>
 
+#include "utils/nn/gradient_norm.h"
+
 namespace transformers {
 namespace {
 
@@ -81,10 +83,7 @@ at::Tensor clip_grad_norm_(const PipelineStage& stage, double max_norm) {
   }
   stage.group().all_reduce(squares).wait();
   const auto norm = squares.sqrt();
-  const auto scale = (max_norm / (norm + 1e-6)).clamp_max(1.0);
-  for (auto& gradient : gradients) {
-    gradient.mul_(scale.to(gradient.options()));
-  }
+  clip_grads_with_norm_(gradients, max_norm, norm);
   return norm;
 }
 

@@ -1,26 +1,14 @@
 #pragma once
 
-#include <torch/nn/cloneable.h>
+#include <torch/nn/module.h>
 
 #include <string>
+
+#include "utils/nn/module_buffers.h"
 
 namespace transformers {
 
 /// Takes a buffer out of a module, which LibTorch's modules cannot.
 void erase_buffer(torch::nn::Module& module, const std::string& name);
 
-/// Stands in for a module class below.
-struct BufferAccess;
-
 }  // namespace transformers
-
-namespace torch::nn {
-
-/// The registered buffers are private to `Module` and its friend, the class template `Cloneable`.
-template <>
-class Cloneable<transformers::BufferAccess> {
- public:
-  static OrderedDict<std::string, Tensor>& buffers(Module& module) { return module.buffers_; }
-};
-
-}  // namespace torch::nn

@@ -5,57 +5,34 @@
 #include <torch/csrc/autograd/variable.h>
 #include <transformers/utils/pruning/parametrization.h>
 
+#include "utils/nn/parameter_hook.h"
+
 namespace transformers {
 
-/// What lies on a masked parameter.
-struct MaskState {
+/// What lies on a masked parameter. A copy of the parameter gets one of its own, whose mask is the copy of the buffer
+/// that the mask may be.
+struct MaskState : ParameterHook {
+  MaskState(at::Tensor mask, at::Tensor hidden) : mask(std::move(mask)), hidden(std::move(hidden)) {}
+
   at::Tensor mask;
   at::Tensor hidden;  // undefined while nothing was ever hidden
 
   at::Tensor hides(c10::Device device) const { return mask.to(device).eq(0); }
+
+  at::TensorBase changed(const at::TensorBase& gradient) const override {
+    const at::Tensor whole(gradient);
+    return whole.masked_fill(hides(whole.device()), 0);
+  }
+
+  std::shared_ptr<ParameterHook> copied(TensorCopies& copies) const override {
+    return std::make_shared<MaskState>(copies.of(mask), copies.of(hidden));
+  }
 };
 
 namespace {
 
-/// The gradient hook; its type is how a mask is found on a parameter.
-struct MaskGradient {
-  std::shared_ptr<MaskState> state;
-
-  at::TensorBase operator()(const at::TensorBase& gradient) const {
-    const at::Tensor whole(gradient);
-    return whole.masked_fill(state->hides(whole.device()), 0);
-  }
-};
-
-torch::autograd::hooks_list* hooks_of(const at::Tensor& parameter) {
-  const auto* meta = parameter.defined() ? torch::autograd::impl::get_autograd_meta(parameter) : nullptr;
-  return meta != nullptr ? meta->cpp_hooks_list_.get() : nullptr;
-}
-
-MaskGradient* mask_among(torch::autograd::hooks_list* hooks) {
-  for (size_t i = 0; hooks != nullptr && i < hooks->size(); ++i) {
-    if (auto* found = (*hooks)[i].target<MaskGradient>()) {
-      return found;
-    }
-  }
-  return nullptr;
-}
-
-void add_hook(const at::Tensor& parameter, MaskGradient hook) {
-  // Not register_hook, which refuses a parameter that is frozen for now.
-  if (hooks_of(parameter) == nullptr) {
-    torch::autograd::impl::create_cpp_hook(parameter);
-  }
-  hooks_of(parameter)->emplace_back(std::move(hook));
-}
-
-void remove_hook(const at::Tensor& parameter) {
-  // Emptied, not erased: other hooks are known by their place in the list.
-  for (auto& hook : *hooks_of(parameter)) {
-    if (hook.target<MaskGradient>() != nullptr) {
-      hook = nullptr;
-    }
-  }
+std::shared_ptr<MaskState> mask_on(const at::Tensor& parameter) {
+  return std::dynamic_pointer_cast<MaskState>(parameter_hook(parameter));
 }
 
 bool fits(at::IntArrayRef mask, at::IntArrayRef parameter) {
@@ -113,15 +90,15 @@ ParameterMask::ParameterMask(at::Tensor parameter, std::shared_ptr<MaskState> st
 ParameterMask::ParameterMask(at::Tensor parameter, at::Tensor mask) : parameter_(std::move(parameter)) {
   check_parameter(parameter_);
   check_mask(mask, parameter_);
-  state_ = std::make_shared<MaskState>(MaskState{std::move(mask), at::Tensor()});
+  state_ = std::make_shared<MaskState>(std::move(mask), at::Tensor());
   set_hidden(parameter_.detach());
-  add_hook(parameter_, {state_});
+  add_parameter_hook(parameter_, state_);
   apply();
 }
 
 std::optional<ParameterMask> ParameterMask::on(const at::Tensor& parameter) {
-  const auto* found = mask_among(hooks_of(parameter));
-  return found != nullptr ? std::make_optional(ParameterMask(parameter, found->state)) : std::nullopt;
+  const auto state = mask_on(parameter);
+  return state != nullptr ? std::make_optional(ParameterMask(parameter, state)) : std::nullopt;
 }
 
 const at::Tensor& ParameterMask::mask() const { return state_->mask; }
@@ -168,19 +145,19 @@ at::Tensor ParameterMask::original() const {
 
 void ParameterMask::remove() {
   apply();
-  remove_hook(parameter_);
+  remove_parameter_hook(parameter_);
 }
 
 void ParameterMask::lift() {
   const at::NoGradGuard no_grad;
   parameter_.copy_(original());
-  remove_hook(parameter_);
+  remove_parameter_hook(parameter_);
 }
 
 void narrow_parameter(const at::Tensor& parameter, const TensorSelection& select) {
   const at::NoGradGuard no_grad;
-  if (const auto* found = mask_among(hooks_of(parameter))) {
-    auto& state = *found->state;
+  if (const auto found = mask_on(parameter)) {
+    auto& state = *found;
     auto mask = select(state.mask.expand_as(parameter));
     for (int64_t dim = 0; dim < mask.dim(); ++dim) {
       mask = state.mask.size(dim) == 1 ? mask.narrow(dim, 0, 1) : mask;

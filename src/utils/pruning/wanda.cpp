@@ -24,10 +24,12 @@ at::Tensor InputNorm::value() const {
 InputNormObserver::InputNormObserver(std::shared_ptr<LinearImpl> linear)
     : linear_(std::move(linear)), norm_(std::make_shared<InputNorm>()) {
   TORCH_CHECK(linear_ != nullptr, "InputNormObserver needs a layer");
-  hook_ = linear_->register_forward_pre_hook([norm = norm_](const at::Tensor& input) {
-    norm->add(input);
-    return at::Tensor();
-  });
+  hook_ = linear_->register_forward_pre_hook(
+      [norm = norm_](const at::Tensor& input) {
+        norm->add(input);
+        return at::Tensor();
+      },
+      ForwardHooks::Owner::kObserver);
 }
 
 InputNormObserver::~InputNormObserver() { linear_->remove_forward_hook(hook_); }

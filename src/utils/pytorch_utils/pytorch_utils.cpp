@@ -38,6 +38,12 @@ void check_index(const at::Tensor& index, int64_t size, int64_t dim) {
   TORCH_CHECK(std::get<0>(at::_unique(index)).numel() == index.numel(), "the index holds a position twice");
 }
 
+/// A quantised layer's weight is with its method; the tensor in its place has no values.
+void check_has_weight(const LinearImpl& layer) {
+  TORCH_CHECK(layer.method() == nullptr || !layer.weight.is_meta(),
+              "a layer whose weight is quantised cannot be pruned; dequantize it first");
+}
+
 struct Parameters {
   at::Tensor weight, bias;
 };
@@ -88,10 +94,16 @@ Conv1DImpl::Conv1DImpl(int64_t nf, int64_t nx) : nf_(nf) {
   }
 }
 
-torch::Tensor Conv1DImpl::forward(const torch::Tensor& x) const {
+torch::Tensor Conv1DImpl::forward(const torch::Tensor& x) {
   auto sizes = x.sizes().vec();
   sizes.back() = nf_;
   return at::addmm(bias, x.reshape({-1, x.size(-1)}), weight).view(sizes);
+}
+
+std::shared_ptr<torch::nn::Module> Conv1DImpl::clone(const std::optional<torch::Device>& device) const {
+  auto copy = std::make_shared<Conv1DImpl>(*this);
+  copy->own(device, copy->weight, copy->bias);
+  return copy;
 }
 
 void Conv1DImpl::set_parameters(torch::Tensor new_weight, torch::Tensor new_bias) {
@@ -105,6 +117,7 @@ void Conv1DImpl::set_parameters(torch::Tensor new_weight, torch::Tensor new_bias
 }
 
 Linear prune_linear_layer(const Linear& layer, const at::Tensor& index, int64_t dim) {
+  check_has_weight(*layer);
   const auto parameters = pruned(layer->weight, layer->bias, index, dim, /*output_dim=*/0);
   return Linear(parameters.weight, parameters.bias);
 }
@@ -130,6 +143,9 @@ Conv1D prune_conv1d_layer(const Conv1D& layer, const at::Tensor& index, int64_t 
 
 std::shared_ptr<torch::nn::Module> prune_layer(const torch::nn::Module& layer, const at::Tensor& index,
                                                std::optional<int64_t> dim) {
+  if (const auto* own = dynamic_cast<const LinearImpl*>(&layer)) {
+    check_has_weight(*own);
+  }
   if (const auto* linear = dynamic_cast<const torch::nn::LinearImpl*>(&layer)) {
     auto parameters = pruned(linear->weight, linear->bias, index, dim.value_or(0), /*output_dim=*/0);
     return std::make_shared<LinearImpl>(std::move(parameters.weight), std::move(parameters.bias));

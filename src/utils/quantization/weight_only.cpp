@@ -103,6 +103,12 @@ WeightOnlyLinear::WeightOnlyLinear(const torch::Tensor& weight, const Quantizati
   weight_ = to_int4(weight.to(at::kFloat), group_size);
 }
 
+std::shared_ptr<const LinearMethod> WeightOnlyLinear::clone(const LinearImpl&, TensorCopies& copies) const {
+  auto method = std::make_shared<WeightOnlyLinear>(*this);
+  method->weight_ = {copies.of(weight_.values), copies.of(weight_.scales), copies.of(weight_.zeros)};
+  return method;
+}
+
 torch::Tensor WeightOnlyLinear::dequantized(std::optional<c10::ScalarType> dtype) const {
   const at::NoGradGuard no_grad;
   return dense(weight_, dtype.value_or(dtype_));

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "utils/nn/gradient_norm.h"
+
 namespace transformers {
 namespace {
 
@@ -35,10 +37,7 @@ at::Tensor clip_grad_norm_(const PreTrainedModel& model, const TensorParallel& p
   }
   parallel.group.all_reduce(squares).wait();
   const auto norm = squares.sqrt();
-  const auto scale = (max_norm / (norm + 1e-6)).clamp_max(1.0);
-  for (auto& gradient : gradients) {
-    gradient.mul_(scale.to(gradient.scalar_type()));
-  }
+  clip_grads_with_norm_(gradients, max_norm, norm);
   return norm;
 }
 

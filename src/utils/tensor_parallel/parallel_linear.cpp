@@ -17,6 +17,10 @@ at::Tensor SharedInput::copy(const at::Tensor& input) {
   return copied;
 }
 
+std::shared_ptr<const LinearMethod> ColwiseParallel::clone(const LinearImpl&, TensorCopies& copies) const {
+  return std::make_shared<ColwiseParallel>(copies.of(input_), shared_rows_);
+}
+
 torch::Tensor ColwiseParallel::forward(const LinearImpl& linear, const torch::Tensor& input) const {
   const auto copied = input_->copy(input);
   if (shared_rows_.empty()) {

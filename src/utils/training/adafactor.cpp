@@ -1,5 +1,6 @@
 // Mirrors `Adafactor` of optimization.py, transformers 5.23.0.
 #include <ATen/ATen.h>
+#include <torch/optim/serialize.h>
 #include <transformers/utils/training/optimizer.h>
 
 #include <algorithm>
@@ -71,6 +72,30 @@ void update_one(at::Tensor& value, const at::Tensor& grad, ParamState& state, co
 }
 
 }  // namespace
+
+void AdafactorOptions::serialize(torch::serialize::OutputArchive& archive) const {
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(lr);
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(eps);
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(clip_threshold);
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(decay_rate);
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(beta1);
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(weight_decay);
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(scale_parameter);
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(relative_step);
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(warmup_init);
+}
+
+void AdafactorOptions::serialize(torch::serialize::InputArchive& archive) {
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(double, lr);
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(eps_t, eps);
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(double, clip_threshold);
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(double, decay_rate);
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG_OPTIONAL(double, beta1);
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(double, weight_decay);
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(bool, scale_parameter);
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(bool, relative_step);
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(bool, warmup_init);
+}
 
 Adafactor::Adafactor(const std::vector<torch::optim::OptimizerParamGroup>& groups, AdafactorOptions defaults,
                      LowPrecision low_precision)

@@ -2,6 +2,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <transformers/utils/training/batch_loader.h>
 
+#include <limits>
+
 namespace transformers {
 namespace {
 
@@ -42,12 +44,18 @@ std::vector<int64_t> samples_of(int64_t batch, SampleOrder& order, const BatchLo
   return indices;
 }
 
+/// Samples are counted in 64 bits.
+void check_batch(int64_t batch, const BatchLoaderOptions& options) {
+  const auto most = std::numeric_limits<int64_t>::max() / options.batch_size / options.world_size - 1;
+  TORCH_CHECK(batch >= 0 && batch <= most, "a batch index must be in [0, ", most, "], got ", batch);
+}
+
 void check(const Dataset& dataset, const BatchLoaderOptions& options) {
   TORCH_CHECK(dataset.size() > 0, "a batch loader needs a dataset with samples");
   TORCH_CHECK(options.batch_size > 0, "batch_size must be positive, got ", options.batch_size);
   TORCH_CHECK(options.rank >= 0 && options.rank < options.world_size, "rank must lie in [0, world_size), got ",
               options.rank, " of ", options.world_size);
-  TORCH_CHECK(options.first_batch >= 0, "first_batch must be 0 or more, got ", options.first_batch);
+  check_batch(options.first_batch, options);
   TORCH_CHECK(options.prefetch > 0, "prefetch must be positive");
 }
 
@@ -76,12 +84,16 @@ void BatchLoader::stop() {
 }
 
 void BatchLoader::seek(int64_t batch) {
-  TORCH_CHECK(batch >= 0, "a batch index must be 0 or more, got ", batch);
+  check_batch(batch, options_);
   stop();
   ready_.clear();
   failure_ = nullptr;
   position_ = options_.first_batch = batch;
   start();
+}
+
+std::string BatchLoader::order() const {
+  return options_.shuffle ? "by seed " + std::to_string(options_.seed) : "as they come";
 }
 
 std::vector<int64_t> BatchLoader::sample_indices(int64_t batch) const {

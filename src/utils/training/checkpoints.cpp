@@ -5,9 +5,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iomanip>
 #include <tuple>
 
 #include "utils/json/save_journal.h"
@@ -19,6 +22,8 @@ namespace {
 
 constexpr const char* kPrefix = "checkpoint-";
 constexpr const char* kUnfinished = ".saving-checkpoint-";
+constexpr const char* kRunFile = ".training_run";
+constexpr int kLongestRunName = 64;
 
 void check(const std::error_code& error, const fs::path& path, const char* what) {
   TORCH_CHECK(!error, path.string(), ": ", what, ": ", error.message());
@@ -61,6 +66,33 @@ void put_in_place(const fs::path& made, const fs::path& folder) {
 
 std::string checkpoint_folder(const std::string& output_dir, int64_t step) {
   return (fs::path(output_dir) / (kPrefix + std::to_string(step))).string();
+}
+
+std::string new_run_name() {
+  // Of one length, so that they sort as numbers do.
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto digits = std::to_string(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+  return std::string(20 - std::min<size_t>(20, digits.size()), '0') + digits;
+}
+
+void note_run(const std::string& output_dir, const std::string& run) {
+  const auto path = fs::path(output_dir) / kRunFile;
+  std::ofstream file(path);
+  file << run << std::flush;
+  TORCH_CHECK(file, path.string(), ": cannot be written");
+}
+
+std::string newest_checkpoint(const std::string& output_dir) {
+  std::string noted;
+  std::ifstream(fs::path(output_dir) / kRunFile) >> std::setw(kLongestRunName) >> noted;
+  std::pair<std::string, int64_t> newest{"", -1};
+  for (const auto step : checkpoint_steps(output_dir)) {
+    const auto run = run_of_checkpoint(checkpoint_folder(output_dir, step));
+    if (noted.empty() || run == noted) {
+      newest = std::max(newest, {run, step});
+    }
+  }
+  return newest.second < 0 ? "" : checkpoint_folder(output_dir, newest.second);
 }
 
 std::vector<int64_t> checkpoint_steps(const std::string& output_dir) {

@@ -10,7 +10,16 @@ namespace transformers {
 /// "<output_dir>/checkpoint-<step>".
 std::string checkpoint_folder(const std::string& output_dir, int64_t step);
 
-/// Steps of the complete checkpoints of a run, ascending.
+/// A name for a run that begins now; later runs have greater ones.
+std::string new_run_name();
+/// Notes, in a file that says whose checkpoints count, that a run has begun in a folder.
+void note_run(const std::string& output_dir, const std::string& run);
+
+/// The newest complete checkpoint of the run that was noted last; where none was, of the run that began last. Empty
+/// when there is none.
+std::string newest_checkpoint(const std::string& output_dir);
+
+/// Steps of the complete checkpoints in a folder, of all runs, ascending.
 std::vector<int64_t> checkpoint_steps(const std::string& output_dir);
 
 /// Lets `write` fill a folder that takes the checkpoint's name when it is whole and on the disk, at once in place of an

@@ -25,8 +25,6 @@ StateDict EarlyStoppingCallback::state_dict() const {
   return state;
 }
 
-void EarlyStoppingCallback::load_state_dict(const StateDict& state) {
-  counter_ = static_cast<int64_t>(number_of(state, "counter"));
-}
+void EarlyStoppingCallback::load_state_dict(const StateDict& state) { counter_ = whole_number_of(state, "counter"); }
 
 }  // namespace transformers

@@ -70,10 +70,16 @@ Metrics evaluate(torch::nn::Module& model, const TrainingTask& task, const Evalu
   }
   TORCH_CHECK(items > 0, "evaluation: no label of the data counts");
   Metrics metrics{{"eval_loss", loss / items}};
-  if (evaluation.compute_metrics) {
-    for (const auto& [name, value] : evaluation.compute_metrics(all)) {
+  const auto add = [&metrics](const Metrics& more) {
+    for (const auto& [name, value] : more) {
       metrics[name.starts_with("eval_") ? name : "eval_" + name] = value;
     }
+  };
+  if (evaluation.compute_metrics) {
+    add(evaluation.compute_metrics(all));
+  }
+  if (evaluation.derived_metrics) {
+    add(evaluation.derived_metrics(metrics));
   }
   return metrics;
 }

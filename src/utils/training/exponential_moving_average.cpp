@@ -50,9 +50,9 @@ StateDict ExponentialMovingAverage::state_dict() const {
 }
 
 void ExponentialMovingAverage::load_state_dict(const StateDict& state) {
-  const auto count = static_cast<int64_t>(number_of(state, kCount));
+  const auto count = whole_number_of(state, kCount);
   TORCH_CHECK(state.size() == names_.size() + 1, "the state of an average must have ", names_.size(),
-              " averages, found ", state.size() - 1);
+              " averages, found ", state.size() == 0 ? 0 : state.size() - 1);
   for (size_t i = 0; i < names_.size(); ++i) {
     const auto* found = state.find(kAverage + names_[i]);
     TORCH_CHECK(found != nullptr, "the state of an average lacks \"", names_[i], "\"");

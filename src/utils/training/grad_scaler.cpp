@@ -74,7 +74,8 @@ StateDict GradScaler::state_dict() const {
 }
 
 void GradScaler::load_state_dict(const StateDict& state) {
-  const auto scale = number_of(state, "scale"), tracker = number_of(state, "growth_tracker");
+  const auto scale = positive_numbers_of(state, "scale", 1).front();
+  const auto tracker = whole_number_of(state, "growth_tracker");
   scale_.fill_(scale);
   growth_tracker_.fill_(tracker);
 }

@@ -10,17 +10,18 @@ namespace transformers {
 
 class RegularFile;
 
-/// A file of one JSON object a line. Lines are found once and read when they are asked for; blank ones are left out.
+/// A file of one JSON object a line, or, where its name ends with ".json" and it begins with a bracket, of one array of
+/// objects. They are found once and read when they are asked for; blank lines are left out.
 class JsonLinesFile {
  public:
   using Json = nlohmann::ordered_json;
 
-  /// Throws when the file holds no line, or one beyond 64 MiB.
+  /// Throws when the file holds no object, or a line or an object beyond 64 MiB.
   explicit JsonLinesFile(const std::string& path);
   ~JsonLinesFile();
 
   int64_t size() const { return static_cast<int64_t>(lines_.size()); }
-  /// "<path> line <number>", counted from 1 with the blank ones.
+  /// "<path> line <number>", counted from 1 with the blank ones; of an array "<path> element <number>".
   std::string source(int64_t index) const;
   /// Throws, naming the line, when it is no JSON object.
   Json object(int64_t index) const;
@@ -29,9 +30,11 @@ class JsonLinesFile {
   struct Line {
     size_t begin, size, number;
   };
+  bool is_array() const;
   void find_lines();
+  void find_elements();
 
-  std::string path_;
+  std::string path_, unit_ = "line";
   std::unique_ptr<RegularFile> file_;
   std::vector<Line> lines_;
 };

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <torch/optim/serialize.h>
 #include <transformers/utils/training/optimizer.h>
 
 namespace transformers {
@@ -14,6 +15,18 @@ const LionOptions& checked(const LionOptions& options) {
 }
 
 }  // namespace
+
+void LionOptions::serialize(torch::serialize::OutputArchive& archive) const {
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(lr);
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(betas);
+  _TORCH_OPTIM_SERIALIZE_TORCH_ARG(weight_decay);
+}
+
+void LionOptions::serialize(torch::serialize::InputArchive& archive) {
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(double, lr);
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(betas_t, betas);
+  _TORCH_OPTIM_DESERIALIZE_TORCH_ARG(double, weight_decay);
+}
 
 Lion::Lion(const std::vector<torch::optim::OptimizerParamGroup>& groups, LionOptions defaults,
            LowPrecision low_precision)

@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
+#include <set>
 #include <utility>
 
 #include "utils/json/config_reader.h"
@@ -68,14 +69,19 @@ void read_selection(ConfigReader& reader, const std::string& key, ModuleSelectio
 }
 
 template <typename Value>
-void read_pattern(ConfigReader& reader, const std::string& key, std::map<std::string, Value>& pattern) {
+void read_pattern(ConfigReader& reader, const std::string& key, std::vector<std::pair<std::string, Value>>& pattern) {
   const auto* value = reader.take(key);
   if (value == nullptr || value->is_null()) {
     return;
   }
   ConfigReader entries(*value, reader.source() + ": " + key);
   for (const auto& [name, unused] : value->items()) {
-    entries.read(name, pattern[name]);
+    Value number{};
+    if (!entries.has(name)) {
+      entries.fail(name, "a number");
+    }
+    entries.read(name, number);
+    pattern.emplace_back(name, number);
   }
 }
 
@@ -153,6 +159,15 @@ void check_alpha(const std::string& field, double value) {
   TORCH_CHECK(std::isfinite(value), field, " must be finite, got ", value);
 }
 
+/// A name that came twice could not be written.
+template <typename Value>
+void check_names(const char* field, const std::vector<std::pair<std::string, Value>>& pattern) {
+  std::set<std::string> names;
+  for (const auto& [name, unused] : pattern) {
+    TORCH_CHECK(names.insert(name).second, field, " names \"", printable(name), "\" twice");
+  }
+}
+
 void check_rank(const std::string& field, int64_t value) {
   TORCH_CHECK(value >= 1 && value < int64_t{1} << 31, field, " must lie in [1, 2^31), got ", value);
 }
@@ -168,6 +183,8 @@ void LoraConfig::validate() const {
   for (const auto& [name, alpha] : alpha_pattern) {
     check_alpha("alpha_pattern \"" + printable(name) + "\"", alpha);
   }
+  check_names("rank_pattern", rank_pattern);
+  check_names("alpha_pattern", alpha_pattern);
   TORCH_CHECK(lora_dropout >= 0 && lora_dropout < 1, "lora_dropout must lie in [0, 1), got ", lora_dropout);
   for (const auto* selection : {&target_modules, &exclude_modules}) {
     TORCH_CHECK(selection->names.empty() || selection->regex.empty(),
@@ -204,15 +221,18 @@ std::string LoraConfig::to_json() const {
   writer.write("init_lora_weights", init_json(init_lora_weights));
   writer.write("layers_to_transform", list_json(layers_to_transform));
   writer.write("layers_pattern", list_json(layers_pattern));
-  writer.write("rank_pattern", nlohmann::json(rank_pattern));
-  auto alphas = nlohmann::json::object();
-  for (const auto& [name, alpha] : alpha_pattern) {
-    alphas[name] = number_json(alpha);
-  }
-  writer.write("alpha_pattern", alphas);
+  writer.write("rank_pattern", nlohmann::json::object());  // their place among the sorted keys
+  writer.write("alpha_pattern", nlohmann::json::object());
   writer.write("use_dora", use_dora);
   writer.write("ensure_weight_tying", ensure_weight_tying);
-  return writer.text();
+  auto object = Json::parse(writer.text());
+  for (const auto& [name, rank] : rank_pattern) {
+    object["rank_pattern"][name] = rank;
+  }
+  for (const auto& [name, alpha] : alpha_pattern) {
+    object["alpha_pattern"][name] = number_json(alpha);
+  }
+  return object.dump(2) + "\n";
 }
 
 LoraConfig LoraConfig::from_json(std::string_view text, const std::string& source) {

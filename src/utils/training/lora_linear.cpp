@@ -7,6 +7,7 @@
 #include <transformers/utils/quantization/weight_only.h>
 
 #include <cmath>
+#include <map>
 #include <numbers>
 
 namespace transformers {
@@ -39,10 +40,10 @@ c10::Device device_of(const LinearImpl& linear) {
 }  // namespace
 
 LoraWeightsImpl::LoraWeightsImpl(const LinearImpl& linear, const LoraConfig& config, int64_t rank, double alpha,
-                                 c10::ScalarType dtype)
+                                 c10::ScalarType dtype, std::optional<c10::Device> device)
     : scaling(alpha / (config.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank))),
       dropout_(config.lora_dropout) {
-  const auto options = at::TensorOptions().dtype(dtype).device(device_of(linear));
+  const auto options = at::TensorOptions().dtype(dtype).device(device.value_or(device_of(linear)));
   const int64_t out = linear.weight.size(0), in = linear.weight.size(1);
   lora_A = register_parameter("lora_A", at::empty({rank, in}, options));
   lora_B = register_parameter("lora_B", at::empty({out, rank}, options));
@@ -52,6 +53,12 @@ LoraWeightsImpl::LoraWeightsImpl(const LinearImpl& linear, const LoraConfig& con
   if (config.use_dora) {
     lora_magnitude_vector = register_parameter("lora_magnitude_vector", at::empty({out}, options));
   }
+}
+
+std::shared_ptr<torch::nn::Module> LoraWeightsImpl::clone(const std::optional<torch::Device>& device) const {
+  auto copy = std::make_shared<LoraWeightsImpl>(*this);
+  copy->own(device, copy->lora_A, copy->lora_B, copy->lora_B_bias, copy->lora_magnitude_vector);
+  return copy;
 }
 
 void LoraWeightsImpl::initialize(const LinearImpl& linear, LoraInit init, at::Generator generator) {
@@ -126,6 +133,31 @@ torch::Tensor LoraLinear::forward(const LinearImpl& linear, const torch::Tensor&
     result = weights->add_to(result, linear, input);
   }
   return result.to(dtype);
+}
+
+std::shared_ptr<LoraLinear> LoraLinear::with_copies(std::shared_ptr<const LinearMethod> base,
+                                                    const AdapterCopies& copy_of, TensorCopies& copies) const {
+  auto method = std::make_shared<LoraLinear>(std::move(base));
+  for (const auto& weights : active_) {
+    method->active_.push_back(copy_of(weights));
+  }
+  for (const auto& [weights, factor] : merged_) {
+    method->merged_.push_back({copy_of(weights), copies.of(factor)});
+  }
+  return method;
+}
+
+std::shared_ptr<const LinearMethod> LoraLinear::clone(const LinearImpl& copy, TensorCopies& copies) const {
+  auto base = base_ ? base_->clone(copy, copies) : nullptr;
+  std::map<const LoraWeightsImpl*, std::shared_ptr<LoraWeightsImpl>> made;  // one may be active and merged
+  const auto copy_of = [&](const LoraWeights& weights) {
+    auto& adapter = made[weights.get()];
+    if (adapter == nullptr) {
+      adapter = std::dynamic_pointer_cast<LoraWeightsImpl>(weights->clone(copies.device()));
+    }
+    return LoraWeights(adapter);
+  };
+  return with_copies(base ? std::move(base) : base_, copy_of, copies);
 }
 
 void LoraLinear::merge(LinearImpl& linear, const std::vector<LoraWeights>& weights) {

@@ -3,7 +3,9 @@
 #include <transformers/utils/nn/linear.h>
 #include <transformers/utils/training/lora_config.h>
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,9 +16,11 @@ namespace transformers {
 /// them: lora_B_bias: [out], lora_magnitude_vector: [out].
 class LoraWeightsImpl : public Module {
  public:
-  /// Uninitialised. `alpha` and `rank` are those of this layer.
-  LoraWeightsImpl(const LinearImpl& linear, const LoraConfig& config, int64_t rank, double alpha,
-                  c10::ScalarType dtype);
+  /// Uninitialised. `alpha` and `rank` are those of this layer. device: unset: where the layer's weight lies.
+  LoraWeightsImpl(const LinearImpl& linear, const LoraConfig& config, int64_t rank, double alpha, c10::ScalarType dtype,
+                  std::optional<c10::Device> device = std::nullopt);
+
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   /// Draws in the order in which peft does, so that its values come of its seed.
   void initialize(const LinearImpl& linear, LoraInit init, at::Generator generator);
@@ -51,6 +55,14 @@ class LoraLinear : public LinearMethod {
   explicit LoraLinear(std::shared_ptr<const LinearMethod> base) : base_(std::move(base)) {}
 
   torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const override;
+  int64_t bytes() const override { return base_ ? base_->bytes() : 0; }
+  /// With copies of the adapters, of which no PeftModel knows.
+  std::shared_ptr<const LinearMethod> clone(const LinearImpl& copy, TensorCopies& copies) const override;
+
+  /// The same over another base, `copy_of` giving the copy of each adapter.
+  using AdapterCopies = std::function<LoraWeights(const LoraWeights&)>;
+  std::shared_ptr<LoraLinear> with_copies(std::shared_ptr<const LinearMethod> base, const AdapterCopies& copy_of,
+                                          TensorCopies& copies) const;
 
   /// In the order in which they are applied; none while the adapters are off.
   void set_active(std::vector<LoraWeights> weights) { active_ = std::move(weights); }

@@ -87,8 +87,8 @@ bool in_layers(const std::string& name, const LoraConfig& config) {
 
 /// The value of the first pattern whose match ends the name.
 template <typename Value>
-Value pattern_value(const std::map<std::string, Value>& patterns, const std::string& name, const std::string& field,
-                    Value otherwise) {
+Value pattern_value(const std::vector<std::pair<std::string, Value>>& patterns, const std::string& name,
+                    const std::string& field, Value otherwise) {
   for (const auto& [regex, value] : patterns) {
     if (FullMatch("(?:.*\\.)?(?:" + regex + ")", field)(name)) {
       return value;

@@ -100,8 +100,8 @@ StateDict LambdaLR::state_dict() const {
 }
 
 void LambdaLR::load_state_dict(const StateDict& state) {
-  auto base_lrs = numbers_of(state, "base_lrs", static_cast<int64_t>(base_lrs_.size()));
-  last_epoch_ = static_cast<int64_t>(number_of(state, "last_epoch"));
+  auto base_lrs = positive_numbers_of(state, "base_lrs", static_cast<int64_t>(base_lrs_.size()));
+  last_epoch_ = whole_number_of(state, "last_epoch");
   base_lrs_ = std::move(base_lrs);
   apply();
 }
@@ -136,11 +136,11 @@ StateDict ReduceLROnPlateau::state_dict() const {
 }
 
 void ReduceLROnPlateau::load_state_dict(const StateDict& state) {
-  const auto rates = numbers_of(state, "lrs", static_cast<int64_t>(get_last_lr().size()));
-  const auto counters = numbers_of(state, "counters", 2);
+  const auto rates = positive_numbers_of(state, "lrs", static_cast<int64_t>(get_last_lr().size()));
+  const auto counters = whole_numbers_of(state, "counters", 2);
   best_ = number_of(state, "best");
-  bad_steps_ = static_cast<int64_t>(counters[0]);
-  cooldown_left_ = static_cast<int64_t>(counters[1]);
+  bad_steps_ = counters[0];
+  cooldown_left_ = counters[1];
   set_lr(rates);
 }
 
@@ -234,20 +234,20 @@ StateDict GreedyLR::state_dict() const {
 
 void GreedyLR::load_state_dict(const StateDict& state) {
   const auto groups = static_cast<int64_t>(initial_lrs_.size());
-  const auto rates = numbers_of(state, "lrs", groups);
-  auto initial_lrs = numbers_of(state, "initial_lrs", groups);
-  const auto counters = numbers_of(state, "counters", 5);
+  const auto rates = positive_numbers_of(state, "lrs", groups);
+  auto initial_lrs = positive_numbers_of(state, "initial_lrs", groups);
+  const auto counters = whole_numbers_of(state, "counters", 5);
   auto window = numbers_of(state, "window");
   const auto window_sum = number_of(state, "window_sum");
   best_ = number_of(state, "best");
   window_sum_ = window_sum;
   window_ = std::move(window);
   initial_lrs_ = std::move(initial_lrs);
-  good_steps_ = static_cast<int64_t>(counters[0]);
-  bad_steps_ = static_cast<int64_t>(counters[1]);
-  cooldown_left_ = static_cast<int64_t>(counters[2]);
-  warmup_left_ = static_cast<int64_t>(counters[3]);
-  resets_left_ = static_cast<int64_t>(counters[4]);
+  good_steps_ = counters[0];
+  bad_steps_ = counters[1];
+  cooldown_left_ = counters[2];
+  warmup_left_ = counters[3];
+  resets_left_ = counters[4];
   set_lr(rates);
 }
 

@@ -34,7 +34,8 @@ NeftuneNoise::NeftuneNoise(Embedding embeddings, double neftune_noise_alpha) : e
   hook_ = embeddings_->register_forward_hook(
       [module = embeddings_.get(), neftune_noise_alpha](const at::Tensor&, const at::Tensor& output) {
         return module->is_training() ? with_noise(output, neftune_noise_alpha) : at::Tensor();
-      });
+      },
+      ForwardHooks::Owner::kObserver);
 }
 
 NeftuneNoise::NeftuneNoise(torch::nn::Module& model, double neftune_noise_alpha)

@@ -6,6 +6,7 @@
 #include <regex>
 #include <unordered_set>
 
+#include "utils/nn/gradient_norm.h"
 #include "utils/training/named_parameters.h"
 
 namespace transformers {
@@ -79,8 +80,9 @@ std::pair<std::vector<at::Tensor>, std::vector<at::Tensor>> split_by_decay(const
 at::Tensor clip_grad_norm_(const std::vector<at::Tensor>& parameters, double max_norm) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> grads;
+  std::unordered_set<const void*> seen;
   for (const auto& parameter : parameters) {
-    if (parameter.grad().defined()) {
+    if (parameter.grad().defined() && seen.insert(parameter.unsafeGetTensorImpl()).second) {
       grads.push_back(parameter.grad());
     }
   }
@@ -92,12 +94,7 @@ at::Tensor clip_grad_norm_(const std::vector<at::Tensor>& parameters, double max
     norm = norm.to(grads.front().device(), at::kFloat);
   }
   const auto total = at::linalg_vector_norm(at::stack(norms), 2);
-  if (max_norm > 0) {
-    const auto scale = (max_norm / (total + 1e-6)).clamp_max(1);
-    for (auto& grad : grads) {
-      grad.mul_(scale.to(grad.device(), grad.scalar_type()));
-    }
-  }
+  clip_grads_with_norm_(grads, max_norm, total);
   return total;
 }
 

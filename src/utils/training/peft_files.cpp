@@ -130,8 +130,11 @@ void PeftModelImpl::load_adapter(const std::string& name, const std::string& fol
   auto config = resolved(LoraConfig::from_pretrained(folder), *state_->model);
   config.inference_mode = !options.is_trainable;
   check_new(name, config);
-  auto parts = make_parts(config, options.autocast_adapter_dtype);
   const auto file = open_weights(folder);
+  // First the shapes: a rank that no tensor has is to cost no memory.
+  destinations(*file, named_tensors(config, make_parts(config, options.autocast_adapter_dtype, /*shapes_only=*/true)),
+               *state_->model);
+  auto parts = make_parts(config, options.autocast_adapter_dtype);
   const auto places = destinations(*file, named_tensors(config, parts), *state_->model);
   const at::NoGradGuard no_grad;
   for (const auto& item : places) {

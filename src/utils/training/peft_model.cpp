@@ -24,12 +24,6 @@ std::map<const c10::TensorImpl*, int> uses_of_parameters(const torch::nn::Module
 
 bool is_half(c10::ScalarType dtype) { return dtype == at::kHalf || dtype == at::kBFloat16; }
 
-/// A module's name holds no dot.
-std::string module_name(std::string layer) {
-  std::replace(layer.begin(), layer.end(), '.', '/');
-  return layer;
-}
-
 }  // namespace
 
 PeftModelImpl::PeftModelImpl(std::shared_ptr<torch::nn::Module> model) : state_(std::make_unique<State>()) {
@@ -63,7 +57,8 @@ void PeftModelImpl::check_new(const std::string& name, const LoraConfig& config)
               "only one adapter of a model may train biases: they are the model's own");
 }
 
-PeftModelImpl::Parts PeftModelImpl::make_parts(const LoraConfig& config, bool autocast_adapter_dtype) const {
+PeftModelImpl::Parts PeftModelImpl::make_parts(const LoraConfig& config, bool autocast_adapter_dtype,
+                                               bool shapes_only) const {
   auto plan = plan_adapter(*state_->model, config);
   const auto parameters = state_->model->named_parameters();
   const auto uses = uses_of_parameters(*state_->model);
@@ -81,13 +76,15 @@ PeftModelImpl::Parts PeftModelImpl::make_parts(const LoraConfig& config, bool au
   for (auto& target : plan.targets) {
     const auto dtype = target.linear->weight.scalar_type();
     LoraWeights weights(*target.linear, config, target.rank, target.alpha,
-                        autocast_adapter_dtype && is_half(dtype) ? at::kFloat : dtype);
+                        autocast_adapter_dtype && is_half(dtype) ? at::kFloat : dtype,
+                        shapes_only ? std::make_optional<c10::Device>(at::kMeta) : std::nullopt);
     parts.layers.emplace_back(std::move(target), std::move(weights));
   }
   for (const auto& name : plan.saved_parameters) {
     const auto slot = state_->exchanged.find(name);
     const bool away = slot != state_->exchanged.end() && !slot->second.holder.empty();
-    parts.saved.emplace(name, (away ? slot->second.base : parameters[name]).detach().clone());
+    const auto values = (away ? slot->second.base : parameters[name]).detach();
+    parts.saved.emplace(name, shapes_only ? values : values.clone());
   }
   return parts;
 }
@@ -143,6 +140,7 @@ void PeftModelImpl::untie(const Parts& parts) {
       linear->tie_weight(linear->weight.detach());  // the same memory until one of them is exchanged
     }
   }
+  state_->note_tie();
 }
 
 void PeftModelImpl::refresh() {
@@ -217,11 +215,25 @@ void PeftModelImpl::enable_adapters(bool enabled) {
 
 bool PeftModelImpl::adapters_enabled() const { return state_->enabled; }
 
-void PeftModelImpl::merge_adapter() {
+void PeftModelImpl::check_mergeable() const {
   TORCH_CHECK(!merged(), "the adapters are merged already");
   TORCH_CHECK(state_->enabled, "the adapters are switched off");
   TORCH_CHECK(!state_->active.empty(), "there is no active adapter to merge");
   const auto uses = uses_of_parameters(*state_->model);
+  for (const auto& name : state_->active) {
+    for (const auto& [target, weights] : state_->find(name)->parts.layers) {
+      TORCH_CHECK(!target.linear->weight.is_meta(), target.name,
+                  ": its weight is quantised, a merge would round it again; dequantize the model first");
+      TORCH_CHECK(uses.at(target.linear->weight.unsafeGetTensorImpl()) == 1, target.name,
+                  ": its weight is tied to another module's, which a merge would change too");
+      TORCH_CHECK(!weights->lora_B_bias.defined() || target.linear->bias.defined(), target.name,
+                  ": lora_bias cannot be merged into a layer without a bias");
+    }
+  }
+}
+
+void PeftModelImpl::merge_adapter() {
+  check_mergeable();
   std::map<std::string, std::vector<LoraWeights>> chosen;
   for (const auto& name : state_->active) {
     for (const auto& [target, weights] : state_->find(name)->parts.layers) {
@@ -229,12 +241,6 @@ void PeftModelImpl::merge_adapter() {
         TORCH_CHECK(at::isfinite(parameter).all().item<bool>(), "adapter \"", name, "\" is not finite at ",
                     target.name);
       }
-      TORCH_CHECK(!target.linear->weight.is_meta(), target.name,
-                  ": its weight is quantised, a merge would round it again; dequantize the model first");
-      TORCH_CHECK(uses.at(target.linear->weight.unsafeGetTensorImpl()) == 1, target.name,
-                  ": its weight is tied to another module's, which a merge would change too");
-      TORCH_CHECK(!weights->lora_B_bias.defined() || target.linear->bias.defined(), target.name,
-                  ": lora_bias cannot be merged into a layer without a bias");
       chosen[target.name].push_back(weights);
     }
   }
@@ -267,6 +273,7 @@ void PeftModelImpl::unload() {
   for (const auto& [linear, shared] : state_->untied) {
     linear->tie_weight(shared);
   }
+  state_->note_tie();
   remove_all();
 }
 

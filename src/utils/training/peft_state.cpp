@@ -1,10 +1,16 @@
 #include "utils/training/peft_state.h"
 
 #include <ATen/ATen.h>
+#include <transformers/utils/modeling/modeling_utils.h>
 
 #include <algorithm>
 
 namespace transformers {
+
+std::string module_name(std::string layer) {
+  std::replace(layer.begin(), layer.end(), '.', '/');
+  return layer;
+}
 
 PeftModelImpl::Adapter* PeftModelImpl::State::find(const std::string& name) {
   const auto found = std::find_if(adapters.begin(), adapters.end(), [&](const auto& a) { return a.name == name; });
@@ -37,6 +43,14 @@ void PeftModelImpl::State::exchange(const std::string& parameter, Exchanged& slo
   slot.parameter.set_data(data.to(slot.parameter.options().requires_grad(false)));
   data = at::Tensor();
   slot.holder = holder;
+}
+
+void PeftModelImpl::State::note_tie() const {
+  auto* pretrained = dynamic_cast<PreTrainedModel*>(model.get());
+  const auto head = pretrained == nullptr || untied.empty() ? Linear(nullptr) : pretrained->get_output_embeddings();
+  if (head && std::any_of(untied.begin(), untied.end(), [&](const auto& entry) { return entry.first == head.ptr(); })) {
+    pretrained->config().tie_word_embeddings = head->weight.is_same(pretrained->get_input_embeddings()->weight);
+  }
 }
 
 void PeftModelImpl::State::set_requires_grad() {

@@ -12,6 +12,9 @@
 
 namespace transformers {
 
+/// A layer's name as that of a module, which holds no dot.
+std::string module_name(std::string layer);
+
 /// What one adapter owns.
 struct PeftModelImpl::Parts {
   std::vector<std::pair<LoraTarget, LoraWeights>> layers{};
@@ -54,6 +57,9 @@ struct PeftModelImpl::State {
   /// The active adapter that has a copy of a parameter; empty while adapters are off, and when none has one.
   std::string holder_of(const std::string& parameter);
   void exchange(const std::string& parameter, Exchanged& slot, const std::string& holder);
+  /// Makes the config of a model whose head was tied or untied say so: a folder saved with a tie that is none loads
+  /// with other weights.
+  void note_tie() const;
   /// Which parameters of the model learn with the active adapters.
   void set_requires_grad();
 };

@@ -77,4 +77,9 @@ Metrics token_classification_metrics(const EvalPrediction& prediction, const std
   return metrics;
 }
 
+std::vector<std::string> token_classification_metric_names(const std::map<int64_t, std::string>& id2label) {
+  return are_tags(id2label) ? std::vector<std::string>{"accuracy", "f1", "precision", "recall"}
+                            : std::vector<std::string>{"accuracy", "f1"};
+}
+
 }  // namespace transformers

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "utils/json/foreign_format.h"
 #include "utils/json/regular_file.h"
 
 namespace transformers {
@@ -59,11 +60,37 @@ std::pair<Ids, Ids> special_tokens_around(const Tokenizer& tokenizer) {
   return {{around.begin(), middle}, {middle + static_cast<int64_t>(plain.size()), around.end()}};
 }
 
+/// Bytes of a whole UTF-8 character at the front of `text`; 0: there is none.
+size_t valid_character(std::string_view text) {
+  const auto first = static_cast<unsigned char>(text.front());
+  const size_t length = first < 0x80 ? 1 : first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC2 ? 2 : 0;
+  if (first == 0 || first > 0xF4 || length == 0 || length > text.size()) {
+    return 0;
+  }
+  const auto rest = text.substr(1, length - 1);
+  const bool whole = std::all_of(rest.begin(), rest.end(), [](char c) { return (c & 0xC0) == 0x80; });
+  return whole ? length : 0;
+}
+
+/// Learning the bytes of another kind of file as a text would go unnoticed.
+void check_is_text(const RegularFile& file, const std::string& path) {
+  const auto head = file.read(0, std::min(file.size(), size_t{64} << 10));
+  const auto foreign = foreign_format_note(head);
+  TORCH_CHECK(foreign.empty(), path, ": is no text", foreign);
+  for (size_t at = 0; at < head.size();) {
+    const auto length = valid_character(std::string_view(head).substr(at));
+    const bool is_cut = head.size() < file.size() && head.size() - at < 4;
+    TORCH_CHECK(length > 0 || is_cut, path, ": is no text in UTF-8: byte ", at, " is no character");
+    at += is_cut && length == 0 ? head.size() - at : length;
+  }
+}
+
 }  // namespace
 
 std::vector<int32_t> encode_text_file(const std::string& path, const Tokenizer& tokenizer, size_t piece_bytes) {
   const RegularFile file(path);
   TORCH_CHECK(file.size() <= kMostBytes, path, ": a text may have ", kMostBytes, " bytes, this one has ", file.size());
+  check_is_text(file, path);
   std::vector<int32_t> ids;
   const auto append = [&ids](const Ids& more) { ids.insert(ids.end(), more.begin(), more.end()); };
   const auto [prefix, suffix] = special_tokens_around(tokenizer);

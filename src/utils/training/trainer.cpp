@@ -4,10 +4,13 @@
 #include <transformers/utils/training/parameter_groups.h>
 #include <transformers/utils/training/trainer.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
 #include "utils/training/autocast_region.h"
+#include "utils/training/checkpoints.h"
+#include "utils/training/model_files.h"
 
 namespace transformers {
 namespace {
@@ -24,12 +27,27 @@ int64_t tokens_of(const std::vector<Batch>& batches) {
   return tokens;
 }
 
+std::string list_after(const std::vector<std::string>& names) {
+  std::string text;
+  for (const auto& name : names) {
+    text += ", " + name;
+  }
+  return text;
+}
+
 std::string list(const std::vector<int64_t>& numbers) {
   std::string text;
   for (const auto number : numbers) {
     text += (text.empty() ? "" : ", ") + std::to_string(number);
   }
   return text;
+}
+
+/// names: those that are known; empty: the first evaluation will tell.
+void check_metric(const std::string& metric, const std::vector<std::string>& names) {
+  const auto bare = metric.starts_with("eval_") ? metric.substr(5) : metric;
+  TORCH_CHECK(names.empty() || bare == "loss" || std::count(names.begin(), names.end(), bare) > 0,
+              "metric_for_best_model is \"", metric, "\", the evaluation gives loss", list_after(names));
 }
 
 void check_evaluation(const TrainingArguments& arguments, const TrainerCallbacks& callbacks) {
@@ -43,9 +61,14 @@ void check_evaluation(const TrainingArguments& arguments, const TrainerCallbacks
                 evaluates);
     TORCH_CHECK(callbacks.read_model, "Trainer: load_best_model_at_end needs the callback read_model");
   }
+  if (evaluates > 0) {
+    check_metric(arguments.metric_for_best_model, arguments.evaluation->metric_names);
+  }
 }
 
-void check_step_in_backward(const TrainingArguments& arguments) {
+void check_step_in_backward(const TrainingArguments& arguments, const torch::optim::Optimizer& optimizer) {
+  TORCH_CHECK(dynamic_cast<const Optimizer*>(&optimizer) != nullptr,
+              "Trainer: step_in_backward needs an optimizer of this library, one of torch::optim steps all at once");
   TORCH_CHECK(arguments.max_grad_norm <= 0, "Trainer: step_in_backward needs max_grad_norm 0, got ",
               arguments.max_grad_norm);
   TORCH_CHECK(arguments.gradient_accumulation_steps == 1,
@@ -55,7 +78,8 @@ void check_step_in_backward(const TrainingArguments& arguments) {
   TORCH_CHECK(!arguments.process_group, "Trainer: step_in_backward does not go with a process_group");
 }
 
-void check(const TrainingTask& task, const TrainingArguments& arguments, const TrainerCallbacks& callbacks) {
+void check(const TrainingTask& task, const TrainingArguments& arguments, const TrainerCallbacks& callbacks,
+           const torch::optim::Optimizer& optimizer) {
   TORCH_CHECK(task.count_items && task.loss, "Trainer: the task needs count_items and loss");
   TORCH_CHECK(arguments.max_steps > 0, "Trainer: max_steps must be positive, got ", arguments.max_steps);
   TORCH_CHECK(arguments.gradient_accumulation_steps > 0, "Trainer: gradient_accumulation_steps must be positive, got ",
@@ -65,7 +89,7 @@ void check(const TrainingTask& task, const TrainingArguments& arguments, const T
               "Trainer: save_steps needs output_dir and the callback write_model");
   check_evaluation(arguments, callbacks);
   if (arguments.step_in_backward) {
-    check_step_in_backward(arguments);
+    check_step_in_backward(arguments, optimizer);
   }
 }
 
@@ -77,15 +101,18 @@ std::unique_ptr<NeftuneNoise> noise_of(torch::nn::Module& model, const TrainingA
 
 }  // namespace
 
-Trainer::Trainer(torch::nn::Module& model, TrainingTask task, Optimizer& optimizer, LRScheduler& scheduler,
-                 TrainingArguments arguments, TrainerCallbacks callbacks)
+Trainer::Trainer(torch::nn::Module& model, TrainingTask task, torch::optim::Optimizer& optimizer,
+                 LRScheduler& scheduler, TrainingArguments arguments, TrainerCallbacks callbacks)
     : model_(model),
       task_(std::move(task)),
       optimizer_(optimizer),
       scheduler_(scheduler),
       arguments_(std::move(arguments)),
-      callbacks_(std::move(callbacks)) {
-  check(task_, arguments_, callbacks_);
+      callbacks_(std::move(callbacks)),
+      run_(new_run_name()) {
+  callbacks_.write_model = callbacks_.write_model ? callbacks_.write_model : model_writer(model);
+  callbacks_.read_model = callbacks_.read_model ? callbacks_.read_model : model_reader(model);
+  check(task_, arguments_, callbacks_, optimizer_);
   if (arguments_.process_group) {
     replicas_ = std::make_unique<DistributedDataParallel<torch::nn::Module>>(model.shared_from_this(),
                                                                              *arguments_.process_group);
@@ -96,9 +123,11 @@ Trainer::Trainer(torch::nn::Module& model, TrainingTask task, Optimizer& optimiz
 }
 
 int64_t Trainer::train(BatchLoader& data) {
+  check_ranks(data);
+  begin_run();
   const auto noise = noise_of(model_, arguments_);
   if (arguments_.step_in_backward) {
-    in_backward_ = std::make_unique<StepInBackward>(optimizer_);
+    in_backward_ = std::make_unique<StepInBackward>(dynamic_cast<Optimizer&>(optimizer_));
   }
   const auto end_of_hooks = c10::make_scope_exit([this] { in_backward_.reset(); });
   model_.train();
@@ -116,6 +145,19 @@ int64_t Trainer::train(BatchLoader& data) {
 }
 
 TrainingLog Trainer::train_step(BatchLoader& data) {
+  const auto position = data.position();
+  try {
+    return take_step(data);
+  } catch (...) {
+    if (!in_step_) {
+      optimizer_.zero_grad();
+      data.seek(position);
+    }
+    throw;
+  }
+}
+
+TrainingLog Trainer::take_step(BatchLoader& data) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<Batch> batches;
   for (int64_t i = 0; i < arguments_.gradient_accumulation_steps; ++i) {
@@ -123,8 +165,14 @@ TrainingLog Trainer::train_step(BatchLoader& data) {
   }
   TrainingLog log{.step = state_.global_step + 1, .learning_rate = scheduler_.get_last_lr().front()};
   optimizer_.zero_grad();
-  log.loss = backward(batches, data);
-  log.grad_norm = update_parameters();
+  const auto counted = count_items(batches, data);
+  if (counted > 0) {
+    log.loss = backward(batches, counted, data);
+  }
+  in_step_ = true;
+  if (counted > 0) {
+    log.grad_norm = update_parameters();
+  }
   if (!scheduler_.follows_metric() || arguments_.eval_steps == 0) {
     scheduler_.step(log.loss);
   }
@@ -133,18 +181,31 @@ TrainingLog Trainer::train_step(BatchLoader& data) {
     arguments_.average->update();
   }
   ++state_.global_step;
+  in_step_ = false;
   log.epoch = static_cast<double>(data.position() * data.global_batch_size()) / static_cast<double>(data.size());
   log.tokens_per_second = static_cast<double>(tokens_of(batches)) / seconds_since(start);
   return log;
 }
 
-double Trainer::backward(const std::vector<Batch>& batches, const BatchLoader& data) {
+double Trainer::count_items(const std::vector<Batch>& batches, const BatchLoader& data) const {
   int64_t counted = 0;
   for (const auto& batch : batches) {
     counted += task_.count_items(batch);
   }
   const auto num_items = over_ranks(static_cast<double>(counted), ReduceOp::kSum);
-  TORCH_CHECK(num_items > 0, "step ", state_.global_step + 1, ": no label of the batch counts");
+  if (num_items == 0) {
+    std::vector<int64_t> samples;
+    for (auto place = data.position() - static_cast<int64_t>(batches.size()); place < data.position(); ++place) {
+      const auto more = data.sample_indices(place);
+      samples.insert(samples.end(), more.begin(), more.end());
+    }
+    TORCH_WARN("step ", state_.global_step + 1, " learns nothing: no label counts in samples ", list(samples),
+               " of the data (counted from 0)");
+  }
+  return num_items;
+}
+
+double Trainer::backward(const std::vector<Batch>& batches, double num_items, const BatchLoader& data) {
   // Gradients become the mean over the ranks, so each rank's share counts as many times as there are ranks.
   const auto share = replicas_ ? num_items / static_cast<double>(arguments_.process_group->size()) : num_items;
   double total = 0;
@@ -166,6 +227,7 @@ double Trainer::backward(const Batch& batch, double num_items, int64_t place, co
   const auto value = loss.item<double>();
   TORCH_CHECK(std::isfinite(value), "step ", state_.global_step + 1, ": the loss is ", value, " on samples ",
               list(data.sample_indices(place)), " of the data (counted from 0)");
+  in_step_ = in_backward_ != nullptr;
   (scaler_ ? scaler_->scale(loss) : loss).backward();
   return value;
 }

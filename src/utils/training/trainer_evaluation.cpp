@@ -66,7 +66,8 @@ bool Trainer::after_step(BatchLoader& data) {
 }
 
 bool Trainer::greater_is_better() const {
-  return arguments_.greater_is_better.value_or(!arguments_.metric_for_best_model.ends_with("loss"));
+  const auto& metric = arguments_.metric_for_best_model;
+  return arguments_.greater_is_better.value_or(!metric.ends_with("loss") && !metric.ends_with("perplexity"));
 }
 
 bool Trainer::is_better(double metric) const {
@@ -97,7 +98,7 @@ void Trainer::load_best_model() {
   }
   callbacks_.read_model(state_.best_model_checkpoint);
   if (arguments_.average != nullptr) {
-    const auto state = load_training_state(state_.best_model_checkpoint, {});
+    const auto state = load_training_state(state_.best_model_checkpoint);
     arguments_.average->load_state_dict(state.tensors.at("average"));
   }
   // A single checkpoint that stays is the best one.

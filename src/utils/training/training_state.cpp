@@ -7,16 +7,14 @@
 #include <filesystem>
 #include <mutex>
 
+#include "utils/json/printable.h"
 #include "utils/training/numbers.h"
 
 namespace transformers {
 namespace {
 
 constexpr const char* kSetting = "setting.";
-
-std::string state_path(const std::string& folder) {
-  return (std::filesystem::path(folder) / kTrainingStateFile).string();
-}
+constexpr const char* kRun = "run";
 
 /// Devices whose default generators a run on this process may draw from, by the name in the file.
 std::map<std::string, c10::Device> generator_devices() {
@@ -39,16 +37,20 @@ StateDict random_numbers() {
   return states;
 }
 
-void check_settings(const std::map<std::string, std::string>& metadata,
-                    const std::map<std::string, std::string>& settings, const std::string& path) {
-  for (const auto& [name, given] : settings) {
-    const auto saved = metadata.find(kSetting + name);
-    TORCH_CHECK(saved != metadata.end() && saved->second == given, path, ": the run was saved with ", name, " ",
-                saved == metadata.end() ? "unset" : saved->second, " and cannot go on with ", given);
-  }
+std::string run_in(const SafetensorsFile& file) {
+  const auto found = file.metadata().find(kRun);
+  return found == file.metadata().end() ? "" : found->second;
 }
 
 }  // namespace
+
+std::string training_state_path(const std::string& folder) {
+  return (std::filesystem::path(folder) / kTrainingStateFile).string();
+}
+
+std::string run_of_checkpoint(const std::string& folder) {
+  return run_in(SafetensorsFile(training_state_path(folder)));
+}
 
 void save_training_state(const std::string& folder, const TrainingState& state) {
   torch::OrderedDict<std::string, at::Tensor> tensors;
@@ -59,25 +61,37 @@ void save_training_state(const std::string& folder, const TrainingState& state) 
       tensors.insert(part + "." + item.key(), item.value());
     }
   }
-  std::map<std::string, std::string> metadata{{"format", "pt"}};
+  std::map<std::string, std::string> metadata{{"format", "pt"}, {kRun, state.run}};
   for (const auto& [name, value] : state.settings) {
     metadata[kSetting + name] = value;
   }
-  save_safetensors(state_path(folder), tensors, metadata);
+  save_safetensors(training_state_path(folder), tensors, metadata);
 }
 
-TrainingState load_training_state(const std::string& folder, const std::map<std::string, std::string>& settings) {
-  const SafetensorsFile file(state_path(folder));
-  check_settings(file.metadata(), settings, file.path());
-  TrainingState state{.settings = settings};
+void check_settings(const TrainingState& state, const std::map<std::string, std::string>& settings) {
+  for (const auto& [name, given] : settings) {
+    const auto saved = state.settings.find(name);
+    TORCH_CHECK(saved != state.settings.end() && saved->second == given, "the run was saved with ", name, " ",
+                saved == state.settings.end() ? "unset" : printable(saved->second), " and cannot go on with ", given);
+  }
+}
+
+TrainingState load_training_state(const std::string& folder) {
+  const SafetensorsFile file(training_state_path(folder));
+  TrainingState state{.run = run_in(file)};
+  for (const auto& [key, value] : file.metadata()) {
+    if (key.starts_with(kSetting)) {
+      state.settings[key.substr(std::string_view(kSetting).size())] = value;
+    }
+  }
   for (const auto* part : {"optimizer", "scheduler", "scaler", "average", "early_stopping", "random", "progress"}) {
     state.tensors.try_emplace(part);
   }
   for (const auto& info : file.tensors()) {
     const auto dot = info.name.find('.');
     const auto part = state.tensors.find(info.name.substr(0, dot));
-    TORCH_CHECK(dot != std::string::npos && part != state.tensors.end(), file.path(), ": tensor \"", info.name,
-                "\" is no part of a training state");
+    TORCH_CHECK(dot != std::string::npos && part != state.tensors.end(), file.path(), ": tensor \"",
+                printable(info.name), "\" is no part of a training state");
     part->second.insert(info.name.substr(dot + 1), file.tensor(info.name));
   }
   return state;
@@ -85,6 +99,7 @@ TrainingState load_training_state(const std::string& folder, const std::map<std:
 
 void restore_random_numbers(const TrainingState& state) {
   const auto devices = generator_devices();
+  TORCH_CHECK(state.tensors.at("random").contains("cpu"), "training state: \"random.cpu\" is missing");
   for (const auto& item : state.tensors.at("random")) {
     if (const auto device = devices.find(item.key()); device != devices.end()) {
       auto generator = at::globalContext().defaultGenerator(device->second);

@@ -160,5 +160,37 @@ TEST(RankFailureTest, AReceiverOfAnotherSizeWaitsForItsTimeoutOnly) {
   });
 }
 
+// Rank 1 is gone before it has met rank 0, as a process that was killed while it loaded LibTorch.
+TEST(RankFailureTest, RanksThatNeverMetEndWithinTheirOwnTimeout) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto begin = std::chrono::steady_clock::now();
+    if (rank.rank == 0) {
+      EXPECT_ERROR(init_process_group({.store = rank.store(), .rank = 0, .world_size = 2, .join_timeout = 500ms}),
+                   "rank 0 of 2", "rank 1 has not joined within 500 ms");
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, 20s);
+    }
+  });
+  EXPECT_LE(ProcessGroupOptions().join_timeout, 10min);
+}
+
+// Rank 1 meets and dies before the two are connected.
+TEST(RankFailureTest, ARankThatDiesBeforeItIsConnectedEndsTheOther) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto store = rank.store();
+    if (rank.rank == 1) {
+      const auto place = store.with_prefix("job0");
+      place.add("arrivals", 1);
+      const auto meeting = place.with_prefix("meeting0");
+      meeting.add("claims/1", 1);
+      meeting.set("terms/1", "2 ranks over gloo");
+      std::_Exit(0);
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_ERROR(init_process_group({.store = store, .rank = 0, .world_size = 2, .join_timeout = 2s}), "rank 0 of 2",
+                 "connecting over gloo");
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 30s);
+  });
+}
+
 }  // namespace
 }  // namespace transformers

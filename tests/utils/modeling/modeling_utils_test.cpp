@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <torch/serialize.h>
 #include <torch/utils.h>
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/gptj/modeling_gptj.h>
@@ -275,6 +276,37 @@ TEST(ModelNamesTest, RefusesSizesAndHeadsThatAreNotThere) {
   LlamaModel base(tiny_llama());
   EXPECT_ERROR(base->set_output_embeddings(Linear(2, 2)), "LlamaModel", "no output embeddings");
   EXPECT_TRUE(base->get_output_embeddings().is_empty());
+}
+
+// As Python's load_state_dict, which copies into the tensors that are there.
+TEST(TorchArchiveTest, ValuesAreCastAndTiesStay) {
+  auto config = tiny_llama();
+  config.tie_word_embeddings = true;
+  const auto half = tiny_model(config, at::kBFloat16), full = tiny_model(config);
+  std::stringstream stream;
+  torch::save(std::dynamic_pointer_cast<torch::nn::Module>(half), stream);
+  auto target = std::dynamic_pointer_cast<torch::nn::Module>(full);
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& parameter : full->parameters()) {
+      parameter.zero_();
+    }
+  }
+  torch::load(target, stream);
+  EXPECT_TRUE(full->get_output_embeddings()->weight.is_same(full->get_input_embeddings()->weight));
+  const auto expected = state_dict(*half);
+  for (const auto& entry : state_dict(*full)) {
+    EXPECT_TENSORS_EQUAL(entry.value(), expected[entry.key()].to(at::kFloat));
+  }
+}
+
+TEST(TorchArchiveTest, AnArchiveOfAnotherModelIsNamed) {
+  auto wide = tiny_llama();
+  wide.intermediate_size += 2;
+  std::stringstream stream;
+  torch::save(std::dynamic_pointer_cast<torch::nn::Module>(tiny_model(wide)), stream);
+  auto target = std::dynamic_pointer_cast<torch::nn::Module>(tiny_model(tiny_llama()));
+  EXPECT_ERROR(torch::load(target, stream), "model.layers.0.mlp.gate_proj.weight", "shape");
 }
 
 }  // namespace

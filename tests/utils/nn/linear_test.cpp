@@ -1,4 +1,6 @@
 #include <torch/nn/functional/linear.h>
+#include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/container/sequential.h>
 #include <transformers/utils/nn/linear.h>
 
 #include "support/tensor_assertions.h"
@@ -60,6 +62,25 @@ TEST(LinearTest, CloneKeepsTypeValuesAndOwnsItsMemory) {
   EXPECT_TENSORS_EQUAL(copy->weight, layer->weight);
   EXPECT_NE(copy->weight.data_ptr(), layer->weight.data_ptr());
   EXPECT_FALSE(copy->bias.requires_grad());
+}
+
+TEST(LinearTest, CloneHasTheMethodAndTheHooks) {
+  Linear layer(4, 3);
+  layer->set_method(std::make_shared<Doubled>());
+  layer->register_forward_hook([](const at::Tensor&, const at::Tensor& output) { return output + 1; });
+  const Linear copy(std::dynamic_pointer_cast<LinearImpl>(layer->clone()));
+  const auto input = torch::randn({2, 4});
+  EXPECT_TENSORS_EQUAL(copy(input), layer(input));
+}
+
+TEST(LinearTest, StandsInATorchSequential) {
+  Linear first(4, 3), second(3, 2);
+  torch::nn::Sequential both(first, torch::nn::ReLU(), second);
+  const auto input = torch::randn({2, 4});
+  EXPECT_TENSORS_EQUAL(both->forward(input), second(torch::relu(first(input))));
+  const auto copy = std::dynamic_pointer_cast<torch::nn::SequentialImpl>(both->clone());
+  EXPECT_TENSORS_EQUAL(copy->forward(input), both->forward(input));
+  EXPECT_NE(copy->parameters()[0].data_ptr(), first->weight.data_ptr());
 }
 
 }  // namespace

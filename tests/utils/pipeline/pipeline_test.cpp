@@ -168,6 +168,7 @@ TEST(PipelineTest, ClipsByTheNormOfOneProcess) {
     auto parameters = parameters_of(*alone);
     const auto expected = torch::nn::utils::clip_grad_norm_(parameters, 0.5);
     ASSERT_GT(expected, 0.5);
+    EXPECT_NEAR(clip_grad_norm_(stage, -1).item<double>(), expected, 1e-5 * expected);  // measures
     EXPECT_NEAR(clip_grad_norm_(stage, 0.5).item<double>(), expected, 1e-5 * expected);
     expect_equal(stage, *alone, /*of_gradients=*/true);
     destroy_process_group();

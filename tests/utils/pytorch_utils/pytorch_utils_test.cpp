@@ -294,5 +294,20 @@ TEST(VersionFlagsTest, FollowTheLibTorchOfTheBuild) {
   SUCCEED();
 }
 
+TEST(Conv1DTest, CanBeCopiedAndStandsInATorchSequential) {
+  Conv1D first(3, 4), second(2, 3);
+  second->eval();
+  const auto copy = std::dynamic_pointer_cast<Conv1DImpl>(second->clone());
+  EXPECT_TENSORS_EQUAL(copy->weight, second->weight);
+  EXPECT_TRUE(copy->weight.is_same(copy->named_parameters()["weight"]));
+  EXPECT_NE(copy->weight.data_ptr(), second->weight.data_ptr());
+  EXPECT_FALSE(copy->is_training());
+  torch::nn::Sequential both(first, second);
+  const auto input = torch::randn({2, 5, 4});
+  EXPECT_TENSORS_EQUAL(both->forward(input), second(first(input)));
+  EXPECT_TENSORS_EQUAL(std::dynamic_pointer_cast<torch::nn::SequentialImpl>(both->clone())->forward(input),
+                       both->forward(input));
+}
+
 }  // namespace
 }  // namespace transformers

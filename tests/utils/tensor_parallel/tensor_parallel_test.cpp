@@ -214,6 +214,7 @@ void expect_equal_clipping(const LlamaConfig& config) {
     auto parameters = alone->parameters();
     const auto expected = torch::nn::utils::clip_grad_norm_(parameters, 0.5);
     ASSERT_GT(expected, 0.5);
+    EXPECT_NEAR(clip_grad_norm_(*model, parallel, 0).item<double>(), expected, kOfTheLargest * expected);  // measures
     EXPECT_NEAR(clip_grad_norm_(*model, parallel, 0.5).item<double>(), expected, kOfTheLargest * expected);
     expect_equal_gradients(*model, *alone, parallel);
     EXPECT_NEAR(clip_grad_norm_(*model, parallel, 100).item<double>(), 0.5, kOfTheLargest);

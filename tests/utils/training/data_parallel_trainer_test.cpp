@@ -1,5 +1,7 @@
 #include <ATen/ATen.h>
+#include <transformers/utils/quantization/weight_only.h>
 #include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/training/peft_model.h>
 #include <transformers/utils/training/training_tasks.h>
 
 #include "support/tensor_assertions.h"
@@ -121,6 +123,68 @@ TEST(DataParallelTrainerTest, EveryRankIsToldWhenACheckpointCannotBeWritten) {
                     std::move(callbacks));
     EXPECT_ERROR(trainer.train(data), "rank " + std::to_string(rank.rank) + " of 2", "the disk is full");
     EXPECT_EQ(last_checkpoint(rank.folder), "");
+    destroy_process_group();
+  });
+}
+
+TEST(DataParallelTrainerTest, RanksThatDisagreeOnASettingAreToldBeforeTheFirstStep) {
+  struct Case {
+    std::string name;
+    double rate = 1e-2;
+    int64_t batch_size = 2;
+    uint64_t seed = 42;
+    TrainingArguments arguments{};
+  };
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto group = rank.join();
+    const bool other = rank.rank == 1;
+    std::vector<Case> cases{{.name = "learning rates", .rate = other ? 2e-2 : 1e-2},
+                            {.name = "global_batch_size", .batch_size = other ? 3 : 2},
+                            {.name = "order of the data", .seed = other ? 43U : 42U},
+                            {.name = "max_steps", .arguments = {.max_steps = other ? 3 : 2}},
+                            {.name = "max_grad_norm", .arguments = {.max_grad_norm = other ? 0.5 : 1}},
+                            {.name = "data", .arguments = {.settings = {{"data", other ? "b" : "a"}}}}};
+    for (auto& c : cases) {
+      SCOPED_TRACE(c.name);
+      const auto model = tiny_model(tiny_llama());
+      AdamW optimizer(trainable_parameters(*model), AdamWOptions(c.rate));
+      const auto scheduler = get_scheduler(SchedulerType::kConstant, optimizer);
+      BatchLoader data(std::make_shared<UnevenSamples>(), padding_collator(0),
+                       {.batch_size = c.batch_size, .seed = c.seed, .rank = group.rank(), .world_size = group.size()});
+      c.arguments.max_steps = std::max<int64_t>(2, c.arguments.max_steps);
+      c.arguments.process_group = group;
+      Trainer trainer(*model, causal_lm_task(*model), optimizer, *scheduler, c.arguments);
+      EXPECT_ERROR(trainer.train(data), "of 2: the ranks disagree on " + c.name, "rank 0 has", "rank 1 has");
+      EXPECT_EQ(trainer.steps_done(), 0);
+    }
+    destroy_process_group();
+  });
+}
+
+/// Three steps of an adapter over weights in 8 bits.
+std::shared_ptr<PeftModelImpl> train_over_rounded_weights(const std::optional<ProcessGroup>& group, int64_t batch_size) {
+  const auto model = tiny_model(tiny_llama());
+  quantize(model->base_model());
+  const auto adapters = std::make_shared<PeftModelImpl>(model);
+  adapters->add_adapter("default", {.r = 2});
+  AdamW optimizer(trainable_parameters(*adapters), AdamWOptions(1e-2).eps(1e-3));
+  const auto scheduler = get_scheduler(SchedulerType::kConstant, optimizer);
+  BatchLoader data(
+      std::make_shared<UnevenSamples>(), padding_collator(0),
+      {.batch_size = batch_size, .rank = group ? group->rank() : 0, .world_size = group ? group->size() : 1});
+  Trainer(*adapters, causal_lm_task(*model), optimizer, *scheduler, {.max_steps = 3, .process_group = group})
+      .train(data);
+  return adapters;
+}
+
+TEST(DataParallelTrainerTest, RanksTrainAdaptersOverQuantisedWeights) {
+  run_on_ranks(2, [](const Rank& rank) {
+    const auto found = train_over_rounded_weights(rank.join(), 2), expected = train_over_rounded_weights(std::nullopt, 4);
+    const auto weights = expected->get_peft_model_state_dict();
+    for (const auto& item : found->get_peft_model_state_dict()) {
+      SCOPED_TRACE(item.key());
+      EXPECT_TRUE(tensors_close_to_largest(item.value(), weights[item.key()], 1e-4));
+    }
     destroy_process_group();
   });
 }

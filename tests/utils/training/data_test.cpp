@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/training/batch_loader.h>
+#include <transformers/utils/training/dataset_check.h>
 
 #include <algorithm>
 #include <fstream>
@@ -39,6 +40,7 @@ class DataTest : public ::testing::Test {
   }
 
   TemporaryFolder folder_;
+  std::shared_ptr<const Tokenizer> tokenizer_ = std::make_shared<ByteTokenizer>();
 };
 
 TEST_F(DataTest, ATextIsCutIntoWholeBlocks) {
@@ -204,6 +206,58 @@ TEST_F(DataTest, LoaderOptionsThatCannotBeAreRefused) {
   EXPECT_ERROR(load({.batch_size = 0}), "batch_size", "0");
   EXPECT_ERROR(load({.rank = 2, .world_size = 2}), "rank", "2");
   EXPECT_ERROR(load({.first_batch = -1}), "first_batch", "-1");
+}
+
+TEST_F(DataTest, AnArrayOfObjectsIsReadAsLinesAre) {
+  const auto listed = file("lines.jsonl", "{\"text\": \"a, [b] \\\" c\"}\n{\"text\": \"d\"}\n");
+  const auto array = file("array.JSON", " [\n {\"text\": \"a, [b] \\\" c\"} , {\"text\":\n \"d\"}\n]\n ");
+  const JsonLinesDataset expected(listed, tokenizer_, {.max_length = 64}), found(array, tokenizer_, {.max_length = 64});
+  ASSERT_EQ(found.size(), 2);
+  for (int64_t i = 0; i < 2; ++i) {
+    EXPECT_TENSORS_EQUAL(found.get(i).at("input_ids"), expected.get(i).at("input_ids"));
+  }
+}
+
+TEST_F(DataTest, AnArrayThatIsNoneIsRefused) {
+  const auto open = [&](const std::string& text) {
+    const JsonLinesDataset data(file("array.json", text), tokenizer_, {.max_length = 64});
+    for (int64_t i = 0; i < data.size(); ++i) {
+      data.get(i);
+    }
+  };
+  EXPECT_ERROR(open("[{\"text\": \"a\"}"), "array.json", "no end");
+  EXPECT_ERROR(open("[{\"text\": \"a\"}] x"), "array.json", "goes wrong at byte 16");
+  EXPECT_ERROR(open("[{\"text\": \"a\"},, {}]"), "array.json", "goes wrong");
+  EXPECT_ERROR(open("[{\"text\": \"a\"},]"), "array.json", "goes wrong");
+  EXPECT_ERROR(open("[]"), "array.json", "no sample");
+  EXPECT_ERROR(open("[{\"text\": \"a\"}, 7]"), "array.json element 2", "object");
+  EXPECT_ERROR(open("[{\"text\": \"a\"} {\"text\": \"b\"}]"), "array.json element 1");
+}
+
+TEST_F(DataTest, SamplesInWhichNothingCountsAreFoundBeforehand) {
+  // Of the second one the prompt alone fills the two tokens.
+  const auto path = write(
+      "pairs.jsonl", "{\"prompt\": \"\", \"completion\": \"b\"}\n{\"prompt\": \"a b c\", \"completion\": \"d\"}\n");
+  const auto data = std::make_shared<JsonLinesDataset>(path, tokenizer_, JsonLinesOptions{.max_length = 2});
+  const TrainingTask task{.count_items = count_items};
+  const auto checked = check_dataset(data, padding_collator(0), task);
+  EXPECT_EQ(checked.left_out, 1);
+  ASSERT_EQ(checked.dataset->size(), 1);
+  EXPECT_TENSORS_EQUAL(checked.dataset->get(0).at("input_ids"), data->get(0).at("input_ids"));
+  EXPECT_EQ(checked.checksum, check_dataset(checked.dataset, padding_collator(0), task).checksum);
+  EXPECT_ERROR(check_dataset(data, padding_collator(0), task, [](const Batch&) { TORCH_CHECK(false, "blue"); }),
+               "sample 0", "blue");
+  const auto nothing = std::make_shared<TensorDataset>(
+      Batch{{"input_ids", at::ones({2, 3}, at::kLong)}, {"labels", at::full({2, 3}, -100, at::kLong)}});
+  EXPECT_ERROR(check_dataset(nothing, padding_collator(0), task), "no label counts in any of the 2 samples");
+}
+
+TEST_F(DataTest, AFileThatIsNoTextIsNotLearned) {
+  const auto open = [&](const std::string& bytes) { TextBlockDataset(file("text.txt", bytes), *tokenizer_, 2); };
+  EXPECT_ERROR(open(std::string("abc\0def ghi", 11)), "text.txt", "no text", "byte 3");
+  EXPECT_ERROR(open("caf\xE9 au lait"), "text.txt", "UTF-8", "byte 3");
+  EXPECT_ERROR(open("PK\x03\x04 what is packed here"), "text.txt", "no text");
+  open("caf\xC3\xA9 au lait \xF0\x9F\x98\x80 and more");
 }
 
 }  // namespace

@@ -1,7 +1,14 @@
 #include <ATen/ATen.h>
 #include <torch/nn/modules/linear.h>
+#include <torch/optim/adamw.h>
+#include <torch/optim/sgd.h>
+#include <torch/serialize.h>
+#include <transformers/utils/training/adamw_8bit.h>
 #include <transformers/utils/training/optimizer.h>
 #include <transformers/utils/training/parameter_groups.h>
+
+#include <cmath>
+#include <sstream>
 
 #include "support/golden_collection.h"
 #include "support/tensor_assertions.h"
@@ -258,6 +265,127 @@ TEST(ClippingTest, AMaximumOfZeroOnlyMeasures) {
   EXPECT_EQ(clip_grad_norm_({parameter}, 0).item<float>(), 5);
   EXPECT_TENSORS_EQUAL(parameter.grad(), at::tensor({3.0F, 4.0F}));
   EXPECT_EQ(clip_grad_norm_({at::zeros({2})}, 1).item<float>(), 0);
+}
+
+TEST(ClippingTest, ATiedParameterCountsOnce) {
+  auto parameter = at::zeros({2}).requires_grad_();
+  parameter.mutable_grad() = at::tensor({3.0F, 4.0F});
+  EXPECT_EQ(clip_grad_norm_({parameter, parameter}, 2.5).item<float>(), 5);
+  EXPECT_TENSORS_CLOSE(parameter.grad(), at::tensor({1.5F, 2.0F}));
+}
+
+TEST(OptimizerTest, TiedParametersAreSteppedOnce) {
+  auto config = tiny_llama();
+  config.tie_word_embeddings = true;
+  const auto model = tiny_model(config);
+  const auto weight = model->get_output_embeddings()->weight;
+  const auto step_of = [&](torch::optim::Optimizer& optimizer) {
+    const auto before = weight.detach().clone();
+    weight.mutable_grad() = at::ones_like(weight);
+    optimizer.step();
+    return (before - weight.detach()).mean().item<double>();
+  };
+  // Adam's first step is its learning rate, SGD's the rate times the gradient; torch::optim gets what Python gets.
+  torch::optim::SGD sgd(model->parameters(), SGDOptions(0.1));
+  EXPECT_NEAR(step_of(sgd), 0.1, 1e-5);
+  torch::optim::AdamW adamw(model->parameters(), AdamWOptions(0.1).weight_decay(0));
+  EXPECT_NEAR(step_of(adamw), 0.1, 1e-5);
+  std::vector<at::Tensor> listed_twice;
+  for (const auto& entry : model->named_parameters()) {
+    listed_twice.push_back(entry.value());
+  }
+  AdamW own(listed_twice, AdamWOptions(0.1).weight_decay(0));
+  EXPECT_NEAR(step_of(own), 0.1, 1e-5);
+  EXPECT_EQ(own.param_groups()[0].params().size(), model->parameters().size());
+}
+
+TEST(OptimizerTest, AParameterInTwoGroupsIsRefused) {
+  const auto parameter = at::zeros({2, 3}).requires_grad_();
+  const std::vector<OptimizerParamGroup> groups{std::vector{parameter}, std::vector{parameter}};
+  EXPECT_ERROR(AdamW(groups, AdamWOptions(0.1)), "more than one parameter group", "[2, 3]");
+}
+
+/// Three steps, torch::save and torch::load into a fresh optimizer, two more steps: bit for bit those of one that went
+/// on, as with torch::optim's own.
+template <typename Make>
+void expect_that_torch_save_keeps_everything(const Make& make) {
+  const auto values = at::rand({4, 6});
+  auto straight = values.clone().requires_grad_(), resumed = values.clone().requires_grad_();
+  std::unique_ptr<torch::optim::Optimizer> first = make(straight), second = make(resumed);
+  const auto step = [](torch::optim::Optimizer& optimizer, const at::Tensor& parameter, int number) {
+    parameter.mutable_grad() = at::sin(at::arange(24, at::kFloat) * (number + 1)).view({4, 6});
+    optimizer.step();
+  };
+  for (int i = 0; i < 3; ++i) {
+    step(*first, straight, i);
+    step(*second, resumed, i);
+  }
+  first->param_groups()[0].options().set_lr(0.02);
+  second->param_groups()[0].options().set_lr(0.02);
+  std::stringstream stream;
+  torch::save(*second, stream);
+  second = make(resumed);
+  torch::load(*second, stream);
+  EXPECT_EQ(second->param_groups()[0].options().get_lr(), 0.02);
+  for (int i = 3; i < 5; ++i) {
+    step(*first, straight, i);
+    step(*second, resumed, i);
+  }
+  EXPECT_TENSORS_EQUAL(resumed.detach(), straight.detach());
+}
+
+TEST(OptimizerTest, TorchSaveAndLoadKeepTheStateOfEveryOptimizer) {
+  const auto groups = [](const at::Tensor& parameter) {
+    return std::vector<OptimizerParamGroup>{OptimizerParamGroup({parameter})};
+  };
+  expect_that_torch_save_keeps_everything(
+      [&](const at::Tensor& p) { return std::make_unique<AdamW>(groups(p), AdamWOptions(0.01).amsgrad(true)); });
+  expect_that_torch_save_keeps_everything(
+      [&](const at::Tensor& p) { return std::make_unique<SGD>(groups(p), SGDOptions(0.01).momentum(0.9)); });
+  expect_that_torch_save_keeps_everything(
+      [&](const at::Tensor& p) { return std::make_unique<Lion>(groups(p), LionOptions(0.01)); });
+  expect_that_torch_save_keeps_everything([&](const at::Tensor& p) {
+    return std::make_unique<Adafactor>(groups(p), AdafactorOptions(0.01).relative_step(false).beta1(0.9));
+  });
+  expect_that_torch_save_keeps_everything(
+      [&](const at::Tensor& p) { return std::make_unique<AdamW8bit>(groups(p), AdamWOptions(0.01)); });
+}
+
+TEST(OptimizerTest, AnArchiveOfOtherParametersIsRefusedWhole) {
+  const auto parameter = at::zeros({2, 3}).requires_grad_(), other = at::zeros({3, 3}).requires_grad_();
+  AdamW optimizer({parameter}, AdamWOptions(0.1));
+  parameter.mutable_grad() = at::ones({2, 3});
+  optimizer.step();
+  const auto saved = [&] {
+    std::stringstream stream;
+    torch::save(optimizer, stream);
+    return stream;
+  };
+  AdamW two({parameter, other}, AdamWOptions(0.1)), misshaped({other}, AdamWOptions(0.2));
+  auto stream = saved();
+  EXPECT_ERROR(torch::load(two, stream), "1 parameters in the archive", "2 here");
+  stream = saved();
+  EXPECT_ERROR(torch::load(misshaped, stream), "0.exp_avg", "[3, 3]", "[2, 3]");
+  EXPECT_EQ(misshaped.param_groups()[0].options().get_lr(), 0.2);
+  std::stringstream foreign;
+  torch::save(torch::optim::SGD({parameter}, SGDOptions(0.1)), foreign);
+  EXPECT_ERROR(torch::load(optimizer, foreign), "archive");
+}
+
+TEST(OptimizerTest, NumbersOfAStateAreChecked) {
+  const auto parameter = at::zeros({2, 3}).requires_grad_();
+  AdamW optimizer({parameter}, AdamWOptions(0.1));
+  const auto load = [&](const std::string& name, const at::Tensor& entry) {
+    StateDict state;
+    state.insert(name, entry);
+    optimizer.load_state_dict(state);
+  };
+  EXPECT_ERROR(load("0.step", at::scalar_tensor(NAN)), "0.step", "nan");
+  EXPECT_ERROR(load("0.step", at::scalar_tensor(-1.0F)), "0.step", "-1");
+  EXPECT_ERROR(load("0.step", at::zeros({2})), "0.step", "[2]");
+  EXPECT_ERROR(load("0.exp_avg", at::zeros({2, 3}, at::kLong)), "0.exp_avg", "floating");
+  EXPECT_ERROR(load("0.exp_avg_sq_row", at::zeros({3})), "exp_avg_sq_row", "[2]");
+  EXPECT_ERROR(load("0.colour", at::zeros({2, 3})), "0.colour");
 }
 
 }  // namespace

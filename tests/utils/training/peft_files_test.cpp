@@ -182,6 +182,17 @@ TEST_F(PeftFilesTest, AFileThatDoesNotFitIsRefusedWhole) {
   EXPECT_TENSORS_EQUAL(logits_of(*model), base);
 }
 
+// A config of a few bytes that claims matrices of 40 terabytes.
+TEST_F(PeftFilesTest, ARankThatNoTensorHasCostsNoMemory) {
+  saved();
+  auto config = LoraConfig::from_pretrained(folder.path().string());
+  config.r = 2'000'000'000;
+  config.rank_pattern.clear();
+  write_file(folder / "adapter_config.json", config.to_json());
+  PeftModel adapters(model);
+  EXPECT_ERROR(load(adapters), "adapter_model.safetensors", "wrong shape", "expected [2000000000,");
+}
+
 TEST_F(PeftFilesTest, SavingNamesAnAdapterThatIsNotThere) {
   PeftModel adapters(model);
   EXPECT_ERROR(adapters->save_pretrained(folder.path().string()), "no adapter \"default\"");

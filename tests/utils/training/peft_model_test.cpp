@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <transformers/auto/modeling_auto.h>
 #include <transformers/utils/nn/linear_slices.h>
 #include <transformers/utils/nn/packed_linear.h>
 #include <transformers/utils/training/parameter_groups.h>
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
 
@@ -357,6 +359,52 @@ TEST_F(PeftModelTest, AllLinearLeavesTheOutputLayerOut) {
   const auto modules = adapted_modules(adapters);
   EXPECT_EQ(modules.size(), 14U);
   EXPECT_EQ(std::count(modules.begin(), modules.end(), "lm_head"), 0);
+}
+
+// peft 0.21.2, get_pattern_key: the first key, in the order of the file, that matches the end of the name.
+TEST_F(PeftModelTest, OfSeveralPatternsTheFirstOneCounts) {
+  const auto rank_with = [&](const LoraConfig& config) {
+    PeftModel other(tiny_model(tiny_llama()));
+    other->add_adapter("default", config);
+    return other->get_peft_model_state_dict()["base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"].size(0);
+  };
+  const LoraConfig config{.rank_pattern = {{"self_attn.q_proj", 5}, {"q_proj", 3}}};
+  EXPECT_EQ(rank_with(config), 5);
+  EXPECT_EQ(rank_with({.rank_pattern = {{"q_proj", 3}, {"self_attn.q_proj", 5}}}), 3);
+  EXPECT_EQ(rank_with(LoraConfig::from_json(config.to_json())), 5);
+  const auto text = R"({"alpha_pattern": {"self_attn.q_proj": 100, "q_proj": 3, ".*": 1.5}})";
+  const auto read = LoraConfig::from_json(text);
+  EXPECT_EQ(read.alpha_pattern[0].first, "self_attn.q_proj");
+  EXPECT_EQ(LoraConfig::from_json(read.to_json()).alpha_pattern, read.alpha_pattern);
+  EXPECT_ERROR(LoraConfig({.rank_pattern = {{"q", 1}, {"q", 2}}}).validate(), "rank_pattern", "\"q\" twice");
+}
+
+// What peft #2777 asks for: a config that says what the weights are.
+TEST_F(PeftModelTest, AHeadThatWasUntiedIsSavedAsUntied) {
+  const TemporaryFolder folder;
+  auto config = tiny_llama();
+  config.tie_word_embeddings = true;
+  const auto tied = tiny_model(config);
+  PeftModel over(tied);
+  over->add_adapter("default", wild({.modules_to_save = {"lm_head"}}));
+  {
+    const at::NoGradGuard no_grad;
+    tied->get_output_embeddings()->weight.mul_(2);
+  }
+  over->eval();
+  const auto expected = logits_of(*tied);
+  over->merge_and_unload();
+  EXPECT_FALSE(tied->config().tie_word_embeddings);
+  tied->tie_weights();
+  EXPECT_TENSORS_CLOSE(logits_of(*tied), expected);
+  tied->save_pretrained(folder / "merged");
+  EXPECT_TENSORS_CLOSE(logits_of(*AutoModelForCausalLM::from_pretrained(folder / "merged")), expected);
+
+  const auto again = tiny_model(config);
+  PeftModel taken_off(again);
+  taken_off->add_adapter("default", wild({.modules_to_save = {"lm_head"}}));
+  taken_off->unload();
+  EXPECT_TRUE(again->config().tie_word_embeddings);
 }
 
 TEST_F(PeftModelTest, PatternsSetRanksAndAlphas) {

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <string>
+
+namespace transformers::cli {
+
+/// Holds a folder for one training: while it lives, no other process can have one on the same folder.
+class FolderLock {
+ public:
+  /// Throws when another process holds the folder, and when the folder cannot be written to.
+  explicit FolderLock(const std::string& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
+}  // namespace transformers::cli
