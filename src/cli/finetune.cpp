@@ -16,6 +16,7 @@
 #include "cli/interrupt.h"
 #include "cli/training_log.h"
 #include "utils/distributed/agreement.h"
+#include "utils/json/save_journal.h"
 #include "utils/training/numbers.h"
 
 namespace transformers::cli {
@@ -25,17 +26,18 @@ namespace fs = std::filesystem;
 
 /// The ranks that train together: those of torchrun, or of whoever set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 /// `--device cuda` becomes the rank's own.
-std::optional<ProcessGroup> join_ranks(ModelOptions& options, std::chrono::seconds join_timeout) {
+std::optional<ProcessGroup> join_ranks(FinetuneOptions& options) {
   if (std::getenv("RANK") == nullptr || std::getenv("WORLD_SIZE") == nullptr) {
     return std::nullopt;
   }
-  const c10::Device device(options.device);
+  const c10::Device device(options.model.device);
+  const std::chrono::seconds timeout(options.rank_timeout), join_timeout(options.join_timeout);
   if (!device.is_cuda()) {
-    return init_process_group({.join_timeout = join_timeout});
+    return init_process_group({.timeout = timeout, .join_timeout = join_timeout});
   }
   TORCH_CHECK(!device.has_index(), "several processes take one device each: --device must be cuda, got ", device);
-  const auto group = init_process_group({.backend = "nccl", .join_timeout = join_timeout});
-  options.device = group.device().str();
+  const auto group = init_process_group({.backend = "nccl", .timeout = timeout, .join_timeout = join_timeout});
+  options.model.device = group.device().str();
   return group;
 }
 
@@ -273,12 +275,25 @@ void train(const FinetuneOptions& options, Learner& learner, const std::optional
   run(options, learner, group, trainer, data, log, average ? &*average : nullptr);
 }
 
+/// Beside a whole model an adapter would be taken for one of that model.
+void check_output_folder(const FinetuneOptions& options) {
+  const auto& output = options.output;
+  const bool holds_model = file_exists(output + "/config.json");
+  std::error_code ignored;
+  TORCH_CHECK(
+      options.lora_r == 0 || options.merge || !holds_model || fs::equivalent(output, options.model.model, ignored),
+      output,
+      ": holds a whole model (config.json); an adapter goes into a folder of its own or into that of "
+      "the model it was trained on");
+}
+
 void finetune(FinetuneOptions options) {
   check_options(options);
+  check_output_folder(options);
   options.model.seed = options.model.seed.value_or(42);
   keep_freed_memory();
   apply(options.model);
-  const auto group = join_ranks(options.model, std::chrono::seconds(options.join_timeout));
+  const auto group = join_ranks(options);
   set_quiet(is_quiet() || !leads(group));
   std::optional<FolderLock> lock;
   const auto take_folder = [&] {

@@ -100,6 +100,9 @@ void add_evaluation_options(CLI::App& command, FinetuneOptions& options) {
   add.not_negative("--early-stopping-threshold", options.early_stopping_threshold, "what counts as an improvement");
   add.positive("--join-timeout", options.join_timeout, "seconds in which all ranks must have met")
       ->capture_default_str();
+  add.positive("--rank-timeout", options.rank_timeout,
+               "seconds after which the other ranks give up on one that does not answer")
+      ->capture_default_str();
   command.add_option("--log-file", options.log_file, "a JSON object per step goes there");
   command.add_option("--tensorboard", options.tensorboard, "folder for TensorBoard's event files");
 }

@@ -17,7 +17,7 @@ struct FinetuneOptions {
   std::string lr_schedule = "linear", lr_scheduler_kwargs, low_precision = "plain", optim = "adamw",
               metric_for_best_model = "loss";
   int64_t seq_length = 512, doc_stride = 128, batch_size = 8, gradient_accumulation_steps = 1, warmup_steps = 0;
-  int64_t join_timeout = 300;
+  int64_t join_timeout = 300, rank_timeout = 1800;
   int64_t save_every = 0, save_total_limit = 0, eval_steps = 0;
   std::optional<int64_t> max_steps, early_stopping_patience, loss_chunk_rows;
   double epochs = 3, learning_rate = 5e-5, weight_decay = 0, max_grad_norm = 1, label_smoothing = 0;

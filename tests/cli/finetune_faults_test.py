@@ -252,6 +252,29 @@ class FinetuneFaultsTest(ProgramTest):
 
     # Folders and checkpoints.
 
+    # What an earlier result of another kind left would be taken for part of the new one.
+
+    def test_a_whole_model_takes_the_place_of_an_adapter(self):
+        lora = ("--lora-r", 2, "--max-steps", 1)
+        for whole in (("--max-steps", 1), (*lora, "--merge")):
+            with self.subTest(whole):
+                self.run_program(*self.command(*lora))
+                self.assertTrue((self.output / "adapter_model.safetensors").exists())
+                self.run_program(*self.command(*whole))
+                self.assertEqual([path.name for path in self.output.glob("adapter_*")], [])
+                self.assertTrue((self.output / "config.json").exists())
+                shutil.rmtree(self.output)
+
+    def test_an_adapter_goes_beside_no_model_but_its_own(self):
+        lora = ("--lora-r", 2, "--max-steps", 1)
+        self.run_program(*self.command("--max-steps", 1))
+        weights = (self.output / "model.safetensors").read_bytes()
+        self.fails(*lora, says=(str(self.output), "whole model"))
+        self.assertEqual((self.output / "model.safetensors").read_bytes(), weights)
+        self.run_program(*self.command(*lora, output=self.model_folder))
+        self.assertTrue((self.model_folder / "adapter_model.safetensors").exists())
+        self.assertTrue((self.model_folder / "model.safetensors").exists())
+
     def test_two_trainings_into_one_folder_are_refused(self):
         process = self.start_long()
         self.fails("--max-steps", 1, says=("tuned", "another training"))
