@@ -3,11 +3,11 @@
 #include <transformers/utils/distributed/together.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <sstream>
 
 #include "utils/distributed/agreement.h"
 #include "utils/fully_sharded/checkpoint_index.h"
+#include "utils/json/file_status.h"
 #include "utils/json/printable.h"
 
 namespace transformers {
@@ -66,8 +66,7 @@ void copy_slices(const ShardedCheckpoint& checkpoint, const ShardedState& into) 
 }  // namespace
 
 bool ShardedCheckpoint::exists(const std::string& folder) {
-  std::error_code ignored;
-  return std::filesystem::exists(folder + "/" + kShardedIndexFile, ignored);
+  return path_exists(folder + "/" + kShardedIndexFile);
 }
 
 ShardedCheckpoint::ShardedCheckpoint(const std::string& folder) : folder_(folder) { open(); }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "utils/json/file_status.h"
 #include "utils/json/regular_file.h"
 #include "utils/json/strict_json.h"
 
@@ -204,7 +205,7 @@ std::string pruned_added_tokens_file(const Json& tokens, const NewIds& ids) {
 }
 
 void add_tokenizer(const fs::path& folder, const NewIds& ids, std::map<std::string, std::string>& files) {
-  const auto has = [&](const char* name) { return fs::exists(folder / name); };
+  const auto has = [&](const char* name) { return path_exists((folder / name).string()); };
   const auto read = [&](const char* name) { return read_json_file((folder / name).string(), kLimits); };
   if (!has("tokenizer.json")) {
     if (has("tokenizer.model") || has("vocab.json")) {

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "utils/io/safetensors_writer.h"
+#include "utils/json/file_status.h"
 #include "utils/json/printable.h"
 #include "utils/training/peft_state.h"
 
@@ -24,10 +25,10 @@ constexpr const char* kWeightsName = "adapter_model.safetensors";
 
 std::unique_ptr<TensorFile> open_weights(const std::string& folder) {
   const auto safetensors = fs::path(folder) / kWeightsName, bin = fs::path(folder) / "adapter_model.bin";
-  if (fs::exists(safetensors)) {
+  if (path_exists(safetensors.string())) {
     return std::make_unique<SafetensorsFile>(safetensors.string());
   }
-  TORCH_CHECK(fs::exists(bin), folder, ": found neither ", kWeightsName, " nor adapter_model.bin");
+  TORCH_CHECK(path_exists(bin.string()), printable(folder), ": found neither ", kWeightsName, " nor adapter_model.bin");
   return std::make_unique<TorchCheckpointFile>(bin.string());
 }
 
