@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <iomanip>
 #include <iostream>
 #include <memory>
@@ -10,6 +9,8 @@
 #include <sstream>
 
 #include "cli/common.h"
+#include "utils/json/file_status.h"
+#include "utils/json/printable.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers::cli {
@@ -54,7 +55,7 @@ bool is_said_otherwise(const Json& given, std::string_view key) {
 /// Whether generation goes by a key of config.json: where no generation_config.json speaks.
 bool serves_generation(const std::string& folder, const std::string& key) {
   const auto known = GenerationConfig::from_json(Json{{key, nullptr}}.dump()).unknown_keys.empty();
-  return known && !std::filesystem::exists(std::filesystem::path(folder) / "generation_config.json");
+  return known && !path_exists(folder + "/generation_config.json");
 }
 
 bool is_read(const std::string& folder, const PretrainedConfig& config, const std::string& key) {
@@ -141,26 +142,26 @@ void print_list(const char* title, const Json& list) {
   if (!list.empty()) {
     std::cout << title << "\n";
     for (const auto& entry : list) {
-      std::cout << "  " << (entry.is_string() ? entry.get<std::string>() : entry.dump()) << "\n";
+      std::cout << "  " << printable(entry.is_string() ? entry.get<std::string>() : entry.dump()) << "\n";
     }
   }
 }
 
 void print_table(const Json& j) {
-  std::cout << "architecture  " << j["architecture"].get<std::string>() << " (" << j["model_type"].get<std::string>()
-            << ")\n"
+  std::cout << "architecture  " << printable(j["architecture"].get<std::string>()) << " ("
+            << j["model_type"].get<std::string>() << ")\n"
             << "parameters    " << j["parameters"] << "\n"
             << "weights       " << human_bytes(j["bytes"].get<double>()) << ", " << j["dtype"].get<std::string>()
             << ", " << j["tensors"].size() << " tensors in " << j["shards"].size() << " file(s)\n";
   print_list("shards", j["shards"]);
   std::cout << "config\n";
   for (const auto& [key, entry] : j["config"].items()) {
-    std::cout << "  " << std::left << std::setw(28) << key << std::setw(11) << entry["state"].get<std::string>()
-              << entry["value"].dump() << "\n";
+    std::cout << "  " << std::left << std::setw(28) << printable(key) << std::setw(11)
+              << entry["state"].get<std::string>() << printable(entry["value"].dump()) << "\n";
   }
   std::cout << "tensors\n";
   for (const auto& tensor : j["tensors"]) {
-    std::cout << "  " << std::left << std::setw(56) << tensor["name"].get<std::string>() << std::setw(10)
+    std::cout << "  " << std::left << std::setw(56) << printable(tensor["name"].get<std::string>()) << std::setw(10)
               << tensor["dtype"].get<std::string>() << std::setw(16) << tensor["shape"].dump()
               << human_bytes(tensor["bytes"].get<double>()) << "\n";
   }
@@ -181,7 +182,7 @@ void add_inspect(CLI::App& app) {
   command->callback([folder, as_json] {
     const auto result = inspect(*folder);
     if (*as_json) {
-      std::cout << result.json.dump() << std::endl;
+      std::cout << result.json.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/true) << std::endl;
     } else {
       print_table(result.json);
     }
