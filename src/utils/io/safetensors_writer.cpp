@@ -7,10 +7,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "utils/io/pending_file.h"
+#include "utils/io/replace_file.h"
 #include "utils/io/safetensors_header.h"
 #include "utils/json/printable.h"
 
@@ -102,13 +101,7 @@ void write_safetensors(const ByteSink& sink, const torch::OrderedDict<std::strin
 
 void save_safetensors(const std::string& path, const torch::OrderedDict<std::string, at::Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata) {
-  const std::filesystem::path target(path);
-  const auto folder = target.has_parent_path() ? target.parent_path().string() : ".";
-  PendingFile file(folder, target.filename().string(), ".writing-");
-  write_safetensors([&](std::string_view bytes) { file.write(bytes); }, tensors, metadata);
-  file.finish();
-  file.publish();
-  sync_folder(folder);
+  replace_file(path, [&](const ByteSink& sink) { write_safetensors(sink, tensors, metadata); });
 }
 
 }  // namespace transformers
