@@ -1,15 +1,13 @@
 #include <transformers/utils/io/checkpoint.h>
 
-#include <filesystem>
 #include <memory>
 
 #include "cli/common.h"
 #include "cli/tokenizer_files.h"
+#include "utils/json/file_status.h"
 
 namespace transformers::cli {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct ConvertOptions {
   std::string model, output, dtype = "auto", max_shard_size = "5GB", config_format = "5.x";
@@ -23,7 +21,7 @@ void convert(const ConvertOptions& options) {
   }
   const auto model = AutoModelByArchitecture::from_pretrained(options.model, load);
   SaveTransaction save(options.output);
-  if (!fs::equivalent(options.model, options.output)) {
+  if (!is_same_file(options.model, options.output)) {
     copy_tokenizer(options.model, save);
   }
   // A folder in the extended form stays one.
