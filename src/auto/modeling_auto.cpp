@@ -26,9 +26,9 @@ Family family_of(std::string_view text, const std::string& source) {
   ConfigReader reader(json, source);
   std::string model_type;
   reader.read("model_type", model_type);
-  TORCH_CHECK(!model_type.empty(), source, ": key \"model_type\" is missing; known are gptj and llama");
-  TORCH_CHECK(model_type == "gptj" || model_type == "llama", source, ": model_type must be gptj or llama, got \"",
-              printable(model_type), "\"");
+  TORCH_CHECK(!model_type.empty(), printable(source), ": key \"model_type\" is missing; known are gptj and llama");
+  TORCH_CHECK(model_type == "gptj" || model_type == "llama", printable(source),
+              ": model_type must be gptj or llama, got \"", printable(model_type), "\"");
   const auto family = model_type == "gptj" ? Family::kGPTJ : Family::kLlama;
   std::vector<std::string> architectures;
   if (const auto* value = reader.take("architectures"); value != nullptr && value->is_string()) {
@@ -38,7 +38,7 @@ Family family_of(std::string_view text, const std::string& source) {
   }
   const auto other = family == Family::kGPTJ ? Family::kLlama : Family::kGPTJ;
   for (const auto& architecture : architectures) {
-    TORCH_CHECK(!architecture.starts_with(architecture_prefix(other)), source, ": model_type \"", model_type,
+    TORCH_CHECK(!architecture.starts_with(architecture_prefix(other)), printable(source), ": model_type \"", model_type,
                 "\" contradicts architectures, which holds ", printable(architecture));
   }
   return family;

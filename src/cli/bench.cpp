@@ -15,6 +15,7 @@
 #include <regex>
 
 #include "cli/common.h"
+#include "cli/usage.h"
 #include "utils/nn/parallel_for.h"
 
 namespace transformers::cli {
@@ -212,10 +213,10 @@ void add_bench(CLI::App& app) {
   add_quantize_option(*command, options->model);
   command->add_option("--prompt-tokens", options->prompt_tokens, "prompt lengths to measure")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(positive_number())
       ->capture_default_str();
   const auto count = [&](const char* name, int64_t& field, const char* help) {
-    command->add_option(name, field, help)->check(CLI::PositiveNumber)->capture_default_str();
+    command->add_option(name, field, help)->check(positive_number())->capture_default_str();
   };
   count("--new-tokens", options->new_tokens, "tokens decoded in a repetition");
   count("--context", options->context, "tokens before decoding starts");

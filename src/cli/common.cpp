@@ -11,6 +11,9 @@
 #include <fstream>
 #include <iostream>
 
+#include "cli/usage.h"
+#include "utils/json/file_status.h"
+#include "utils/json/printable.h"
 #include "utils/json/regular_file.h"
 
 namespace transformers::cli {
@@ -36,10 +39,12 @@ void end_drawn_line() {
   }
 }
 
+void print_line(const std::string& message) { std::cerr << printable_line(message) << std::endl; }
+
 void inform(const std::string& line) {
   if (!quiet) {
     end_drawn_line();
-    std::cerr << line << std::endl;
+    print_line(line);
   }
 }
 
@@ -50,18 +55,17 @@ void require_usage(bool holds, const std::string& message) {
 }
 
 void check_output(const std::string& path) {
-  namespace fs = std::filesystem;
-  const auto folder = fs::path(path).parent_path();
-  TORCH_CHECK(folder.empty() || fs::is_directory(folder), path, ": there is no folder ", folder.string());
-  if (!fs::exists(path)) {
+  const auto folder = std::filesystem::path(path).parent_path().string();
+  TORCH_CHECK(folder.empty() || is_folder(folder), printable(path), ": there is no folder ", printable(folder));
+  if (!path_exists(path)) {
     return;
   }
   try {
-    if (!fs::is_regular_file(path) || fs::file_size(path) > 0) {
+    if (!is_regular_file(path) || RegularFile(path).size() > 0) {
       SafetensorsFile{path};
     }
   } catch (const c10::Error&) {
-    TORCH_CHECK(false, path, ": is not a safetensors file and is not overwritten");
+    TORCH_CHECK(false, printable(path), ": is not a safetensors file and is not overwritten");
   }
 }
 
@@ -100,7 +104,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       ->capture_default_str();
   command.add_option("--seed", options.seed, "of everything drawn at random");
   command.add_option("--num-threads", options.num_threads, "0: as LibTorch finds best")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative_number())
       ->capture_default_str();
 }
 

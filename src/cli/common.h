@@ -10,6 +10,10 @@
 
 namespace transformers::cli {
 
+/// Writes one line to stderr. Whatever came into the message, a name from a file among it, cannot move the cursor or
+/// break the line.
+void print_line(const std::string& message);
+
 /// Says on stderr what a user may want to know; silent with --quiet.
 void inform(const std::string& line);
 void set_quiet(bool value);

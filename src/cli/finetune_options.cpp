@@ -5,6 +5,8 @@
 #include <cctype>
 #include <filesystem>
 
+#include "cli/usage.h"
+
 namespace transformers::cli {
 namespace {
 
@@ -20,11 +22,11 @@ struct Adder {
 
   template <typename Field>
   CLI::Option* positive(const char* name, Field& field, const char* help) const {
-    return command.add_option(name, field, help)->check(CLI::PositiveNumber);
+    return command.add_option(name, field, help)->check(positive_number());
   }
   template <typename Field>
   void not_negative(const char* name, Field& field, const char* help) const {
-    command.add_option(name, field, help)->check(CLI::NonNegativeNumber)->capture_default_str();
+    command.add_option(name, field, help)->check(not_negative_number())->capture_default_str();
   }
 };
 
@@ -78,7 +80,7 @@ void add_memory_options(CLI::App& command, FinetuneOptions& options) {
   command
       .add_option("--loss-chunk-rows", options.loss_chunk_rows,
                   "positions whose logits are alive at a time; 0: all; without it what takes 24 MiB")
-      ->check(CLI::NonNegativeNumber);
+      ->check(not_negative_number());
   command.add_flag("--step-in-backward", options.step_in_backward,
                    "gradients are used up one by one; needs --max-grad-norm 0 and no accumulation");
 }
@@ -109,10 +111,10 @@ void add_evaluation_options(CLI::App& command, FinetuneOptions& options) {
 
 void add_lora_options(CLI::App& command, FinetuneOptions& options) {
   command.add_option("--lora-r", options.lora_r, "rank of LoRA adapters, which alone are trained and written; 0: none")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative_number())
       ->capture_default_str();
   command.add_option("--lora-alpha", options.lora_alpha, "adapters are scaled by alpha / r; 8")
-      ->check(CLI::PositiveNumber);
+      ->check(positive_number());
   command.add_option("--lora-dropout", options.lora_dropout, "on the adapters' input")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();

@@ -43,8 +43,9 @@ void check_names(const SafetensorsFile& file, Task task, const PretrainedConfig&
     list += name + ", ";
   }
   for (const auto& info : file.tensors()) {
-    TORCH_CHECK(taken.contains(info.name) || is_cache_entry(info.name), file.path(), ": the model takes no \"",
-                printable(info.name), "\"; it takes ", list, "past_key_values.{i}.key, past_key_values.{i}.value");
+    TORCH_CHECK(taken.contains(info.name) || is_cache_entry(info.name), printable(file.path()),
+                ": the model takes no \"", printable(info.name), "\"; it takes ", list,
+                "past_key_values.{i}.key, past_key_values.{i}.value");
   }
 }
 
@@ -76,7 +77,7 @@ class Reader {
     return tensor.defined() ? tensor.to(device_) : tensor;
   }
 
-  std::string where(const std::string& name) const { return file_.path() + ": " + name + " "; }
+  std::string where(const std::string& name) const { return printable(file_.path()) + ": " + name + " "; }
 
  private:
   at::Tensor get(const std::string& name) const { return file_.contains(name) ? file_.tensor(name) : at::Tensor(); }

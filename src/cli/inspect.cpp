@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "cli/common.h"
+#include "utils/json/printable.h"
 #include "utils/json/save_journal.h"
 #include "utils/json/strict_json.h"
 
@@ -145,26 +146,26 @@ void print_list(const char* title, const Json& list) {
   if (!list.empty()) {
     std::cout << title << "\n";
     for (const auto& entry : list) {
-      std::cout << "  " << (entry.is_string() ? entry.get<std::string>() : entry.dump()) << "\n";
+      std::cout << "  " << printable(entry.is_string() ? entry.get<std::string>() : entry.dump()) << "\n";
     }
   }
 }
 
 void print_table(const Json& j) {
-  std::cout << "architecture  " << j["architecture"].get<std::string>() << " (" << j["model_type"].get<std::string>()
-            << ")\n"
+  std::cout << "architecture  " << printable(j["architecture"].get<std::string>()) << " ("
+            << j["model_type"].get<std::string>() << ")\n"
             << "parameters    " << j["parameters"] << "\n"
             << "weights       " << human_bytes(j["bytes"].get<double>()) << ", " << j["dtype"].get<std::string>()
             << ", " << j["tensors"].size() << " tensors in " << j["shards"].size() << " file(s)\n";
   print_list("shards", j["shards"]);
   std::cout << "config\n";
   for (const auto& [key, entry] : j["config"].items()) {
-    std::cout << "  " << std::left << std::setw(28) << key << std::setw(11) << entry["state"].get<std::string>()
-              << entry["value"].dump() << "\n";
+    std::cout << "  " << std::left << std::setw(28) << printable(key) << std::setw(11)
+              << entry["state"].get<std::string>() << printable(entry["value"].dump()) << "\n";
   }
   std::cout << "tensors\n";
   for (const auto& tensor : j["tensors"]) {
-    std::cout << "  " << std::left << std::setw(56) << tensor["name"].get<std::string>() << std::setw(10)
+    std::cout << "  " << std::left << std::setw(56) << printable(tensor["name"].get<std::string>()) << std::setw(10)
               << tensor["dtype"].get<std::string>() << std::setw(16) << tensor["shape"].dump()
               << human_bytes(tensor["bytes"].get<double>()) << "\n";
   }
@@ -186,7 +187,7 @@ void add_inspect(CLI::App& app) {
     Inspection result;
     read_one_save(*folder, [&] { result = inspect(*folder); });
     if (*as_json) {
-      std::cout << result.json.dump() << std::endl;
+      std::cout << result.json.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/true) << std::endl;
     } else {
       print_table(result.json);
     }

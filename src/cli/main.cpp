@@ -3,12 +3,14 @@
 #include <transformers/utils/distributed/torchrun.h>
 #include <transformers/version.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 
 #include "cli/common.h"
+#include "cli/shortened_file.h"
+#include "cli/usage.h"
 
 namespace transformers::cli {
 namespace {
@@ -27,11 +29,20 @@ void keep_activations_in_the_heap() {
 }
 
 /// The one line on stderr that every failure ends with.
-int fail(std::string message) {
+int fail(const std::string& message) {
   end_drawn_line();
-  std::ranges::replace(message, '\n', ' ');
-  std::cerr << "error: " << message << std::endl;
+  print_line("error: " + message);
   return 1;
+}
+
+int fail_usage(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  if (error.get_exit_code() == 0) {
+    return app.exit(error);  // the help or the version was asked for
+  }
+  const auto unknown = unknown_word(app, {argv + 1, argv + argc});
+  print_line(unknown.empty() ? error.what() : unknown);
+  print_line("Run with --help for more information.");
+  return 2;
 }
 
 int run(int argc, char** argv) {
@@ -58,7 +69,7 @@ int run(int argc, char** argv) {
     if (const auto* ended = dynamic_cast<const CLI::RuntimeError*>(&error)) {
       return ended->get_exit_code();  // a run that was stopped from outside
     }
-    return app.exit(error) == 0 ? 0 : 2;
+    return fail_usage(app, error, argc, argv);
   }
   TORCH_CHECK(std::cout.flush(), "stdout: the result could not be written");
   return 0;
@@ -71,6 +82,7 @@ int main(int argc, char** argv) {
   using namespace transformers::cli;
   keep_activations_in_the_heap();
   std::signal(SIGXFSZ, SIG_IGN);  // a file beyond its limit is an error that names it, not the end of the process
+  report_shortened_files();
   WarningPrinter printer;
   const c10::WarningUtils::WarningHandlerGuard guard(&printer);
   if (std::getenv("TORCHELASTIC_RUN_ID") != nullptr) {
@@ -80,6 +92,8 @@ int main(int argc, char** argv) {
     return run(argc, argv);
   } catch (const c10::Error& error) {
     return fail(error.what_without_backtrace());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return fail(error.path1().string() + ": " + error.code().message());
   } catch (const std::bad_alloc&) {
     return fail("out of memory");
   } catch (const std::exception& error) {

@@ -1,18 +1,17 @@
-#include <transformers/utils/io/save_transaction.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
-#include <ranges>
 #include <sstream>
 #include <vector>
 
 #include "cli/common.h"
-#include "utils/json/strict_json.h"
+#include "cli/training_curves.h"
+#include "utils/io/replace_file.h"
+#include "utils/json/printable.h"
+#include "utils/json/regular_file.h"
 
 namespace transformers::cli {
 namespace {
@@ -23,55 +22,15 @@ struct PlotOptions {
   std::vector<std::string> columns{"loss"};
 };
 
-/// A column of a log over its steps.
-struct Curve {
-  std::string log, column;
-  std::vector<double> steps, values;
-};
-
 /// The curves that are drawn over each other: one column of all logs.
 using Panel = std::vector<Curve>;
 
-struct Range {
-  double low, high;
-
-  static Range of(const Panel& panel, std::vector<double> Curve::*values) {
-    std::vector<double> all;
-    for (const auto& curve : panel) {
-      all.insert(all.end(), (curve.*values).begin(), (curve.*values).end());
-    }
-    const auto [low, high] = std::ranges::minmax(all);
-    // A flat line lies in the middle.
-    return low == high ? Range{low - 0.5, high + 0.5} : Range{low, high};
+Range range_of(const Panel& panel, std::vector<double> Curve::*numbers) {
+  std::vector<double> all;
+  for (const auto& curve : panel) {
+    all.insert(all.end(), (curve.*numbers).begin(), (curve.*numbers).end());
   }
-  /// 0 at the low end, 1 at the high one.
-  double place(double value) const { return (value - low) / (high - low); }
-};
-
-std::vector<Curve> read_curves(const std::string& log, const std::vector<std::string>& columns) {
-  std::vector<Curve> curves;
-  for (const auto& column : columns) {
-    curves.push_back({std::filesystem::path(log).stem().string(), column, {}, {}});
-  }
-  std::ifstream file(log);
-  TORCH_CHECK(file, log, ": cannot be opened");
-  int64_t number = 0;
-  for (std::string line; std::getline(file, line);) {
-    const auto source = log + " line " + std::to_string(++number);
-    const auto entry = parse_strict_json(line, source);
-    TORCH_CHECK(entry.is_object() && entry.contains("step") && entry["step"].is_number(), source,
-                ": expected an object with a number \"step\"");
-    for (auto& curve : curves) {
-      if (entry.contains(curve.column) && entry[curve.column].is_number()) {
-        curve.steps.push_back(entry["step"].get<double>());
-        curve.values.push_back(entry[curve.column].get<double>());
-      }
-    }
-  }
-  for (const auto& curve : curves) {
-    TORCH_CHECK(!curve.values.empty(), log, ": no line has a number \"", curve.column, "\"");
-  }
-  return curves;
+  return Range::of(all);
 }
 
 std::vector<Panel> read_panels(const PlotOptions& options) {
@@ -104,32 +63,33 @@ std::string escaped(const std::string& text) {
 constexpr double kWidth = 640, kPanel = 240, kLeft = 70, kRight = 20, kTop = 30, kBottom = 40, kLegend = 90;
 constexpr std::array kColours{"#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b"};
 
-void write_ticks(std::ostream& svg, const Range& x, const Range& y, double top) {
-  constexpr int kTicks = 4;
-  const auto bottom = top + kPanel - kTop - kBottom;
-  for (int i = 0; i <= kTicks; ++i) {
-    const auto share = static_cast<double>(i) / kTicks;
-    const auto tick_y = bottom - share * (bottom - top), tick_x = kLeft + share * (kWidth - kLeft - kRight);
-    svg << "<line x1='" << kLeft << "' y1='" << tick_y << "' x2='" << kWidth - kRight << "' y2='" << tick_y
-        << "' stroke='#ddd'/><text x='" << kLeft - 6 << "' y='" << tick_y + 4 << "' text-anchor='end'>"
-        << short_number(y.low + share * (y.high - y.low)) << "</text><text x='" << tick_x << "' y='" << bottom + 18
-        << "' text-anchor='middle'>" << short_number(std::round(x.low + share * (x.high - x.low))) << "</text>\n";
+constexpr double kInner = kWidth - kLeft - kRight;
+
+void write_ticks(std::ostream& svg, const Range& x, const Range& y, double top, double bottom) {
+  for (const auto& [value, text] : ticks(y, /*whole=*/false)) {
+    const auto at = bottom - y.place(value) * (bottom - top);
+    svg << "<line x1='" << kLeft << "' y1='" << at << "' x2='" << kWidth - kRight << "' y2='" << at
+        << "' stroke='#ddd'/><text x='" << kLeft - 6 << "' y='" << at + 4 << "' text-anchor='end'>" << text
+        << "</text>\n";
+  }
+  for (const auto& [value, text] : ticks(x, /*whole=*/true)) {
+    svg << "<text x='" << kLeft + x.place(value) * kInner << "' y='" << bottom + 18 << "' text-anchor='middle'>" << text
+        << "</text>\n";
   }
 }
 
 void write_line(std::ostream& svg, const Curve& curve, const Range& x, const Range& y, double top, double bottom) {
   for (size_t i = 0; i < curve.values.size(); ++i) {
-    svg << kLeft + x.place(curve.steps[i]) * (kWidth - kLeft - kRight) << ','
-        << bottom - y.place(curve.values[i]) * (bottom - top) << ' ';
+    svg << kLeft + x.place(curve.steps[i]) * kInner << ',' << bottom - y.place(curve.values[i]) * (bottom - top) << ' ';
   }
 }
 
 void write_panel(std::ostream& svg, const Panel& panel, double top) {
-  const auto x = Range::of(panel, &Curve::steps), y = Range::of(panel, &Curve::values);
+  const auto x = range_of(panel, &Curve::steps), y = range_of(panel, &Curve::values);
   const auto inner_top = top + kTop, bottom = top + kPanel - kBottom;
-  svg << "<text x='" << kLeft << "' y='" << top + 20 << "' font-weight='bold'>" << escaped(panel[0].column)
+  svg << "<text x='" << kLeft << "' y='" << top + 20 << "' font-weight='bold'>" << escaped(printable(panel[0].column))
       << "</text>\n";
-  write_ticks(svg, x, y, inner_top);
+  write_ticks(svg, x, y, inner_top, bottom);
   for (size_t i = 0; i < panel.size(); ++i) {
     const auto* colour = kColours[i % kColours.size()];
     if (panel.size() > 1) {
@@ -157,19 +117,19 @@ std::string svg_of(const std::vector<Panel>& panels) {
 /// The curve in characters: each column the mean of its steps.
 void print_curve(const Curve& curve, bool named) {
   constexpr size_t kColumns = 64, kRows = 12;
-  const auto y = Range::of({curve}, &Curve::values);
+  const auto y = Range::of(curve.values);
   const auto columns = std::min(kColumns, curve.values.size());
   std::vector<std::string> rows(kRows, std::string(columns, ' '));
   for (size_t column = 0; column < columns; ++column) {
     const auto first = column * curve.values.size() / columns, end = (column + 1) * curve.values.size() / columns;
-    double sum = 0;
+    double mean = 0;
     for (size_t i = first; i < end; ++i) {
-      sum += curve.values[i];
+      mean += curve.values[i] / static_cast<double>(end - first);
     }
-    const auto place = y.place(sum / static_cast<double>(end - first));
+    const auto place = y.place(mean);
     rows[kRows - 1 - static_cast<size_t>(std::lround(place * (kRows - 1)))][column] = '*';
   }
-  std::cout << (named ? curve.log + " " : "") << curve.column << ": " << short_number(y.low) << " to "
+  std::cout << (named ? curve.log + " " : "") << printable(curve.column) << ": " << short_number(y.low) << " to "
             << short_number(y.high) << ", steps " << curve.steps.front() << " to " << curve.steps.back() << '\n';
   for (const auto& row : rows) {
     std::cout << "| " << row << '\n';
@@ -177,19 +137,27 @@ void print_curve(const Curve& curve, bool named) {
   std::cout << "+-" << std::string(columns, '-') << '\n';
 }
 
+/// What is there may be replaced when it is a drawing.
+void check_drawing(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0 && status.st_size > 0) {
+    TORCH_CHECK(RegularFile(path).read(0, std::min<size_t>(4, RegularFile(path).size())) == "<svg", printable(path),
+                ": is no SVG file and is not overwritten");
+  }
+}
+
 void plot(const PlotOptions& options) {
   const auto panels = read_panels(options);
   if (options.output.empty()) {
-    for (const auto& curve : panels | std::views::join) {
-      print_curve(curve, options.logs.size() > 1);
+    for (const auto& panel : panels) {
+      for (const auto& curve : panel) {
+        print_curve(curve, options.logs.size() > 1);
+      }
     }
     return;
   }
-  const std::filesystem::path path(options.output);
-  const auto folder = path.parent_path();
-  SaveTransaction save(folder.empty() ? "." : folder.string());
-  save.write(path.filename().string(), svg_of(panels));
-  save.commit();
+  check_drawing(options.output);
+  replace_file(options.output, svg_of(panels));
 }
 
 }  // namespace

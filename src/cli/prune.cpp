@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <iomanip>
 #include <iostream>
 #include <memory>
@@ -16,13 +15,13 @@
 
 #include "cli/common.h"
 #include "cli/tokenizer_files.h"
+#include "utils/json/file_status.h"
 #include "utils/json/printable.h"
 #include "utils/json/regular_file.h"
 
 namespace transformers::cli {
 namespace {
 
-namespace fs = std::filesystem;
 using Numbers = std::vector<int64_t>;
 
 constexpr size_t kMostText = size_t{1} << 28;
@@ -58,9 +57,9 @@ void check_usage(const PruneOptions& options) {
 
 std::vector<at::Tensor> rows_of_ids(const std::string& path) {
   const SafetensorsFile file(path);
-  TORCH_CHECK(file.contains("input_ids"), path, ": there is no tensor input_ids");
+  TORCH_CHECK(file.contains("input_ids"), printable(path), ": there is no tensor input_ids");
   const auto ids = file.tensor("input_ids");
-  TORCH_CHECK(ids.scalar_type() == at::kLong && ids.dim() == 2 && ids.numel() > 0, path,
+  TORCH_CHECK(ids.scalar_type() == at::kLong && ids.dim() == 2 && ids.numel() > 0, printable(path),
               ": input_ids must be int64 [samples, seq], got ", ids.scalar_type(), " ", ids.sizes());
   return ids.split(1);
 }
@@ -69,7 +68,7 @@ std::vector<at::Tensor> rows_of_ids(const std::string& path) {
 std::vector<at::Tensor> rows_of_text(const std::string& path, const std::string& model, int64_t block) {
   const auto text = read_regular_file(path, kMostText);
   const auto ids = load_tokenizer(model)->encode(text);
-  TORCH_CHECK(ids.size() > 1, path, ": the text has ", ids.size(), " tokens, at least 2 are needed");
+  TORCH_CHECK(ids.size() > 1, printable(path), ": the text has ", ids.size(), " tokens, at least 2 are needed");
   auto rows = at::tensor(ids, at::kLong).unsqueeze(0).split(block, 1);
   if (rows.back().size(1) == 1) {
     rows.pop_back();  // a single token has no next one to predict
@@ -96,11 +95,11 @@ std::set<int64_t> listed_tokens(const std::string& path, int64_t vocab_size) {
     }
     int64_t id = -1;
     const auto [end, fault] = std::from_chars(line.data(), line.data() + line.size(), id);
-    TORCH_CHECK(fault == std::errc() && end == line.data() + line.size() && id >= 0 && id < vocab_size, path, ": line ",
-                number, ": expected a token id in [0, ", vocab_size, "), found ", printable(line));
-    TORCH_CHECK(listed.insert(id).second, path, ": line ", number, ": token ", id, " is listed twice");
+    TORCH_CHECK(fault == std::errc() && end == line.data() + line.size() && id >= 0 && id < vocab_size, printable(path),
+                ": line ", number, ": expected a token id in [0, ", vocab_size, "), found ", printable(line));
+    TORCH_CHECK(listed.insert(id).second, printable(path), ": line ", number, ": token ", id, " is listed twice");
   }
-  TORCH_CHECK(!listed.empty(), path, ": lists no token");
+  TORCH_CHECK(!listed.empty(), printable(path), ": lists no token");
   return listed;
 }
 
@@ -130,6 +129,17 @@ Numbers kept_tokens(const PruneOptions& options, const PreTrainedModel& model) {
   return {kept.begin(), kept.end()};
 }
 
+/// Says where a share is less than one of what it is a share of, in every layer.
+void warn_if_none(const std::string& option, const std::optional<double>& share, const HeadsByLayer& chosen,
+                  const Numbers& counts, const std::string& what) {
+  if (share && *share > 0 && chosen.empty() && !counts.empty()) {
+    std::ostringstream line;
+    line << "warning: " << option << " " << *share << " of " << *std::max_element(counts.begin(), counts.end()) << " "
+         << what << " is less than one: none is removed";
+    inform(line.str());
+  }
+}
+
 PruningPlan make_plan(PreTrainedModel& model, const PruneOptions& options) {
   if (!options.plan.empty()) {
     return PruningPlan::load(options.plan);
@@ -146,6 +156,8 @@ PruningPlan make_plan(PreTrainedModel& model, const PruneOptions& options) {
     request.importance.calibration = calibration_rows(options, model.config());
   }
   auto plan = plan_pruning(model, request);
+  warn_if_none("--heads", options.heads, plan.heads, plan.model.key_value_heads, "key/value heads");
+  warn_if_none("--intermediate", options.intermediate, plan.channels, plan.model.channels, "channels");
   plan.layers = options.layers;
   if (!options.vocab.empty()) {
     plan.vocabulary = kept_tokens(options, model);
@@ -234,14 +246,13 @@ void add_tokenizer(SaveTransaction& save, const PruneOptions& options, const std
 }
 
 void check_output_folder(const PruneOptions& options) {
-  const fs::path output(options.output);
-  TORCH_CHECK(!fs::exists(output) || fs::is_directory(output), options.output, ": is not a folder");
+  TORCH_CHECK(!path_exists(options.output) || is_folder(options.output), printable(options.output),
+              ": is not a folder");
 }
 
 /// Files of the old vocabulary would stay beside the new weights.
 void check_not_in_place(const PruneOptions& options, const PruningPlan& plan) {
-  const fs::path output(options.output);
-  TORCH_CHECK(plan.vocabulary.empty() || !fs::exists(output) || !fs::equivalent(options.model, output), options.output,
+  TORCH_CHECK(plan.vocabulary.empty() || !is_same_file(options.model, options.output), printable(options.output),
               ": a vocabulary cannot be pruned in place, choose another folder");
 }
 
@@ -280,7 +291,7 @@ void prune(const PruneOptions& options) {
   const auto before = summary(*model);
   prune_model(*model, plan, mode);
   const auto reason = model->config().inexpressible();
-  TORCH_CHECK(reason.empty() || options.extended, options.model, ": ", reason,
+  TORCH_CHECK(reason.empty() || options.extended, printable(options.model), ": ", reason,
               "; --zero writes zeros instead, --extended a form that only this library reads");
   if (!options.dry_run) {
     save(*model, options, plan);

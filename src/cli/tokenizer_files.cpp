@@ -1,12 +1,42 @@
 #include "cli/tokenizer_files.h"
 
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "utils/json/printable.h"
 #include "utils/json/regular_file.h"
 #include "utils/json/save_journal.h"
 
 namespace transformers::cli {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr size_t kMostBytes = size_t{256} << 20;
+
+fs::path real_path(const fs::path& path) {
+  std::error_code error;
+  auto real = fs::canonical(path, error);
+  TORCH_CHECK(!error, printable(path.string()), ": cannot be opened: ", error.message());
+  return real;
+}
+
+bool is_within(const fs::path& path, const fs::path& folder) {
+  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
+}
+
+/// A file that is copied as it is must be one of the model's. Its name may be a link: to a file of the folder or of the
+/// same name, or, in a Hugging Face cache, from snapshots/<revision>/ into blobs/. Any other link would let whoever
+/// made the folder choose which file of this machine goes into the copy.
+void check_link(const std::string& folder, const std::string& path) {
+  const auto target = real_path(path), inside = real_path(folder);
+  const bool is_own = target.filename() == fs::path(path).filename() || is_within(target, inside) ||
+                      target.parent_path() == inside.parent_path().parent_path() / "blobs";
+  TORCH_CHECK(is_own, printable(path), ": expected a file of the model, found a link to ", printable(target.string()),
+              "; copy that file to its place if it is meant");
+}
 
 }  // namespace
 
@@ -14,6 +44,7 @@ std::map<std::string, std::string> read_tokenizer_files(const std::string& folde
   std::map<std::string, std::string> files;
   for (const char* name : kTokenizerFiles) {
     if (const auto path = std::string(folder).append("/").append(name); file_exists(path)) {
+      check_link(folder, path);
       files.emplace(name, read_regular_file(path, kMostBytes));
     }
   }

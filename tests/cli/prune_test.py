@@ -317,6 +317,14 @@ class PruneTest(ProgramTest):
         pruned = self.prune(model, "--heads", 0.1)
         self.assert_weights(pruned, load_file(model / "model.safetensors"))
 
+    def test_a_share_too_small_for_one_part_is_said(self):
+        heads = ("--heads", "0.25", "--dry-run")
+        model = self.model(name="said")
+        count = json.loads((model / "config.json").read_text())["num_key_value_heads"]
+        error = self.start("prune", "--model", model, *heads).stderr.decode()
+        self.assertIn(f"warning: --heads 0.25 of {count} key/value heads is less than one: none is removed", error)
+        self.assertNotIn("less than one", self.start("prune", "--model", model, "--heads", "0", "--dry-run").stderr.decode())
+
     def test_heads_of_other_tasks_are_kept(self):
         model = self.model("models/llama_token_classification")
         pruned = self.prune(model, "--intermediate", 0.5)

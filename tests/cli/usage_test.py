@@ -56,6 +56,38 @@ class UsageTest(ProgramTest):
             with self.subTest(arguments=arguments):
                 self.assert_fails(*arguments, status=2, output=self.folder / "out")
 
+    def test_an_unknown_word_is_named_with_the_one_that_may_be_meant(self):
+        train = ("finetune", "--model", "m", "--output", "o", "--train-file", "f.txt")
+        cases = [
+            (("forward", "--modle", "x"), "--modle: there is no such option of forward; did you mean --model?"),
+            (("forward", "--modle=x"), "--modle: there is no such option of forward; did you mean --model?"),
+            ((*train, "--lr", "1e-4"), "--lr: there is no such option of finetune; did you mean --learning-rate?"),
+            ((*train, "--btach-size", "4"), "did you mean --batch-size?"),
+            ((*train, "--quite"), "did you mean --quiet?"),
+            (("generate", "--model", "m", "--prompt", "--modle", "--max-new", "3"), "did you mean --max-new-tokens?"),
+            (("genrate", "--model", "m"), "genrate: there is no such subcommand; did you mean generate?"),
+            (("forward", "--elephant", "x"), "--elephant: there is no such option of forward Run"),
+        ]
+        for arguments, says in cases:
+            with self.subTest(arguments=arguments):
+                result = self.start(*arguments)
+                self.assertEqual((result.returncode, result.stdout), (2, b""))
+                self.assertIn(says, " ".join(result.stderr.decode().split()))
+
+    def test_a_number_out_of_its_range_is_told_the_rule(self):
+        train = ("finetune", "--model", "m", "--output", "o", "--train-file", "f.txt")
+        for option, value, rule in (
+            ("--batch-size", "0", "above 0"),
+            ("--batch-size", "few", "above 0"),
+            ("--weight-decay", "-1", "of at least 0"),
+            ("--learning-rate", "nan", "of at least 0"),
+            ("--learning-rate", "inf", "of at least 0"),
+        ):
+            with self.subTest(option=option, value=value):
+                result = self.start(*train, option, value)
+                self.assertEqual((result.returncode, result.stdout), (2, b""))
+                self.assertIn(f"{option}: must be a number {rule}, got {value}", result.stderr.decode())
+
     def test_what_a_model_folder_lacks_is_status_1(self):
         (self.folder / "empty").mkdir()
         self.model(name="broken", hidden_size=23)

@@ -1,4 +1,5 @@
 #include <c10/util/Exception.h>
+#include <c10/util/Logging.h>
 
 #include "fuzz/target.h"
 
@@ -12,8 +13,14 @@ struct Silence : c10::WarningHandler {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
-  Silence silence;
-  const c10::WarningUtils::WarningHandlerGuard guard(&silence);
+  static Silence silence;
+  static const bool once = [] {
+    c10::WarningUtils::set_warning_handler(&silence);
+    // A stack trace takes longer to collect than most inputs to parse.
+    c10::SetStackTraceFetcher(std::function<c10::Backtrace()>([] { return c10::Backtrace(); }));
+    return true;
+  }();
+  static_cast<void>(once);
   try {
     transformers::fuzz::try_input({reinterpret_cast<const char*>(bytes), size});
   } catch (const c10::Error&) {

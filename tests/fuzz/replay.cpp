@@ -1,18 +1,43 @@
-// Runs a fuzz target without a fuzzer: over its seeds, every truncation of them, and random changes from a fixed seed.
+// Runs a fuzz target without a fuzzer: over its seeds, every truncation of them, what was found before, and random
+// changes from a fixed seed.
 //
-//   fuzz_<target> [FILE...]     with files: over these only, to reproduce a find
+//   fuzz_<target> --replay tests/fuzz <target>
+//   fuzz_<target> FILE...     over these alone, to reproduce a find
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <random>
+#include <vector>
 
+#include "fuzz/changes.h"
 #include "fuzz/target.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size);
 
 namespace {
 
+using namespace transformers::fuzz;
+
 constexpr int kChanges = 20000;
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// The files of a folder by name; none where there is no folder.
+std::vector<std::string> files_of(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> paths;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    paths.push_back(entry.path());
+  }
+  std::ranges::sort(paths);
+  std::vector<std::string> files;
+  std::ranges::transform(paths, std::back_inserter(files), read);
+  return files;
+}
 
 void run(const std::string& input) {
   // A copy of exact size, so that a sanitizer sees a read past its end.
@@ -20,51 +45,44 @@ void run(const std::string& input) {
   LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
 }
 
-void change(std::string& input, std::mt19937& random) {
-  const auto position = input.empty() ? 0 : random() % input.size();
-  switch (random() % 5) {
-    case 0:
-      input[position] = static_cast<char>(random());
-      return;
-    case 1:
-      input[position] = static_cast<char>(input[position] ^ (1 << random() % 8));
-      return;
-    case 2:
-      input.erase(position, 1 + random() % 4);
-      return;
-    case 3:
-      input.insert(position, input.substr(position, 1 + random() % 16));
-      return;
-    default:
-      constexpr std::string_view kExtremes("\xff\xff\xff\xff\xff\xff\xff\x7f\0\0\0\0\0\0\0\x80", 16);
-      input.replace(position, 8, kExtremes.substr(random() % 9, 8));
+void run_changes(const std::vector<std::string>& seeds) {
+  Random random(1);
+  for (int i = 0; i < kChanges; ++i) {
+    auto input = seeds[below(random, seeds.size())];
+    for (auto changes = 1 + below(random, 3); changes > 0; --changes) {
+      input = below(random, 2) == 0 ? change_bytes(std::move(input), random)
+                                    : TRANSFORMERS_FUZZ_CHANGE(std::move(input), random);
+    }
+    run(input);
   }
 }
 
-}  // namespace
-
-int main(int count, char** names) {
-  for (int i = 1; i < count; ++i) {
-    std::ifstream file(names[i], std::ios::binary);
-    run({std::istreambuf_iterator<char>(file), {}});
+int replay(const std::filesystem::path& folder, const std::string& target) {
+  const auto seeds = files_of(folder / "seeds" / target);
+  if (seeds.empty()) {
+    std::fprintf(stderr, "no seeds of %s in %s\n", target.c_str(), folder.c_str());
+    return 1;
   }
-  if (count > 1) {
-    return 0;
-  }
-  const auto seeds = transformers::fuzz::seeds();
   for (const auto& seed : seeds) {
-    transformers::fuzz::try_input(seed);  // a seed that is refused would make worse ones only
+    try_input(seed);  // a seed that is refused would make worse ones only
     for (size_t size = 0; size <= seed.size(); ++size) {
       run(seed.substr(0, size));
     }
   }
-  std::mt19937 random(0);
-  for (int i = 0; i < kChanges; ++i) {
-    auto input = seeds[random() % seeds.size()];
-    for (auto changes = 1 + random() % 3; changes > 0 && !input.empty(); --changes) {
-      change(input, random);
-    }
-    run(input);
+  const auto found = files_of(folder / "found" / target);
+  std::ranges::for_each(found, run);
+  run_changes(seeds);
+  std::printf("%zu seeds, %d changes of them, %zu earlier finds: no crash\n", seeds.size(), kChanges, found.size());
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count == 4 && std::string(arguments[1]) == "--replay") {
+    return replay(arguments[2], arguments[3]);
   }
-  std::printf("%zu seeds and %d changes of them: no crash\n", seeds.size(), kChanges);
+  for (int i = 1; i < count; ++i) {
+    run(read(arguments[i]));
+  }
 }

@@ -1,15 +1,8 @@
 #include "utils/io/zip_archive.h"
 
 #include "fuzz/target.h"
-#include "utils/io/file_builders.h"
 
 namespace transformers::fuzz {
-
-std::vector<std::string> seeds() {
-  const std::vector<testing::ZipRecord> records{{"a/data.pkl", "pickle"},
-                                                {.name = "a/data/0", .bytes = "x", .zip64 = true}};
-  return {testing::zip_bytes(records), testing::zip64_bytes(records), testing::zip_bytes({})};
-}
 
 void try_input(std::string_view input) {
   size_t sum = 0;

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "utils/distributed/environment.h"
+#include "utils/json/printable.h"
 
 namespace transformers {
 namespace {
@@ -34,7 +35,8 @@ int record_exception(const std::exception& exception) {
   const auto* error = dynamic_cast<const c10::Error*>(&exception);
   const std::string message = error ? error->what_without_backtrace() : exception.what();
   const auto rank = environment_variable("RANK");
-  std::cerr << ("error: " + (rank ? "rank " + *rank + ": " : std::string()) + message + '\n') << std::flush;
+  std::cerr << printable_line("error: " + (rank ? "rank " + *rank + ": " : std::string()) + message) + '\n'
+            << std::flush;
   if (const auto path = environment_variable("TORCHELASTIC_ERROR_FILE")) {
     write_error_file(*path, c10::demangle(typeid(exception).name()) + ": " + message);
   }

@@ -3,7 +3,7 @@
 #include <transformers/utils/io/save_transaction.h>
 
 #include <algorithm>
-#include <filesystem>
+#include <cstdio>
 #include <iomanip>
 #include <optional>
 #include <random>
@@ -12,6 +12,7 @@
 
 #include "utils/distributed/agreement.h"
 #include "utils/fully_sharded/checkpoint_index.h"
+#include "utils/json/file_status.h"
 
 namespace transformers {
 namespace {
@@ -110,8 +111,7 @@ void write_part(const std::string& folder, const std::string& file, const Sharde
 void write_index(SaveTransaction& save, const CheckpointIndex& index) {
   static const std::regex kPart(R"(part-[0-9a-f]{16}-\d{5}-of-\d{5}\.safetensors)");
   save.write(kShardedIndexFile, index_text(index));
-  for (const auto& entry : std::filesystem::directory_iterator(save.folder())) {
-    const auto name = entry.path().filename().string();
+  for (const auto& name : names_in_folder(save.folder())) {
     if (std::regex_match(name, kPart) && !name.starts_with("part-" + index.save_id)) {
       save.remove(name);
     }
@@ -135,8 +135,7 @@ void save_sharded_checkpoint(const std::string& folder, const ProcessGroup& grou
   try {
     together(group, [&] { write_part(folder, file, state, index); });
   } catch (const c10::Error&) {
-    std::error_code ignored;
-    std::filesystem::remove(folder + "/" + file, ignored);
+    std::remove((folder + "/" + file).c_str());  // it may not be there
     throw;
   }
   // When this fails, either set may be the one that counts; the next save removes the other.

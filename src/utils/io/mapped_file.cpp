@@ -4,9 +4,11 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>
 #include <sys/mman.h>
+#include <transformers/utils/io/mapped_memory.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -14,7 +16,31 @@
 #include "utils/json/regular_file.h"
 
 namespace transformers {
+
+/// A live mapping in a list that a signal handler may walk at any moment: entries are used again, never freed.
+struct MappingEntry {
+  std::atomic<bool> is_taken{true};
+  std::atomic<uintptr_t> begin{0}, size{0};
+  std::atomic<const char*> path{nullptr};
+  MappingEntry* next = nullptr;
+};
+
 namespace {
+
+std::atomic<MappingEntry*> mappings{nullptr};
+
+MappingEntry* free_entry() {
+  for (auto* entry = mappings.load(); entry != nullptr; entry = entry->next) {
+    if (bool taken = false; entry->is_taken.compare_exchange_strong(taken, true)) {
+      return entry;
+    }
+  }
+  auto* created = new MappingEntry;
+  created->next = mappings.load();
+  while (!mappings.compare_exchange_weak(created->next, created)) {
+  }
+  return created;
+}
 
 uintptr_t address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
 
@@ -30,7 +56,17 @@ c10::Storage copy_of(std::string_view part) {
 
 }  // namespace
 
-MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
+const char* mapped_file_at(const void* pointer) noexcept {
+  for (const auto* entry = mappings.load(); entry != nullptr; entry = entry->next) {
+    const auto begin = entry->begin.load();
+    if (begin <= address(pointer) && address(pointer) - begin < entry->size.load()) {
+      return entry->path.load();
+    }
+  }
+  return nullptr;
+}
+
+MappedFile::MappedFile(std::string path) : path_(std::move(path)), shown_path_(printable_line(path_)) {
   const RegularFile file(path_);
   size_ = file.size();
   if (size_ == 0) {
@@ -45,10 +81,16 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
     ::munmap(begin_, size_);
     TORCH_CHECK(false, printable(path_), ": changed from ", size_, " to ", now, " bytes while it was opened");
   }
+  entry_ = free_entry();
+  entry_->path = shown_path_.c_str();
+  entry_->begin = address(begin_);
+  entry_->size = size_;
 }
 
 MappedFile::~MappedFile() {
   if (begin_ != nullptr) {
+    entry_->size = 0;
+    entry_->is_taken = false;
     ::munmap(begin_, size_);
   }
 }

@@ -25,9 +25,10 @@ class MappedFile {
   static void drop_pages(std::string_view part);
 
  private:
-  std::string path_;
+  std::string path_, shown_path_;
   char* begin_ = nullptr;
   size_t size_ = 0;
+  struct MappingEntry* entry_ = nullptr;
 };
 
 /// The bytes of `part`, a piece of file->bytes(), as storage that keeps the mapping alive; a copy when they do not

@@ -13,7 +13,6 @@
 #include <utility>
 
 #include "utils/json/printable.h"
-#include "utils/json/save_journal.h"
 
 namespace transformers {
 namespace {
@@ -44,15 +43,6 @@ bool is_temporary_of(std::string_view file, std::string_view prefix, const std::
   }
   const auto numbers = file.substr(prefix.size(), file.size() - prefix.size() - name.size());
   return numbers.find_first_not_of("0123456789-") == std::string_view::npos;
-}
-
-void remove_abandoned(const std::string& folder, const std::string& prefix, const std::string& name) {
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    if (is_temporary_of(entry->path().filename().string(), prefix, name)) {
-      remove_if_abandoned(entry->path());
-    }
-  }
 }
 
 }  // namespace
@@ -117,15 +107,13 @@ void PendingFile::publish() {
   temporary_.clear();
 }
 
-void write_file_whole(const std::string& folder, const std::string& name,
-                      const std::function<void(const ByteSink&)>& produce) {
-  constexpr const char* kPrefix = ".writing-";
-  remove_abandoned(folder, kPrefix, name);
-  PendingFile file(folder, name, kPrefix);
-  produce([&](std::string_view bytes) { file.write(bytes); });
-  file.finish();
-  file.publish();
-  sync_folder(folder);
+void remove_abandoned(const std::string& folder, const std::string& prefix, const std::string& name) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (is_temporary_of(entry->path().filename().string(), prefix, name)) {
+      remove_if_abandoned(entry->path());
+    }
+  }
 }
 
 }  // namespace transformers

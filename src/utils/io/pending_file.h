@@ -1,8 +1,5 @@
 #pragma once
 
-#include <transformers/utils/io/save_transaction.h>
-
-#include <functional>
 #include <string>
 #include <string_view>
 
@@ -40,9 +37,7 @@ class PendingFile {
   int descriptor_;
 };
 
-/// Writes one file of a folder: a reader finds the old file or the new one, and so does the next process after a crash.
-/// Temporary files of that name that a killed process left behind are removed.
-void write_file_whole(const std::string& folder, const std::string& name,
-                      const std::function<void(const ByteSink&)>& produce);
+/// Removes temporary files of that prefix and name that a killed process left behind.
+void remove_abandoned(const std::string& folder, const std::string& prefix, const std::string& name);
 
 }  // namespace transformers

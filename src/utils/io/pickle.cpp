@@ -7,7 +7,6 @@
 #include <array>
 #include <cstring>
 #include <optional>
-#include <ranges>
 #include <unordered_map>
 
 #include "utils/io/checked_math.h"
@@ -22,6 +21,7 @@ using Kind = PickleValue::Kind;
 // Bounds on memory: a state dict of 10,000 tensors is a pickle of 1.5 MB with about 200,000 values.
 constexpr size_t kMaxBytes = 64 << 20;
 constexpr size_t kMaxValues = 1'000'000;
+constexpr size_t kMaxPlaces = 4'000'000;  // items of tuples, lists and dictionaries, and sizes of tensors
 constexpr size_t kMaxDimensions = 64;
 constexpr size_t kMaxKey = 64;  // the key of a storage is a number
 
@@ -81,6 +81,11 @@ class Unpickler {
 
   void check_count(size_t count) const { check(count < kMaxValues, "it holds more than a million values"); }
 
+  void count_places(size_t more) {
+    places_ += more;
+    check(places_ <= kMaxPlaces, "its values have more than four million items");
+  }
+
   PickleValue* make(Kind kind, int64_t integer = 0) {
     check_count(values_.size());
     auto& value = values_.emplace_back();
@@ -108,9 +113,10 @@ class Unpickler {
   }
 
   std::vector<const PickleValue*> pop_items(size_t count) {
+    count_places(count);
     std::vector<const PickleValue*> items(count);
-    for (auto& item : std::views::reverse(items)) {
-      item = pop();
+    for (auto item = items.rbegin(); item != items.rend(); ++item) {
+      *item = pop();
     }
     return items;
   }
@@ -241,11 +247,12 @@ class Unpickler {
   void global() {
     const std::string module(line());
     const auto name = module + " " + std::string(line());
-    if (!is_allowed_global(name)) {
+    const auto known = allowed_global(name);
+    if (known.empty()) {
       refuse("it names the Python object " + printable(name));
     }
     auto* value = make(Kind::kGlobal);
-    value->text = name;
+    value->text = known;
     push(value);
   }
 
@@ -268,7 +275,7 @@ class Unpickler {
   void reduce() {
     auto* tuple = pop(Kind::kTuple, "a call has no argument tuple");
     const auto& arguments = tuple->items;
-    const auto& callee = pop(Kind::kGlobal, "it calls what is no known function")->text;
+    const auto callee = pop(Kind::kGlobal, "it calls what is no known function")->text;
     if (callee == "collections OrderedDict") {
       ordered_dict(arguments);
     } else if (callee == "torch._utils _rebuild_tensor_v2") {
@@ -280,7 +287,7 @@ class Unpickler {
     } else if (callee == "torch Size" || callee == "torch device") {
       push(tuple);
     } else {
-      refuse("it calls " + callee);
+      refuse("it calls " + std::string(callee));
     }
   }
 
@@ -306,8 +313,8 @@ class Unpickler {
           "a tensor is conjugated or negated lazily; save it with resolve_conj() and resolve_neg()");
     auto* tensor = make(Kind::kTensor, arguments[1]->integer);
     tensor->items = {arguments[0]};
-    tensor->sizes = integers(*arguments[2]);
-    tensor->strides = integers(*arguments[3]);
+    tensor->layout = std::make_shared<const PickleValue::Layout>(
+        PickleValue::Layout{.sizes = integers(*arguments[2]), .strides = integers(*arguments[3])});
     tensor->dtype = has_dtype ? dtype_of(*arguments[6]) : arguments[0]->dtype;
     check(tensor->dtype != c10::ScalarType::Undefined, "a tensor has no dtype");
     check_extent(*tensor);
@@ -320,10 +327,12 @@ class Unpickler {
     return *dtype;
   }
 
-  std::vector<int64_t> integers(const PickleValue& tuple) const {
+  std::vector<int64_t> integers(const PickleValue& tuple) {
     check(tuple.kind == Kind::kTuple && tuple.items.size() <= kMaxDimensions,
           "a size is no tuple of at most 64 integers");
+    count_places(tuple.items.size());
     std::vector<int64_t> values;
+    values.reserve(tuple.items.size());
     for (const auto* item : tuple.items) {
       check(item->kind == Kind::kInteger && item->integer >= 0, "a size or stride is no integer >= 0");
       values.push_back(item->integer);
@@ -334,9 +343,10 @@ class Unpickler {
   /// The last element must lie within the storage, and the elements must not be more than it holds: a small file must
   /// not ask for much memory when a tensor is copied.
   void check_extent(const PickleValue& tensor) const {
-    check(tensor.sizes.size() == tensor.strides.size(), "a tensor has not as many strides as sizes");
+    const auto& [sizes, strides] = *tensor.layout;
+    check(sizes.size() == strides.size(), "a tensor has not as many strides as sizes");
     const auto item = static_cast<int64_t>(c10::elementSize(tensor.dtype));
-    const auto bytes = dense_bytes(tensor.sizes, item);
+    const auto bytes = dense_bytes(sizes, item);
     check(bytes.has_value(), "the size of a tensor overflows");
     const auto capacity = tensor.items[0]->integer / item;
     const auto last = last_element(tensor);
@@ -347,8 +357,9 @@ class Unpickler {
 
   static std::optional<int64_t> last_element(const PickleValue& tensor) {
     std::optional<int64_t> last = tensor.integer;
-    for (size_t d = 0; d < tensor.sizes.size(); ++d) {
-      const auto distance = checked_multiply(tensor.sizes[d] - 1, tensor.strides[d]);
+    const auto& [sizes, strides] = *tensor.layout;
+    for (size_t d = 0; d < sizes.size(); ++d) {
+      const auto distance = checked_multiply(sizes[d] - 1, strides[d]);
       last = last && distance ? checked_add(*last, *distance) : std::nullopt;
     }
     return last;
@@ -367,6 +378,7 @@ class Unpickler {
   std::vector<PickleValue*> stack_;
   std::vector<size_t> marks_;
   std::unordered_map<uint32_t, PickleValue*> memo_;
+  size_t places_ = 0;
 };
 
 }  // namespace

@@ -4,30 +4,36 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace transformers {
 
-/// A value of a restricted pickle. Which members mean something depends on the kind.
+/// A value of a restricted pickle. Which members mean something depends on the kind. Kept small: a short pickle may
+/// hold very many.
 struct PickleValue {
   enum class Kind { kNone, kBool, kInteger, kFloat, kText, kTuple, kList, kDict, kGlobal, kStorage, kTensor };
 
+  struct Layout {
+    std::vector<int64_t> sizes, strides;
+  };
+
   Kind kind = Kind::kNone;
-  int64_t integer = 0;  // kBool, kInteger; kStorage: its bytes; kTensor: offset in elements
-  std::string text;     // kText; kGlobal: "module name"; kStorage: its key
   c10::ScalarType dtype = c10::ScalarType::Undefined;  // kTensor; kStorage, undefined when it has none
-  std::vector<const PickleValue*> items;               // kTuple, kList; kDict: key, value, key, ...; kTensor: storage
-  std::vector<int64_t> sizes, strides;                 // kTensor
+  int64_t integer = 0;                    // kBool, kInteger; kStorage: its bytes; kTensor: offset in elements
+  std::string_view text;                  // kText; kGlobal: "module name"; kStorage: its key
+  std::vector<const PickleValue*> items;  // kTuple, kList; kDict: key, value, key, ...; kTensor: storage
+  std::shared_ptr<const Layout> layout;   // kTensor
 };
 
 /// What a kind is called in messages.
 std::string_view kind_name(const PickleValue& value);
 
 /// Reads a pickle of protocol 2 as `torch.save` writes it, executing nothing: globals, reductions and persistent ids
-/// are known one by one, and any other is an error that says so. The values live in this object, which never recurses.
+/// are known one by one, and any other is an error that says so. The values live in this object, which never recurses;
+/// their texts are pieces of `bytes`.
 class Pickle {
  public:
   Pickle(std::string_view bytes, const std::string& source);

@@ -62,19 +62,28 @@ constexpr std::array<std::string_view, 7> kOthers{
     "torch device",
 };
 
-std::optional<ScalarType> find(std::span<const Named> names, std::string_view global) {
+const Named* find(std::span<const Named> names, std::string_view global) {
   const auto found = std::ranges::find_if(names, [&](const Named& n) { return n.global == global; });
-  return found == names.end() ? std::nullopt : std::optional(found->dtype);
+  return found == names.end() ? nullptr : &*found;
+}
+
+std::optional<ScalarType> dtype_of(const Named* found) {
+  return found == nullptr ? std::nullopt : std::optional(found->dtype);
 }
 
 }  // namespace
 
-std::optional<ScalarType> storage_dtype(std::string_view global) { return find(kStorages, global); }
+std::optional<ScalarType> storage_dtype(std::string_view global) { return dtype_of(find(kStorages, global)); }
 
-std::optional<ScalarType> named_dtype(std::string_view global) { return find(kDtypes, global); }
+std::optional<ScalarType> named_dtype(std::string_view global) { return dtype_of(find(kDtypes, global)); }
 
-bool is_allowed_global(std::string_view global) {
-  return std::ranges::find(kOthers, global) != kOthers.end() || storage_dtype(global) || named_dtype(global);
+std::string_view allowed_global(std::string_view global) {
+  if (const auto* other = std::ranges::find(kOthers, global); other != kOthers.end()) {
+    return *other;
+  }
+  const auto* storage = find(kStorages, global);
+  const auto* named = storage != nullptr ? storage : find(kDtypes, global);
+  return named == nullptr ? std::string_view() : named->global;
 }
 
 }  // namespace transformers

@@ -19,6 +19,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr size_t kMaxTensors = 1'000'000;
+constexpr size_t kMaxMetadata = 100'000;
 constexpr size_t kMaxDimensions = 64;
 // The reference parser stops at 128 open values.
 constexpr int kMaxDepth = 127;
@@ -46,6 +47,7 @@ class HeaderVisitor : public JsonVisitor {
       check(in_metadata() && value.is_null(), "expected an object");
     } else if (level_ == 2 && in_metadata()) {
       check(value.is_string(), "expected texts");
+      check(metadata.size() < kMaxMetadata, "holds more than 100000 texts");
       metadata[field_] = value.get<std::string>();  // of a repeated key the last value counts, as in the reference
     } else if (level_ == 2) {
       field_value(value);

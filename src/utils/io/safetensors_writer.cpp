@@ -7,10 +7,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "utils/io/pending_file.h"
+#include "utils/io/replace_file.h"
 #include "utils/io/safetensors_header.h"
 #include "utils/json/printable.h"
 
@@ -102,10 +101,7 @@ void write_safetensors(const ByteSink& sink, const torch::OrderedDict<std::strin
 
 void save_safetensors(const std::string& path, const torch::OrderedDict<std::string, at::Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata) {
-  const std::filesystem::path target(path);
-  const auto folder = target.has_parent_path() ? target.parent_path().string() : ".";
-  write_file_whole(folder, target.filename().string(),
-                   [&](const ByteSink& sink) { write_safetensors(sink, tensors, metadata); });
+  replace_file(path, [&](const ByteSink& sink) { write_safetensors(sink, tensors, metadata); });
 }
 
 }  // namespace transformers

@@ -42,7 +42,8 @@ std::optional<int64_t> integer(const Json& value) {
 
 }  // namespace
 
-ConfigReader::ConfigReader(const Json& object, std::string source) : object_(object), source_(std::move(source)) {
+ConfigReader::ConfigReader(const Json& object, const std::string& source)
+    : object_(object), source_(printable_line(source)) {
   TORCH_CHECK(object_.is_object(), source_, ": expected a JSON object, found ", found(object_));
 }
 
@@ -64,7 +65,7 @@ const Json* ConfigReader::take(const std::string& key) {
 
 void ConfigReader::fail(const std::string& key, const std::string& rule) const {
   const auto entry = object_.find(key);
-  TORCH_CHECK(false, source_, ": key \"", key, "\" must be ", rule, ", got ",
+  TORCH_CHECK(false, source_, ": key \"", printable(key), "\" must be ", rule, ", got ",
               entry == object_.end() ? "nothing" : found(*entry));
 }
 
@@ -72,7 +73,7 @@ void ConfigReader::guarded(const std::string& key, const std::function<void()>& 
   try {
     convert();
   } catch (const c10::Error& error) {
-    TORCH_CHECK(false, source_, ": key \"", key, "\": ", error.what_without_backtrace());
+    TORCH_CHECK(false, source_, ": key \"", printable(key), "\": ", error.what_without_backtrace());
   }
 }
 

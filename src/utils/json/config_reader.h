@@ -17,7 +17,7 @@ namespace transformers {
 class ConfigReader {
  public:
   /// `source` begins every message. Throws when `object` is not a JSON object.
-  ConfigReader(const nlohmann::ordered_json& object, std::string source);
+  ConfigReader(const nlohmann::ordered_json& object, const std::string& source);
 
   void read(const std::string& key, int64_t& field);
   void read(const std::string& key, double& field);

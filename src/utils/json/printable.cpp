@@ -7,7 +7,7 @@
 namespace transformers {
 namespace {
 
-constexpr size_t kMaxCharacters = 200;
+constexpr size_t kMaxCharacters = 200, kMaxLineCharacters = 20'000, kMaxNames = 100;
 
 struct Character {
   uint32_t code = 0;
@@ -38,10 +38,32 @@ Character first_character(std::string_view text) {
   return code < kSmallest[length - 1] || code > 0x10FFFF || surrogate ? Character{} : Character{code, length};
 }
 
-/// Characters that would move the cursor or reorder the text around them.
+struct CodeRange {
+  uint32_t first, last;
+};
+
+// Characters that move the cursor, reorder the text around them, or take no place at all: controls, and what Unicode
+// calls format characters.
+constexpr std::array<CodeRange, 16> kUnsafe{{{0x00, 0x1F},
+                                             {0x7F, 0x9F},
+                                             {0xAD, 0xAD},
+                                             {0x600, 0x605},
+                                             {0x61C, 0x61C},
+                                             {0x6DD, 0x6DD},
+                                             {0x70F, 0x70F},
+                                             {0x180E, 0x180E},
+                                             {0x200B, 0x200F},
+                                             {0x2028, 0x202E},
+                                             {0x2060, 0x206F},
+                                             {0xFEFF, 0xFEFF},
+                                             {0xFFF9, 0xFFFB},
+                                             {0x1BCA0, 0x1BCA3},
+                                             {0x1D173, 0x1D17A},
+                                             {0xE0000, 0xE0FFF}}};
+
 bool is_unsafe(uint32_t code) {
-  return code < 0x20 || (code >= 0x7F && code < 0xA0) || (code >= 0x200B && code <= 0x200F) ||
-         (code >= 0x2028 && code <= 0x202E) || (code >= 0x2060 && code <= 0x2069) || code == 0xFEFF;
+  return std::ranges::any_of(kUnsafe,
+                             [&](const CodeRange& range) { return range.first <= code && code <= range.last; });
 }
 
 std::string escaped(std::string_view bytes) {
@@ -58,16 +80,48 @@ std::string escaped(std::string_view bytes) {
 
 size_t utf8_length(std::string_view text) { return first_character(text).length; }
 
-std::string printable(std::string_view untrusted) {
+namespace {
+
+std::string escaped_and_cut(std::string_view untrusted, size_t max_characters) {
   std::string text;
   for (size_t count = 0; !untrusted.empty(); ++count) {
-    if (count == kMaxCharacters) {
+    if (count == max_characters) {
       return text + "...";
     }
     const auto character = first_character(untrusted);
     const auto bytes = untrusted.substr(0, std::max<size_t>(character.length, 1));
     text += character.length == 0 || is_unsafe(character.code) ? escaped(bytes) : std::string(bytes);
     untrusted.remove_prefix(bytes.size());
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string printable(std::string_view untrusted) { return escaped_and_cut(untrusted, kMaxCharacters); }
+
+std::string printable_line(std::string_view message) {
+  std::string line(message.substr(0, kMaxLineCharacters * 4));
+  std::ranges::replace(line, '\n', ' ');
+  return escaped_and_cut(line, kMaxLineCharacters);
+}
+
+std::vector<std::string> printable_names(const std::vector<std::string>& untrusted) {
+  std::vector<std::string> names;
+  for (const auto& name : untrusted) {
+    if (names.size() == kMaxNames) {
+      names.push_back("and " + std::to_string(untrusted.size() - kMaxNames) + " more");
+      break;
+    }
+    names.push_back(printable(name));
+  }
+  return names;
+}
+
+std::string printable_list(const std::vector<std::string>& untrusted) {
+  std::string text;
+  for (const auto& name : printable_names(untrusted)) {
+    text += (text.empty() ? "" : ", ") + name;
   }
   return text;
 }

@@ -113,7 +113,7 @@ class StrictSax : public nlohmann::json_sax<ordered_json> {
 /// time, which is quadratic in a vocabulary.
 class DomBuilder : public JsonVisitor {
  public:
-  explicit DomBuilder(const std::string& source) : source_(source) {}
+  DomBuilder(const std::string& source, size_t max_values) : source_(source), max_values_(max_values) {}
 
   void scalar(ordered_json value) override { add(std::move(value)); }
 
@@ -134,6 +134,7 @@ class DomBuilder : public JsonVisitor {
 
  private:
   ordered_json& add(ordered_json value) {
+    TORCH_CHECK(++values_ <= max_values_, source_, ": expected at most ", max_values_, " JSON values");
     if (open_.empty()) {
       return root_ = std::move(value);
     }
@@ -167,6 +168,7 @@ class DomBuilder : public JsonVisitor {
   }
 
   const std::string& source_;
+  size_t max_values_, values_ = 0;
   ordered_json root_;
   std::vector<ordered_json*> open_;
   std::string key_;
@@ -193,7 +195,7 @@ void visit_strict_json(std::string_view text, const std::string& source, JsonVis
 
 ordered_json parse_strict_json(std::string_view text, const std::string& source, JsonLimits limits) {
   const auto name = printable(source);
-  DomBuilder builder(name);
+  DomBuilder builder(name, limits.max_values);
   visit_strict_json(text, source, builder, limits);
   return builder.take();
 }

@@ -16,6 +16,8 @@ namespace transformers {
 struct JsonLimits {
   size_t max_bytes = 1 << 20;
   int max_depth = 64;
+  /// Of a value that is kept whole; two bytes of text can become fifty of memory.
+  size_t max_values = 4'000'000;
 };
 
 /// The whole value, with the keys of objects in the order of the text. HF's {"__float__": "Infinity"} is an object like

@@ -1,9 +1,7 @@
 #include <c10/util/Exception.h>
-#include <transformers/utils/io/save_transaction.h>
 #include <transformers/utils/model_pruning/pruning_plan.h>
 
-#include <filesystem>
-
+#include "utils/io/replace_file.h"
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
 #include "utils/json/regular_file.h"
@@ -99,12 +97,7 @@ PruningPlan PruningPlan::from_json(std::string_view text, const std::string& sou
   return plan;
 }
 
-void PruningPlan::save(const std::string& path) const {
-  const std::filesystem::path file(path);
-  SaveTransaction save(file.has_parent_path() ? file.parent_path().string() : ".");
-  save.write(file.filename().string(), to_json());
-  save.commit();
-}
+void PruningPlan::save(const std::string& path) const { replace_file(path, to_json()); }
 
 PruningPlan PruningPlan::load(const std::string& path) {
   return from_json(read_regular_file(path, kLimits.max_bytes + 1), path);

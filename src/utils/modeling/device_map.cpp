@@ -13,6 +13,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "utils/json/printable.h"
+
 namespace transformers {
 namespace {
 
@@ -22,7 +24,7 @@ c10::Device device_of_name(const std::string& name) {
   const bool is_known =
       name == "cpu" || name == "meta" || name == "cuda" ||
       (name.starts_with("cuda:") && name.size() > 5 && name.find_first_not_of("0123456789", 5) == std::string::npos);
-  TORCH_CHECK(is_known && name.size() < 9, "unknown place \"", name.substr(0, 40),
+  TORCH_CHECK(is_known && name.size() < 9, "unknown place \"", printable(name),
               "\"; known are cpu, disk, cuda, cuda:N and meta");
   return c10::Device(name);
 }
@@ -159,7 +161,7 @@ MaxMemory get_max_memory() {
 void check_device_map(const torch::nn::Module& model, const DeviceMap& device_map) {
   const auto modules = model.named_modules();
   for (const auto& [name, place] : device_map) {
-    TORCH_CHECK(name.empty() || modules.contains(name), "device_map: the model has no module ", name);
+    TORCH_CHECK(name.empty() || modules.contains(name), "device_map: the model has no module ", printable(name));
   }
   std::string uncovered;
   for (const auto& tensor : model.named_parameters()) {

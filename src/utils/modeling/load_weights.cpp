@@ -153,9 +153,10 @@ void check_fit(const LoadReport& report, const PreTrainedModel& model, const std
     fatal.mismatched = report.mismatched;
   }
   if (!fatal.empty()) {
-    fatal.unexpected = report.unexpected;
+    fatal.unexpected = printable_names(report.unexpected);
   }
-  TORCH_CHECK(fatal.empty(), folder, ": the weights do not fit ", model.architecture(), "; ", fatal.to_string());
+  TORCH_CHECK(fatal.empty(), printable(folder), ": the weights do not fit ", model.architecture(), "; ",
+              fatal.to_string());
 }
 
 namespace {
@@ -198,7 +199,7 @@ void untie_if_different(PreTrainedModel& model, const Checkpoint& checkpoint, co
   if (names.size() < 2 || checkpoint.tensor(names[0]).equal(checkpoint.tensor(names[1]))) {
     return;
   }
-  TORCH_WARN("the config ties ", names[0], " and ", names[1],
+  TORCH_WARN("the config ties ", printable(names[0]), " and ", printable(names[1]),
              " but the file holds different values; they are not tied");
   output->tie_weight(at::empty_like(output->weight).requires_grad_());
   slots = slots_of(model);
@@ -260,20 +261,13 @@ void initialize(PreTrainedModel& model, Slots& slots, const std::map<std::string
   }
 }
 
-std::string listed(const std::vector<std::string>& names) {
-  std::string text;
-  for (const auto& name : names) {
-    text += (text.empty() ? "" : ", ") + name;
-  }
-  return text;
-}
-
 void warn(const LoadReport& report, const std::string& folder) {
   if (!report.unexpected.empty()) {
-    TORCH_WARN(folder, ": weights that the model does not use: ", listed(report.unexpected));
+    TORCH_WARN(printable(folder), ": weights that the model does not use: ", printable_list(report.unexpected));
   }
   if (!report.initialized.empty()) {
-    TORCH_WARN(folder, ": weights that were not there and have fresh values: ", listed(report.initialized));
+    TORCH_WARN(printable(folder),
+               ": weights that were not there and have fresh values: ", printable_list(report.initialized));
   }
 }
 
@@ -284,16 +278,16 @@ std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& folder, con
   require_device(options.device);
   auto checkpoint = std::make_shared<const Checkpoint>(folder, options.variant);
   const auto tensors = static_cast<int64_t>(checkpoint->tensors().size());
-  TORCH_CHECK(config.get_num_hidden_layers() <= tensors, config_path(folder), ": ", config.get_num_hidden_layers(),
-              " layers cannot be filled from ", tensors, " tensors");
+  TORCH_CHECK(config.get_num_hidden_layers() <= tensors, printable(config_path(folder)), ": ",
+              config.get_num_hidden_layers(), " layers cannot be filled from ", tensors, " tensors");
   // Tables of rotary frequencies are as long as a head and in no file: their size is believed only once a weight of
   // that size is there.
   int64_t largest = 0;
   for (const auto& tensor : checkpoint->tensors()) {
     largest = std::max(largest, c10::multiply_integers(tensor.shape));
   }
-  TORCH_CHECK(config.sizes().head_dim <= largest, config_path(folder), ": heads of ", config.sizes().head_dim,
-              " cannot be filled, the largest tensor has ", largest, " values");
+  TORCH_CHECK(config.sizes().head_dim <= largest, printable(config_path(folder)), ": heads of ",
+              config.sizes().head_dim, " cannot be filled, the largest tensor has ", largest, " values");
   return checkpoint;
 }
 

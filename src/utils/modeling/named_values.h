@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include "utils/json/printable.h"
+
 namespace transformers {
 
 /// A value and how config files spell it. Of several spellings the first is written.
@@ -22,7 +24,7 @@ auto value_of_name(const Names& names, std::string_view kind, std::string_view n
     }
     list += (list.empty() ? "" : ", ") + std::string(known);
   }
-  TORCH_CHECK(false, "unknown ", kind, " \"", name, "\"; known are ", list);
+  TORCH_CHECK(false, "unknown ", kind, " \"", printable(name), "\"; known are ", list);
 }
 
 template <typename Names, typename Value>

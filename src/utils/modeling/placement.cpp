@@ -8,6 +8,8 @@
 
 #include <set>
 
+#include "utils/json/printable.h"
+
 namespace transformers {
 namespace {
 
@@ -152,8 +154,9 @@ std::shared_ptr<Placement> plan_placement(PreTrainedModel& model, const LoadOpti
 
 void check_disk_files(const Placement& placement, const std::string& folder, const at::Tensor& tensor,
                       const CheckpointTensor& stored) {
-  TORCH_CHECK(!placement.place_of(tensor).is_disk() || stored.file.ends_with(".safetensors"), folder, ": ", stored.name,
-              " is to stay on the disk, which takes a safetensors file, not ", stored.file);
+  TORCH_CHECK(!placement.place_of(tensor).is_disk() || stored.file.ends_with(".safetensors"), printable(folder), ": ",
+              printable(stored.name), " is to stay on the disk, which takes a safetensors file, not ",
+              printable(stored.file));
 }
 
 std::vector<ForwardHooks::HookId> align_devices(ForwardHooks& layer, c10::Device device,

@@ -19,7 +19,8 @@ std::string cuda_library() {
     return name;
   }
   const auto beside = std::filesystem::path(info.dli_fname).parent_path() / name;
-  return std::filesystem::exists(beside) ? beside.string() : name;
+  std::error_code ignored;
+  return std::filesystem::exists(beside, ignored) ? beside.string() : name;
 }
 
 /// Loading has to come before anything asks LibTorch about CUDA: it remembers a no.

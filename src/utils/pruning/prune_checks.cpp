@@ -6,6 +6,9 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/nn/linear.h>
 
+#include <algorithm>
+#include <iterator>
+
 namespace transformers {
 namespace {
 
@@ -122,13 +125,43 @@ void check_gates(const std::string& whose, const std::vector<LSTMLayerMask>& mas
 
 }  // namespace
 
+namespace {
+
+/// Each tensor is narrowed for one of the modules; another that had it too would no longer fit its neighbours.
+void check_apart(const std::string& whose, const std::vector<at::Tensor>& parameters) {
+  for (auto one = parameters.begin(); one != parameters.end(); ++one) {
+    const bool is_shared = std::any_of(one + 1, parameters.end(), [&](const at::Tensor& other) {
+      return one->is_same(other) || (one->numel() > 0 && one->is_alias_of(other));
+    });
+    TORCH_CHECK(!is_shared, whose,
+                ": it and what follows must have parameters of their own, two of them are one tensor");
+  }
+}
+
+void append(std::vector<at::Tensor>& parameters, std::initializer_list<at::Tensor> more) {
+  std::copy_if(more.begin(), more.end(), std::back_inserter(parameters),
+               [](const auto& part) { return part.defined(); });
+}
+
+/// What the layer works with, which need not be what is registered: a tied weight often is only assigned.
+void append_layer(std::vector<at::Tensor>& parameters, const nn::Module& layer) {
+  const auto* linear = dynamic_cast<const nn::LinearImpl*>(&layer);
+  append(parameters,
+         {weight_of(layer), linear != nullptr ? linear->bias : dynamic_cast<const nn::Conv2dImpl&>(layer).bias});
+}
+
+}  // namespace
+
 void check_channels(const std::string& whose, const nn::Module& first, const ChannelMask& mask,
                     const std::vector<ChannelStep>& steps, const nn::Module* next) {
   check_plain(whose, first);
   const auto channels = weight_of(first).size(0);
   check_keep(whose, mask.keep, channels);
+  std::vector<at::Tensor> parameters;
+  append_layer(parameters, first);
   for (const auto& step : steps) {
     const auto& weight = step.channel_weight();
+    append(parameters, {weight});
     TORCH_CHECK(!weight.defined() || weight.size(0) == channels, whose,
                 ": a PReLU after it must have 1 parameter or one for each of ", channels, " channels, got ",
                 weight.defined() ? weight.size(0) : 0);
@@ -138,7 +171,9 @@ void check_channels(const std::string& whose, const nn::Module& first, const Cha
   }
   if (next != nullptr) {
     check_reader(whose, first, *next);
+    append_layer(parameters, *next);
   }
+  check_apart(whose, parameters);
 }
 
 void check_lstm(const std::string& whose, const nn::LSTMImpl& lstm, const std::vector<LSTMLayerMask>& masks,
@@ -155,6 +190,12 @@ void check_lstm(const std::string& whose, const nn::LSTMImpl& lstm, const std::v
               " outputs, it takes ", linear.weight.size(1));
   TORCH_CHECK(layernorm == nullptr || layernorm->options.normalized_shape() == std::vector<int64_t>{hidden_size}, whose,
               ": the LayerNorm after it must be over its ", hidden_size, " outputs");
+  auto parameters = lstm.all_weights();
+  if (layernorm != nullptr) {
+    append(parameters, {layernorm->weight, layernorm->bias});
+  }
+  append_layer(parameters, linear);
+  check_apart(whose, parameters);
 }
 
 }  // namespace transformers

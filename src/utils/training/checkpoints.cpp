@@ -13,6 +13,7 @@
 #include <iomanip>
 #include <tuple>
 
+#include "utils/json/file_status.h"
 #include "utils/json/save_journal.h"
 #include "utils/training/training_state.h"
 
@@ -48,7 +49,7 @@ void remove_checkpoint(const fs::path& folder) {
 }
 
 void put_in_place(const fs::path& made, const fs::path& folder) {
-  if (!fs::exists(folder)) {
+  if (!path_exists(folder.string())) {
     TORCH_CHECK(std::rename(made.c_str(), folder.c_str()) == 0, folder.string(),
                 ": cannot be put in place: ", std::strerror(errno));
     return;
@@ -97,13 +98,12 @@ std::string newest_checkpoint(const std::string& output_dir) {
 
 std::vector<int64_t> checkpoint_steps(const std::string& output_dir) {
   std::vector<int64_t> steps;
-  if (fs::is_directory(output_dir)) {
-    for (const auto& entry : fs::directory_iterator(output_dir)) {
-      const auto name = entry.path().filename().string();
+  if (is_folder(output_dir)) {
+    for (const auto& name : names_in_folder(output_dir)) {
       const auto digits = name.starts_with(kPrefix) ? name.substr(std::string_view(kPrefix).size()) : "";
       const bool is_number =
           !digits.empty() && digits.size() < 18 && digits.find_first_not_of("0123456789") == std::string::npos;
-      if (is_number && fs::exists(entry.path() / kTrainingStateFile)) {
+      if (is_number && path_exists((fs::path(output_dir) / name / kTrainingStateFile).string())) {
         steps.push_back(std::stoll(digits));
       }
     }

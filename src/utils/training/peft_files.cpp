@@ -28,7 +28,7 @@ std::unique_ptr<TensorFile> open_weights(const std::string& folder) {
   if (file_exists(safetensors.string())) {
     return std::make_unique<SafetensorsFile>(safetensors.string());
   }
-  TORCH_CHECK(file_exists(bin.string()), folder, ": found neither ", kWeightsName, " nor adapter_model.bin");
+  TORCH_CHECK(file_exists(bin.string()), printable(folder), ": found neither ", kWeightsName, " nor adapter_model.bin");
   return std::make_unique<TorchCheckpointFile>(bin.string());
 }
 

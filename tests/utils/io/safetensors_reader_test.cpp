@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <transformers/utils/io/mapped_memory.h>
 #include <transformers/utils/io/safetensors.h>
 #include <unistd.h>
 
@@ -118,6 +119,22 @@ TEST_F(SafetensorsFileTest, ReadsEveryDtype) {
     EXPECT_EQ(file.tensor("a").scalar_type(), dtype) << name;
     EXPECT_EQ(*static_cast<const char*>(file.tensor("a").data_ptr()), 1) << name;
   }
+}
+
+TEST_F(SafetensorsFileTest, TheFileOfAnAddressIsKnownWhileItIsMapped) {
+  const auto text = "{" + entry("a", "F32", "[2]", "[0,8]") + "}";
+  const auto* path = folder_.path().c_str();
+  const void* address = nullptr;
+  {
+    const auto first = open(text, floats({1, 2})).tensor("a");
+    path_ = folder_ / "other\x1b.safetensors";
+    const auto second = open(text, floats({3, 4})).tensor("a");
+    address = first.const_data_ptr();
+    EXPECT_EQ(mapped_file_at(address), folder_ / "file.safetensors");
+    EXPECT_EQ(mapped_file_at(second.const_data_ptr<float>() + 1), folder_ / "other\\x1b.safetensors");
+    EXPECT_EQ(mapped_file_at(path), nullptr);
+  }
+  EXPECT_EQ(mapped_file_at(address), nullptr);
 }
 
 TEST_F(SafetensorsFileTest, TensorsAreViewsOfTheFile) {

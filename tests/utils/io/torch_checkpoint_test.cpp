@@ -134,6 +134,41 @@ TEST_F(TorchCheckpointFileTest, ThreadsMayReadTogether) {
   EXPECT_EQ(right, 400);
 }
 
+/// A pickle of few bytes whose tensors have 64 sizes each, made again and again from the same arguments.
+std::string many_wide_tensors() {
+  std::string ones = "(";
+  for (int i = 0; i < 64; ++i) {
+    ones += "K\1";
+  }
+  // What the tensors are made of lies in a list, which is left out.
+  auto items = p::text("parts") + "](" + p::storage("FloatStorage", "0", 6) + "q\1" + ones + "tq\2" +
+               p::global("torch._utils", "_rebuild_tensor_v2") + "q\3" + p::global("collections", "OrderedDict") +
+               ")Rq\4e";
+  for (int i = 0; i < 200'000; ++i) {
+    items += p::text(std::to_string(i)) + "h\3(h\1K" + std::string(1, '\0') + "h\2h\2\x89h\4tR";
+  }
+  return p::whole("}(" + items + "u");
+}
+
+/// A dictionary that names one tensor very often, at a hundred bytes a name.
+std::string many_names_of_one_tensor() {
+  std::string items = p::text("w") + p::tensor(p::storage("FloatStorage", "0", 6), 0, {6}, {1}) + "q\1";
+  for (int i = 0; i < 400'000; ++i) {
+    items += p::text(std::string(60, 'n') + std::to_string(i)) + "h\1";
+  }
+  return p::whole("}(" + items + "u");
+}
+
+TEST_F(TorchCheckpointFileTest, AShortPickleCannotAskForMuchMemory) {
+  constexpr size_t kMost = 300 << 20;
+  for (const auto& pickle : {many_wide_tensors(), many_names_of_one_tensor()}) {
+    write_file(path_, torch_zip(pickle, {floats(6)}));
+    const AllocationWatch watch;
+    EXPECT_ERROR(TorchCheckpointFile{path_}, "pytorch_model.bin", "refused pickle");
+    EXPECT_LT(watch.total(), kMost);
+  }
+}
+
 struct BadFile {
   const char* what;
   std::string bytes;

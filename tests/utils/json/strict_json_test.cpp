@@ -119,5 +119,10 @@ TEST(StrictJsonTest, LargeObjectsAreNotQuadratic) {
   EXPECT_EQ(parse_strict_json(text, "t", {.max_bytes = text.size()}).size(), 300000);
 }
 
+TEST(StrictJsonTest, AValueThatIsKeptHasALimitOnItsParts) {
+  EXPECT_EQ(parse_strict_json("[[],1,{}]", "f", {.max_values = 4}).size(), 3);
+  EXPECT_ERROR(parse_strict_json("[[],1,{},2]", "f", {.max_values = 4}), "f: expected at most 4 JSON values");
+}
+
 }  // namespace
 }  // namespace transformers

@@ -257,6 +257,28 @@ TEST(PruneFunctionsTest, RefuseWhatTheyCannotNarrowAndChangeNothing) {
 /// Both weights of a layer keep the same units in all gates.
 LSTMLayerMask units(const at::Tensor& keep) { return {keep.repeat({4}), keep.repeat({4})}; }
 
+TEST(PruneFunctionsTest, RefuseLayersThatShareATensorAndChangeNothing) {
+  const ChannelMask mask{bools({0, 1, 0})};
+  const auto expect_refused = [&](nn::Linear& first, const std::vector<ChannelStep>& steps, nn::Linear& next) {
+    EXPECT_ERROR(prune_linear(*first, mask, steps, *next), "Linear", "one tensor");
+    EXPECT_EQ(first->weight.sizes(), (std::vector<int64_t>{3, 3}));
+    EXPECT_EQ(next->weight.sizes(), (std::vector<int64_t>{3, 3}));
+  };
+  nn::Linear first(3, 3), tied(3, 3);
+  tied->weight = first->weight;
+  expect_refused(first, {}, first);
+  expect_refused(first, {}, tied);
+  nn::PReLU prelu(nn::PReLUOptions().num_parameters(3));
+  nn::Linear next(3, 3);
+  expect_refused(first, {*ChannelStep::of(*prelu), *ChannelStep::of(*prelu)}, next);
+
+  nn::LSTM lstm(nn::LSTMOptions(2, 2));
+  nn::Linear after(2, 2);
+  nn::LayerNorm norm(nn::LayerNormOptions({2}));
+  norm->bias = after->bias;
+  EXPECT_ERROR(prune_lstm_output_layernorm_linear(*lstm, {units(bools({1, 0}))}, *norm, *after), "one tensor");
+}
+
 TEST(PruneLSTMTest, GivesTheOutputsOfTheMaskedLSTMWhenGatesAgree) {
   for (const int64_t layers : {1, 2}) {
     torch::manual_seed(8);

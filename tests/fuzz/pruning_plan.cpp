@@ -1,0 +1,10 @@
+#include <transformers/utils/model_pruning/pruning_plan.h>
+
+#include "fuzz/target.h"
+#include "fuzz/written_again.h"
+
+namespace transformers::fuzz {
+
+void try_input(std::string_view input) { read_and_write_again<PruningPlan>(input); }
+
+}  // namespace transformers::fuzz
