@@ -26,6 +26,7 @@
 #include <transformers/utils/generation/stopping_criteria.h>
 #include <transformers/utils/generation/streamers.h>
 #include <transformers/utils/io/checkpoint.h>
+#include <transformers/utils/io/mapped_memory.h>
 #include <transformers/utils/io/one_save.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/io/save_transaction.h>
