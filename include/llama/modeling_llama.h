@@ -26,7 +26,7 @@ AttentionResult eager_attention_forward(const at::Tensor& query, const at::Tenso
 /// x · rsqrt(mean x² + eps) in fp32, cast back, then times the weight. weight: [hidden].
 class LlamaRMSNormImpl : public Module {
  public:
-  LlamaRMSNormImpl(int64_t hidden_size, double eps);
+  explicit LlamaRMSNormImpl(int64_t hidden_size, double eps = 1e-6);
   torch::Tensor forward(const torch::Tensor& hidden_states);
   std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 

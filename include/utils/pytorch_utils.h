@@ -50,7 +50,8 @@ inline constexpr bool is_torch_greater_or_equal_than_2_4 = detail::torch_is_at_l
 inline constexpr bool is_torch_greater_or_equal_than_2_6 = detail::torch_is_at_least(2, 6);
 inline constexpr bool is_torch_greater_or_equal_than_2_8 = detail::torch_is_at_least(2, 8);
 
-/// Gradient of a softmax over `parent.dim` from its output. parent: anything with a member `dim`.
+/// Gradient of a softmax over its parent's `dim` from its output. parent: anything with a member `dim`,
+/// torch::nn::Softmax, or its SoftmaxImpl.
 template <typename Parent>
 at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output);
 /// The form of 4.37, which ignores `dim` for `parent.dim`. Of `self` only the dtype matters, as in Python: float16
@@ -121,8 +122,8 @@ requires ChunkForward<Forward, Tensors...> at::Tensor apply_chunking_to_forward(
       chunk_size, chunk_dim, std::vector<at::Tensor>{tensors...});
 }
 
-/// torch.meshgrid with the indexing said: "ij" or "xy".
-std::vector<at::Tensor> meshgrid(const std::vector<at::Tensor>& tensors, std::string_view indexing);
+/// torch.meshgrid; indexing: "ij" or "xy".
+std::vector<at::Tensor> meshgrid(const std::vector<at::Tensor>& tensors, std::string_view indexing = "ij");
 
 /// What a tensor's memory is known by: device, address, bytes. Views share it, and so do tensors of as many bytes on
 /// the meta device, which have no address.
@@ -143,17 +144,28 @@ at::Tensor isin(const at::Tensor& elements, int64_t test_element);
 namespace detail {
 at::Tensor softmax_backward(const at::Tensor& grad_output, const at::Tensor& output, int64_t dim,
                             at::ScalarType input_dtype);
+
+template <typename Parent>
+int64_t softmax_dim(const Parent& parent) {
+  if constexpr (requires { static_cast<int64_t>(parent.dim); }) {
+    return parent.dim;
+  } else if constexpr (requires { parent.options.dim(); }) {
+    return parent.options.dim();
+  } else {
+    return parent->options.dim();
+  }
+}
 }  // namespace detail
 
 template <typename Parent>
 at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output) {
-  return detail::softmax_backward(grad_output, output, parent.dim, output.scalar_type());
+  return detail::softmax_backward(grad_output, output, detail::softmax_dim(parent), output.scalar_type());
 }
 
 template <typename Parent>
 at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output,
                                  int64_t /*dim*/, const at::Tensor& self) {
-  return detail::softmax_backward(grad_output, output, parent.dim, self.scalar_type());
+  return detail::softmax_backward(grad_output, output, detail::softmax_dim(parent), self.scalar_type());
 }
 
 }  // namespace transformers

@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <typeindex>
 #include <utility>
@@ -50,6 +51,18 @@ concept VisitableStruct = !std::same_as<T, Value> && requires(T & object) {
   visit_fields(object, detail::AnyFieldVisitor{});
 }
 &&std::copyable<T>;
+
+/// std::pair, std::tuple and std::array.
+template <typename T>
+concept TupleLike = requires {
+  std::tuple_size<T>::value;
+};
+/// std::map, std::unordered_map and what is made like them.
+template <typename T>
+concept MapLike = requires {
+  typename T::key_type;
+  typename T::mapped_type;
+};
 
 /// An argument on its way to a model: what Python's helpers find in `args` and `kwargs`. Immutable; a copy shares its
 /// contents. Depth is bounded by memory only: nothing here, destruction included, recurses.
@@ -91,6 +104,11 @@ class Value {
   Value(const std::vector<T>& items) : Value(list(std::vector<Value>(items.begin(), items.end()))) {}
   template <typename T>
   Value(const std::optional<T>& value) : Value(value ? Value(*value) : Value()) {}
+  template <TupleLike T>
+  Value(const T& members)
+      : Value(std::apply([](const auto&... member) { return tuple({Value(member)...}); }, members)) {}
+  template <MapLike T>
+  Value(const T& entries) : Value(map(std::vector<Item>(entries.begin(), entries.end()))) {}
   template <VisitableStruct T>
   Value(const T& object) : Value(from_struct(object)) {}
 
@@ -106,8 +124,8 @@ class Value {
   bool is_none() const { return kind() == Kind::kNone; }
 
   /// The value as a C++ type: bool, integers, floating types, std::string, at::Tensor (None is the undefined one),
-  /// PackedSequence, std::vector and std::optional of these, structs, and Value itself. Throws, naming both kinds, when
-  /// it is something else. Integers pass for floating types.
+  /// PackedSequence, std::vector and std::optional of these, pairs and tuples, maps, structs, and Value itself. Throws,
+  /// naming both kinds, when it is something else. Integers pass for floating types.
   template <typename T>
   T to() const;
 
@@ -150,6 +168,10 @@ class Value {
   T to_struct() const;
   template <typename T>
   std::vector<T> to_vector() const;
+  template <typename T>
+  T to_tuple() const;
+  template <typename T>
+  T to_map() const;
 
   std::variant<std::monostate, bool, int64_t, double, std::string, at::Tensor, PackedSequence,
                std::shared_ptr<Container>>
@@ -239,6 +261,31 @@ std::vector<T> Value::to_vector() const {
   return result;
 }
 
+template <typename T>
+T Value::to_tuple() const {
+  constexpr size_t kSize = std::tuple_size_v<T>;
+  if ((kind() != Kind::kList && kind() != Kind::kTuple) || size() != kSize) {
+    refuse("tuple of " + std::to_string(kSize));
+  }
+  return [&]<size_t... I>(std::index_sequence<I...>) {
+    return T{(*this)[I].template to<std::tuple_element_t<I, T>>()...};
+  }
+  (std::make_index_sequence<kSize>());
+}
+
+template <typename T>
+T Value::to_map() const {
+  if (kind() != Kind::kMap) {
+    refuse("map");
+  }
+  T result;
+  for (size_t i = 0; i + 1 < items().size(); i += 2) {
+    result.emplace(items()[i].template to<typename T::key_type>(),
+                   items()[i + 1].template to<typename T::mapped_type>());
+  }
+  return result;
+}
+
 namespace detail {
 template <typename T>
 inline constexpr bool is_vector = false;
@@ -271,6 +318,10 @@ T Value::to() const {
     return to_vector<typename T::value_type>();
   } else if constexpr (detail::is_optional<T>) {
     return is_none() ? T() : T(to<typename T::value_type>());
+  } else if constexpr (TupleLike<T>) {
+    return to_tuple<T>();
+  } else if constexpr (MapLike<T>) {
+    return to_map<T>();
   } else {
     static_assert(VisitableStruct<T>, "a struct needs visit_fields(T&, Visit&&) beside it");
     return to_struct<T>();

@@ -73,6 +73,23 @@ TEST(ValueTest, HoldsWhatItWasMadeOf) {
   EXPECT_EQ(Value::tuple({1, 2}).size(), 2u);
 }
 
+TEST(ValueTest, TakesPairsTuplesAndMaps) {
+  const auto tensor = torch::ones({2});
+  const Value pair(std::pair(tensor, 3)), tuple(std::tuple(1, "two", 3.0));
+  EXPECT_EQ(pair.kind(), Kind::kTuple);
+  EXPECT_TRUE(pair[0].to<at::Tensor>().is_same(tensor));
+  EXPECT_EQ((tuple.to<std::tuple<int, std::string, double>>()), (std::tuple(1, std::string("two"), 3.0)));
+  EXPECT_ERROR((tuple.to<std::pair<int, int>>()), "tuple of 2", "tuple");
+  const std::map<std::string, int> map{{"a", 1}, {"b", 2}};
+  EXPECT_EQ(Value(map).kind(), Kind::kMap);
+  EXPECT_EQ(Value(map).at("b").to<int>(), 2);
+  EXPECT_EQ((Value(map).to<std::map<std::string, int>>()), map);
+  EXPECT_ERROR((Value(1).to<std::map<std::string, int>>()), "map", "int");
+  const std::unordered_map<std::string, at::Tensor> tensors{{"x", tensor}};
+  EXPECT_TRUE(Value(tensors).at("x").to<at::Tensor>().is_same(tensor));
+  EXPECT_TRUE(recursive_to(Value(std::pair(tensor, tensors)), torch::kMeta)[1].at("x").to<at::Tensor>().is_meta());
+}
+
 TEST(ValueTest, NamesBothKindsWhenTheyDiffer) {
   EXPECT_ERROR(Value("text").to<at::Tensor>(), "tensor", "string");
   EXPECT_ERROR(Value(1).to<bool>(), "bool", "int");

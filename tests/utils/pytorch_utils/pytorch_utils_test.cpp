@@ -232,6 +232,17 @@ TEST(SoftmaxBackwardDataTest, IsTheGradientThatAutogradFinds) {
   }
 }
 
+TEST(SoftmaxBackwardDataTest, TakesLibTorchsOwnLayerForTheParent) {
+  struct Parent {
+    int64_t dim;
+  };
+  const torch::nn::Softmax layer(torch::nn::SoftmaxOptions(1));
+  const auto gradient = torch::rand({2, 3}), output = torch::softmax(torch::rand({2, 3}), 1);
+  const auto expected = softmax_backward_data(Parent{1}, gradient, output);
+  EXPECT_TENSORS_EQUAL(softmax_backward_data(layer, gradient, output), expected);
+  EXPECT_TENSORS_EQUAL(softmax_backward_data(*layer, gradient, output, 0, output), expected);
+}
+
 TEST(SoftmaxBackwardDataTest, ADtypeOfSelfDoesWhatItDoesInPython) {
   struct Parent {
     int64_t dim;
@@ -255,6 +266,7 @@ TEST(MeshgridTest, PassesGradients) {
 }
 
 TEST(MeshgridTest, RefusesAnUnknownIndexing) {
+  EXPECT_TENSORS_EQUAL(meshgrid({x, y})[0], grid[0]);
   EXPECT_ERROR(meshgrid({at::ones({2}), at::ones({3})}, "yx"), "indexing", "yx");
 }
 
