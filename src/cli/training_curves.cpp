@@ -16,7 +16,7 @@
 namespace transformers::cli {
 namespace {
 
-constexpr size_t kMostBytes = size_t{256} << 20;
+constexpr size_t kMostLogBytes = size_t{256} << 20;
 
 void add_line(std::string_view line, const std::string& source, std::vector<Curve>& curves) {
   const auto entry = parse_strict_json(line, source);
@@ -70,7 +70,7 @@ std::vector<Curve> curves_of(std::string_view text, const std::string& path, con
 }
 
 std::vector<Curve> read_curves(const std::string& path, const std::vector<std::string>& columns) {
-  return curves_of(read_regular_file(path, kMostBytes), path, columns);
+  return curves_of(read_regular_file(path, kMostLogBytes), path, columns);
 }
 
 Range Range::of(const std::vector<double>& numbers) {

@@ -197,7 +197,7 @@ BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& given) {
   BaseModelOutputWithPast outputs;
   outputs.past_key_values = plan.past_key_values;
   const auto blocks = blocks_to_run(layers->size());
-  const auto add_hidden_state = [&, index = blocks.begin](const at::Tensor& states) mutable {
+  auto add_hidden_state = [&, index = blocks.begin](const at::Tensor& states) mutable {
     if (plan.output_hidden_states) {
       const bool wanted = plan.output_hidden_states.wants(index++, static_cast<int64_t>(layers->size()) + 1);
       outputs.hidden_states.push_back(wanted ? states : at::Tensor());

@@ -209,7 +209,7 @@ std::shared_ptr<SentencePieceTokenizer> SentencePieceTokenizer::from_folder(cons
   auto model = std::make_shared<Model>();
   model->load(tokenization::file_in(folder, "tokenizer.model"));
   const auto config = tokenization::read_tokenizer_config(folder);
-  const tokenization::BaseVocabulary pieces{model->processor.GetPieceSize(),
+  const tokenization::BaseVocabulary pieces{model->processor->piece_size(),
                                             [&](std::string_view text) { return model->token_to_id(text); }};
   model->add_tokens(tokenization::with_side_tokens(config.added_tokens, config, pieces), printable(config.path));
   model->settle(config);
