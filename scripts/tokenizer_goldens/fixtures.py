@@ -352,6 +352,30 @@ def unigram_bytes(folder: Path) -> None:
     save(Tokenizer.from_str(json.dumps(data)), folder, {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
+def unigram_spm(folder: Path) -> None:
+    """As converters write a SentencePiece model of the kind Unigram: its table of rewrites, runs of spaces joined."""
+    from sentencepiece import sentencepiece_model_pb2 as pb2
+
+    train_sentencepiece(
+        folder / "model", model_type="unigram", vocab_size=400, hard_vocab_limit=False, normalization_rule_name="nmt_nfkc_cf"
+    )
+    proto = pb2.ModelProto.FromString((folder / "model").read_bytes())
+    (folder / "model").unlink()
+    tokenizer = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in proto.pieces], unk_id=0))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap),
+            normalizers.Strip(left=False, right=True),
+            normalizers.Replace(Regex(" {2,}"), "▁"),
+            normalizers.Lowercase(),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.add_special_tokens(special("<unk>", "<s>", "</s>"))
+    save(tokenizer, folder, {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
 def side_tokens(folder: Path) -> None:
     """A tokenizer.json some of whose tokens, and of their flags, stand only in the files beside it."""
     tokenizer = Tokenizer(models.BPE())
@@ -424,6 +448,7 @@ JSON_KINDS = {
     "punctuation": punctuation,
     "unigram": unigram,
     "unigram_bytes": unigram_bytes,
+    "unigram_spm": unigram_spm,
 }
 FOLDER_KINDS = {"side_tokens": side_tokens, "side_files": side_files, "vocab_merges": vocab_merges}
 SENTENCEPIECE_KINDS = {"spm": spm, "spm_unigram": spm_unigram}

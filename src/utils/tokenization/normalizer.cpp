@@ -7,8 +7,11 @@
 #include <cstdlib>
 #include <memory>
 
+#include "utils/tokenization/base64.h"
 #include "utils/tokenization/component_patterns.h"
+#include "utils/tokenization/precompiled.h"
 #include "utils/tokenization/text_budget.h"
+#include "utils/tokenization/utf8.h"
 
 namespace transformers::tokenization {
 namespace {
@@ -44,6 +47,43 @@ NormalizerStep make_replace(const JsonNode& node) {
              std::string_view text, size_t budget) { return replace_all(text, pattern, content, budget); };
 }
 
+NormalizerStep make_precompiled(const JsonNode& node) {
+  const auto map = node.at("precompiled_charsmap");
+  const auto bytes = decode_base64(map.text());
+  TORCH_CHECK(bytes, map.path(), ": expected base64");
+  return [table = std::make_shared<const Precompiled>(*bytes, map.path())](std::string_view text, size_t budget) {
+    return (*table)(text, budget);
+  };
+}
+
+/// White space taken off either end.
+NormalizerStep make_strip(const JsonNode& node) {
+  return [left = node.at("strip_left").flag(), right = node.at("strip_right").flag()](std::string_view text, size_t) {
+    while (left && !text.empty() && is_whitespace(first_character(text).code)) {
+      text.remove_prefix(first_character(text).length);
+    }
+    while (right && !text.empty() && is_whitespace(last_character(text).code)) {
+      text.remove_suffix(last_character(text).length);
+    }
+    return std::string(text);
+  };
+}
+
+/// Character by character, as Rust's `char::to_lowercase`: only İ becomes two.
+std::string lower_case(std::string_view text, size_t budget) {
+  std::string result;
+  while (!text.empty()) {
+    const auto character = first_character(text);
+    append_utf8(result, character.code == U'\u0130'
+                            ? U'i'
+                            : static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(character.code))));
+    result += character.code == U'\u0130' ? "\xCC\x87" : "";
+    text.remove_prefix(character.length);
+  }
+  check_text_budget(result.size(), budget, "a Lowercase step");
+  return result;
+}
+
 NormalizerStep make_unicode_form(int options) {
   return [options](std::string_view text, size_t budget) {
     utf8proc_uint8_t* mapped = nullptr;
@@ -67,6 +107,15 @@ NormalizerStep make_normalizer_step(const JsonNode& node) {
   }
   if (type == "Replace") {
     return make_replace(node);
+  }
+  if (type == "Precompiled") {
+    return make_precompiled(node);
+  }
+  if (type == "Strip") {
+    return make_strip(node);
+  }
+  if (type == "Lowercase") {
+    return lower_case;
   }
   if (type == "NFC") {
     return make_unicode_form(UTF8PROC_STABLE | UTF8PROC_COMPOSE);

@@ -11,7 +11,8 @@ namespace transformers::tokenization {
 /// Rewrites a stretch of valid text before it is split.
 using Normalizer = std::function<std::string(std::string_view)>;
 
-/// The `normalizer` of a tokenizer.json: `Sequence`, `Prepend`, `Replace`, `NFC`, `NFD`, `NFKC`, `NFKD`.
+/// The `normalizer` of a tokenizer.json: `Sequence`, `Prepend`, `Replace`, `NFC`, `NFD`, `NFKC`, `NFKD`, `Strip`,
+/// `Lowercase`, `Precompiled`.
 Normalizer make_normalizer(const JsonNode& node);
 
 }  // namespace transformers::tokenization

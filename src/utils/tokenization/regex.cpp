@@ -18,12 +18,12 @@ namespace {
 
 // Steps of matching, as PCRE2's interpreter counts them. Its limit holds for one place of the text; so a search goes
 // over a window of places with few steps for each, with which real patterns do, and where that is too little each place
-// is tried alone, with more steps, taken from the budget of the whole text. Without the window and the search for first
-// characters, which may run to the end of the text, every call would be linear.
+// is tried alone, with more steps, taken from the budget of the whole text. The engine's own search for first
+// characters is off: it may run to the end of the text from every window.
 constexpr uint32_t kFirstSteps = 1'000;
 constexpr size_t kWindow = 256;  // bytes
 constexpr size_t kStepsPerByte = 64;
-constexpr size_t kStepAllowance = 16'000'000;
+constexpr size_t kStepAllowance = 8'000;  // small: a pre-tokenizer looks through each piece of a text by itself
 constexpr uint32_t kDepthLimit = 100'000;
 constexpr uint32_t kHeapLimit = 256 << 10;  // KiB
 

@@ -104,6 +104,8 @@ bool trie_is_safe(std::string_view trie, std::string_view texts) {
   return true;
 }
 
+}  // namespace
+
 /// uint32 size of the double array, the array, then texts that end in NUL.
 void check_charsmap(std::string_view map, const std::string& source) {
   if (map.empty()) {
@@ -115,6 +117,8 @@ void check_charsmap(std::string_view map, const std::string& source) {
   TORCH_CHECK(fits && trie_is_safe(map.substr(sizeof(uint32_t), trie_size), map.substr(sizeof(uint32_t) + trie_size)),
               source, ": not a SentencePiece model: its table of character rewrites is damaged");
 }
+
+namespace {
 
 void check_piece(std::string_view bytes, const std::string& source) {
   for (MessageReader reader(bytes, source); !reader.done();) {

@@ -10,4 +10,7 @@ namespace transformers::tokenization {
 /// library takes on trust.
 void check_sentencepiece_model(std::string_view model, const std::string& source);
 
+/// The same for that table alone, which tokenizer.json can hold too; an empty one is none.
+void check_charsmap(std::string_view map, const std::string& source);
+
 }  // namespace transformers::tokenization

@@ -27,6 +27,8 @@ constexpr std::array kExtraTokens{"additional_special_tokens", "extra_special_to
 /// A special token is written as a string or as an object with its `content` and flags.
 AddedToken read_special_token(const JsonNode& node) {
   auto token = node.is_object() ? read_added_token(node, /*id=*/0) : AddedToken{.id = 0, .content = node.text()};
+  TORCH_CHECK(token.content.size() <= kMaxTokenBytes, node.path(), ": expected a token of at most ", kMaxTokenBytes,
+              " bytes, found ", token.content.size());
   token.special = true;
   return token;
 }

@@ -69,8 +69,9 @@ TEST_P(TokenizerGoldenTest, IdsAndTextsEqualPython) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, TokenizerGoldenTest,
                          ::testing::Values("gpt2", "smollm2", "llama3", "llama2", "llama2_metaspace", "added", "plain",
-                                           "falcon", "punctuation", "unigram", "unigram_bytes", "side_tokens",
-                                           "side_files", "vocab_merges", "spm", "spm_unigram", "tiktoken"),
+                                           "falcon", "punctuation", "unigram", "unigram_bytes", "unigram_spm",
+                                           "side_tokens", "side_files", "vocab_merges", "spm", "spm_unigram",
+                                           "tiktoken"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(TokenizerTest, RealSmolLm2EqualsPython) {
