@@ -45,9 +45,9 @@ std::vector<int64_t> samples_of(int64_t batch, SampleOrder& order, const BatchLo
 }
 
 /// Samples are counted in 64 bits.
-void check_batch(int64_t batch, const BatchLoaderOptions& options) {
+void check_batch(const char* name, int64_t batch, const BatchLoaderOptions& options) {
   const auto most = std::numeric_limits<int64_t>::max() / options.batch_size / options.world_size - 1;
-  TORCH_CHECK(batch >= 0 && batch <= most, "a batch index must be in [0, ", most, "], got ", batch);
+  TORCH_CHECK(batch >= 0 && batch <= most, name, " must be in [0, ", most, "], got ", batch);
 }
 
 void check(const Dataset& dataset, const BatchLoaderOptions& options) {
@@ -55,7 +55,7 @@ void check(const Dataset& dataset, const BatchLoaderOptions& options) {
   TORCH_CHECK(options.batch_size > 0, "batch_size must be positive, got ", options.batch_size);
   TORCH_CHECK(options.rank >= 0 && options.rank < options.world_size, "rank must lie in [0, world_size), got ",
               options.rank, " of ", options.world_size);
-  check_batch(options.first_batch, options);
+  check_batch("first_batch", options.first_batch, options);
   TORCH_CHECK(options.prefetch > 0, "prefetch must be positive");
 }
 
@@ -84,7 +84,7 @@ void BatchLoader::stop() {
 }
 
 void BatchLoader::seek(int64_t batch) {
-  check_batch(batch, options_);
+  check_batch("a batch index", batch, options_);
   stop();
   ready_.clear();
   failure_ = nullptr;

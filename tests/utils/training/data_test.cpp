@@ -236,8 +236,8 @@ TEST_F(DataTest, AnArrayThatIsNoneIsRefused) {
 
 TEST_F(DataTest, SamplesInWhichNothingCountsAreFoundBeforehand) {
   // Of the second one the prompt alone fills the two tokens.
-  const auto path = write(
-      "pairs.jsonl", "{\"prompt\": \"\", \"completion\": \"b\"}\n{\"prompt\": \"a b c\", \"completion\": \"d\"}\n");
+  const auto path = file("pairs.jsonl",
+                         "{\"prompt\": \"\", \"completion\": \"b\"}\n{\"prompt\": \"a b c\", \"completion\": \"d\"}\n");
   const auto data = std::make_shared<JsonLinesDataset>(path, tokenizer_, JsonLinesOptions{.max_length = 2});
   const TrainingTask task{.count_items = count_items};
   const auto checked = check_dataset(data, padding_collator(0), task);
