@@ -3,6 +3,7 @@
 #include "utils/generation/generation_plan.h"
 
 #include <ATen/ATen.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -42,6 +43,15 @@ void check_asked_by_file(const GenerationConfig& call, const GenerationConfig& f
   };
   check("num_beams", call.num_beams, file.num_beams);
   check("num_return_sequences", call.num_return_sequences, file.num_return_sequences);
+}
+
+/// A system that lends out more memory than it has would end the process instead of refusing.
+void check_rows(CausalLM& model, int64_t prompts, int64_t copies) {
+  const double rows = static_cast<double>(prompts) * static_cast<double>(copies);
+  const double scores = rows * static_cast<double>(model.config().vocab_size) * sizeof(float);
+  const double memory = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+  TORCH_CHECK(!model.device().is_cpu() || scores <= memory, "num_beams and num_return_sequences ask for ", rows,
+              " rows, whose scores alone take ", scores, " bytes; this machine has ", memory);
 }
 
 void check_options(const GenerationConfig& options, const ModelInputs& inputs, const GenerateHooks& hooks) {
@@ -265,6 +275,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
 
   const auto beams = options.num_beams.value_or(1), returned = options.num_return_sequences.value_or(1);
   const auto copies = std::max(beams, returned);
+  check_rows(model, ids.size(0), copies);
   GenerationPlan plan{
       .do_sample = options.do_sample.value_or(false),
       .num_beams = beams,
