@@ -17,6 +17,7 @@
 #include "cli/training_log.h"
 #include "utils/distributed/agreement.h"
 #include "utils/json/save_journal.h"
+#include "utils/training/model_files.h"
 #include "utils/training/numbers.h"
 
 namespace transformers::cli {
@@ -166,6 +167,7 @@ TrainerCallbacks callbacks_for(const FinetuneOptions& options, Learner& learner,
     return !interrupted();
   };
   callbacks.write_model = [&](const std::string& folder) { write_model(learner, options, folder); };
+  callbacks.read_model = model_reader(learner.trained());
   return callbacks;
 }
 

@@ -94,11 +94,11 @@ struct TrainerState {
 struct TrainerCallbacks {
   /// After each step.
   std::function<bool(const TrainingLog& log)> on_step{};
-  /// Writes the model into a folder that is there and empty; a checkpoint is this and the trainer's own state. Unset:
-  /// `save_pretrained` of a PreTrainedModel, or of a PeftModel with one active adapter.
+  /// Writes the model into a folder that is there and empty; a checkpoint is this and the trainer's own state. Where
+  /// neither this nor read_model is set: `save_pretrained` of a PreTrainedModel, or of a PeftModel with one active
+  /// adapter.
   std::function<void(const std::string& folder)> write_model{};
-  /// Puts the weights that write_model wrote there into the model; load_best_model_at_end alone needs it. Unset: as for
-  /// write_model.
+  /// Puts the weights that write_model wrote there into the model; load_best_model_at_end alone needs it.
   std::function<void(const std::string& folder)> read_model{};
   /// Every logging_steps: means of loss and speed since the last call, all else the last step's.
   std::function<bool(const TrainingLog& log)> on_log{};

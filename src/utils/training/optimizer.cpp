@@ -60,7 +60,9 @@ void check_entry(const std::string& key, const std::string& name, const at::Tens
   } else if (name == "exp_avg_sq_row" || name == "exp_avg_sq_col") {
     check_shape(key, entry, factored_shape(parameter, name));
   } else if (name.starts_with("absmax")) {
-    check_shape(key, entry, {(parameter.numel() + kQuantizedBlock - 1) / kQuantizedBlock});
+    const auto blocks = (parameter.numel() + kQuantizedBlock - 1) / kQuantizedBlock;
+    TORCH_CHECK(entry.dim() == 1 && entry.size(0) == blocks, "optimizer state \"", printable(key),
+                "\" must have a scale for each of ", blocks, " blocks, found ", entry.sizes());
   } else {
     TORCH_CHECK(name == "step", "optimizer state \"", printable(key), "\" is of no optimizer of this library");
     check_shape(key, entry, {});

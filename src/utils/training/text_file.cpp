@@ -77,12 +77,15 @@ void check_is_text(const RegularFile& file, const std::string& path) {
   const auto head = file.read(0, std::min(file.size(), size_t{64} << 10));
   const auto foreign = foreign_format_note(head);
   TORCH_CHECK(foreign.empty(), path, ": is no text", foreign);
+  TORCH_CHECK(head.find('\0') == std::string::npos, path, ": is no text: byte ", head.find('\0'), " is 0");
+  size_t strange = 0;  // bytes of no character, some of which a text may have
   for (size_t at = 0; at < head.size();) {
     const auto length = valid_character(std::string_view(head).substr(at));
-    const bool is_cut = head.size() < file.size() && head.size() - at < 4;
-    TORCH_CHECK(length > 0 || is_cut, path, ": is no text in UTF-8: byte ", at, " is no character");
-    at += is_cut && length == 0 ? head.size() - at : length;
+    strange += length == 0 ? 1 : 0;
+    at += std::max<size_t>(length, 1);
   }
+  TORCH_CHECK(strange <= head.size() / 4, path, ": is no text in UTF-8: ", strange, " of the first ", head.size(),
+              " bytes belong to no character");
 }
 
 }  // namespace

@@ -110,8 +110,10 @@ Trainer::Trainer(torch::nn::Module& model, TrainingTask task, torch::optim::Opti
       arguments_(std::move(arguments)),
       callbacks_(std::move(callbacks)),
       run_(new_run_name()) {
-  callbacks_.write_model = callbacks_.write_model ? callbacks_.write_model : model_writer(model);
-  callbacks_.read_model = callbacks_.read_model ? callbacks_.read_model : model_reader(model);
+  if (!callbacks_.write_model && !callbacks_.read_model) {
+    callbacks_.write_model = model_writer(model);
+    callbacks_.read_model = model_reader(model);
+  }
   check(task_, arguments_, callbacks_, optimizer_);
   if (arguments_.process_group) {
     replicas_ = std::make_unique<DistributedDataParallel<torch::nn::Module>>(model.shared_from_this(),

@@ -137,7 +137,7 @@ TEST_P(ModelPropertyTest, HiddenStatesAndAttentionsComeLayerByLayer) {
   ASSERT_EQ(output.hidden_states.size(), 3);
   ASSERT_EQ(output.attentions.size(), 2);
   EXPECT_TENSORS_EQUAL(output.hidden_states[0], model_->get_input_embeddings()->forward(ids_));
-  const auto& head = model_->get_output_embeddings();
+  auto head = model_->get_output_embeddings();
   EXPECT_TENSORS_CLOSE(head->forward(output.hidden_states[2]), output.logits, kReordered);
   EXPECT_TENSORS_CLOSE(output.attentions[1].sum(-1), at::ones_like(output.attentions[1].select(-1, 0)), kReordered);
   EXPECT_TENSORS_EQUAL(output.attentions[0].triu(1), at::zeros_like(output.attentions[0]));

@@ -115,7 +115,7 @@ OwnLinearsImpl::OwnLinearsImpl(const Json& layers) {
     if (layers[i][0] == "linear") {
       Linear linear(layers[i][1].get<int64_t>(), layers[i][2].get<int64_t>(), layers[i][3].get<bool>());
       register_module(name, linear.ptr());
-      steps_.emplace_back([linear](const at::Tensor& input) { return linear->forward(input); });
+      steps_.emplace_back([linear](const at::Tensor& input) mutable { return linear->forward(input); });
     } else {
       auto other = sequential_of(Json::array({layers[i]}));
       register_module(name, other->ptr(0));

@@ -162,7 +162,8 @@ TEST(DataParallelTrainerTest, RanksThatDisagreeOnASettingAreToldBeforeTheFirstSt
 }
 
 /// Three steps of an adapter over weights in 8 bits.
-std::shared_ptr<PeftModelImpl> train_over_rounded_weights(const std::optional<ProcessGroup>& group, int64_t batch_size) {
+std::shared_ptr<PeftModelImpl> train_over_rounded_weights(const std::optional<ProcessGroup>& group,
+                                                          int64_t batch_size) {
   const auto model = tiny_model(tiny_llama());
   quantize(model->base_model());
   const auto adapters = std::make_shared<PeftModelImpl>(model);
@@ -179,7 +180,8 @@ std::shared_ptr<PeftModelImpl> train_over_rounded_weights(const std::optional<Pr
 
 TEST(DataParallelTrainerTest, RanksTrainAdaptersOverQuantisedWeights) {
   run_on_ranks(2, [](const Rank& rank) {
-    const auto found = train_over_rounded_weights(rank.join(), 2), expected = train_over_rounded_weights(std::nullopt, 4);
+    const auto found = train_over_rounded_weights(rank.join(), 2),
+               expected = train_over_rounded_weights(std::nullopt, 4);
     const auto weights = expected->get_peft_model_state_dict();
     for (const auto& item : found->get_peft_model_state_dict()) {
       SCOPED_TRACE(item.key());
