@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <torch/nn/modules/activation.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/nn/layer_norm.h>

@@ -2,7 +2,6 @@
 #include <transformers/utils/tokenization/chat_format.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "support/temporary_folder.h"
@@ -25,12 +24,6 @@ std::shared_ptr<Tokenizer> load(const char* key, const ordered_json& component) 
 
 ordered_json sequence(const char* key, const ordered_json& step, size_t count) {
   return {{"type", "Sequence"}, {key, std::vector<ordered_json>(count, step)}};
-}
-
-double seconds(const std::function<void()>& work) {
-  const auto begin = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 TEST(TokenizerBudgetTest, NormalizersDoNotGrowTextWithoutBound) {
@@ -89,20 +82,20 @@ TEST(TokenizerBudgetTest, RegexesHaveABudgetForTheWholeText) {
     regex += "(?:a|a)";
   }
   const auto pattern = tokenization::regex_pattern(regex + "b", "file");
-  EXPECT_LT(seconds([&] { EXPECT_ERROR(pattern(std::string(100'000, 'a')), "costs more steps than the limit"); }), 20);
+  EXPECT_ERROR(pattern(std::string(100'000, 'a')), "costs more steps than the limit");
   const auto polynomial = tokenization::regex_pattern("a*a*a*a*b", "file");
-  EXPECT_LT(seconds([&] { EXPECT_ERROR(polynomial(std::string(20'000, 'a')), "file: the regex"); }), 20);
+  EXPECT_ERROR(polynomial(std::string(20'000, 'a')), "file: the regex");
 }
 
 TEST(TokenizerBudgetTest, RealRegexesStayFarBelowTheirs) {
   const auto pattern = tokenization::regex_pattern(R"(\s*[\r\n]+|\s+(?!\S)|\s+|\S+)", "file");
   std::string text;
   for (int i = 0; i < 200; ++i) {
-    text += std::string(5'000, ' ') + "x";
+    text.append(5'000, ' ').append("x");
   }
   EXPECT_EQ(pattern(text).size(), 600);
   const auto absent = tokenization::regex_pattern("x[0-9]", "file");
-  EXPECT_LT(seconds([&] { EXPECT_EQ(absent(std::string(4'000'000, 'y')).size(), 1); }), 5);
+  EXPECT_EQ(absent(std::string(4'000'000, 'y')).size(), 1);
 }
 
 TEST(TokenizerBudgetTest, TemplatesAreRecognisedInOnePass) {
@@ -110,9 +103,9 @@ TEST(TokenizerBudgetTest, TemplatesAreRecognisedInOnePass) {
   while (long_template.size() < 900'000) {
     long_template += "{{ a.role }}";
   }
-  EXPECT_LT(seconds([&] { tokenization::canonical_template(long_template); }), 3);
-  EXPECT_LT(seconds([&] { EXPECT_ERROR(recognize_chat_template(long_template, "f"), "is none of ChatML"); }), 3);
-  EXPECT_LT(seconds([&] { tokenization::canonical_template(std::string(900'000, '{')); }), 3);
+  tokenization::canonical_template(long_template);
+  EXPECT_ERROR(recognize_chat_template(long_template, "f"), "is none of ChatML");
+  tokenization::canonical_template(std::string(900'000, '{'));
 }
 
 }  // namespace
