@@ -42,6 +42,7 @@ Batch TensorDataset::get(int64_t index) const {
 
 TextBlockDataset::TextBlockDataset(const std::string& path, const Tokenizer& tokenizer, int64_t seq_length) {
   TORCH_CHECK(seq_length > 0, "seq_length must be positive, got ", seq_length);
+  check_is_text(path);
   const auto ids = std::make_shared<std::vector<int32_t>>(encode_text_file(path, tokenizer));
   const auto blocks = static_cast<int64_t>(ids->size()) / seq_length;
   TORCH_CHECK(blocks > 0, path, ": the text has ", ids->size(), " tokens, a block of seq_length needs ", seq_length);

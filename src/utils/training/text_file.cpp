@@ -72,8 +72,10 @@ size_t valid_character(std::string_view text) {
   return whole ? length : 0;
 }
 
-/// Learning the bytes of another kind of file as a text would go unnoticed.
-void check_is_text(const RegularFile& file, const std::string& path) {
+}  // namespace
+
+void check_is_text(const std::string& path) {
+  const RegularFile file(path);
   const auto head = file.read(0, std::min(file.size(), size_t{64} << 10));
   const auto foreign = foreign_format_note(head);
   TORCH_CHECK(foreign.empty(), path, ": is no text", foreign);
@@ -88,12 +90,9 @@ void check_is_text(const RegularFile& file, const std::string& path) {
               " bytes belong to no character");
 }
 
-}  // namespace
-
 std::vector<int32_t> encode_text_file(const std::string& path, const Tokenizer& tokenizer, size_t piece_bytes) {
   const RegularFile file(path);
   TORCH_CHECK(file.size() <= kMostBytes, path, ": a text may have ", kMostBytes, " bytes, this one has ", file.size());
-  check_is_text(file, path);
   std::vector<int32_t> ids;
   const auto append = [&ids](const Ids& more) { ids.insert(ids.end(), more.begin(), more.end()); };
   const auto [prefix, suffix] = special_tokens_around(tokenizer);

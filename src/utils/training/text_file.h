@@ -8,6 +8,9 @@
 
 namespace transformers {
 
+/// Throws when a file is something else than a text, by its first 64 KiB: learning its bytes would go unnoticed.
+void check_is_text(const std::string& path);
+
 /// `tokenizer.encode` of a whole text file, which is read piece by piece. A piece ends at a line break that the
 /// tokenizer cuts at anyway: the ids around it are those of the two sides. A tokenizer that cuts nowhere gets the whole
 /// text.
