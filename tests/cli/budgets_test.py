@@ -74,7 +74,7 @@ class BudgetsTest(ProgramTest):
     def tensor_of_a_terabyte(self):
         size = 1 << 40
         header = json.dumps({"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
-        model = self.model(name="sparse")
+        model = self.model(name=f"sparse-{len(list(self.folder.iterdir()))}")
         path = model / "model.safetensors"
         path.write_bytes(safetensors_bytes(header))
         os.truncate(path, 8 + len(header) + size)
@@ -120,7 +120,7 @@ class BudgetsTest(ProgramTest):
         return "forward", "--model", self.model(name="other"), "--inputs", inputs, "--output", self.folder / "out"
 
     def with_weights(self, content: bytes):
-        model = self.model(name="weights")
+        model = self.model(name=f"weights-{len(content)}")
         (model / "model.safetensors").write_bytes(content)
         return "inspect", model
 

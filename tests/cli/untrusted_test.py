@@ -76,9 +76,9 @@ class TerminalTest(ProgramTest):
         save_file({"input_ids": torch.ones(1, 2, dtype=torch.int64), EVIL: torch.zeros(1)}, inputs)
         self.assert_safe("forward", "--model", model, "--inputs", inputs, "--output", self.folder / "out")
         self.assert_safe("inspect", self.folder / EVIL[:40])
-        for option in ("--dtype", "--device", "--attn", "--seed", "--" + EVIL):
-            self.assert_safe("forward", "--model", model, option, EVIL)
-        self.assert_safe(EVIL)
+        for option in ("--dtype", "--device", "--attn", "--seed", "--" + EVIL[:40]):
+            self.assert_safe("forward", "--model", model, option, EVIL[:40])
+        self.assert_safe(EVIL[:40])
         log = self.folder / "log\x1b[2J.jsonl"
         log.write_text(json.dumps({"step": 1, EVIL: 2}) + "\n" + json.dumps({"step": EVIL}))
         self.assert_safe("plot", log, log)

@@ -73,7 +73,7 @@ ProblemType problem_type_from_name(std::string_view name) {
       return problem;
     }
   }
-  TORCH_CHECK(false, "unknown problem_type \"", name,
+  TORCH_CHECK(false, "unknown problem_type \"", printable(name),
               "\"; known are regression, single_label_classification, multi_label_classification");
 }
 
@@ -250,7 +250,7 @@ c10::ScalarType dtype_from_name(std::string_view name) {
       return dtype;
     }
   }
-  TORCH_CHECK(false, "unknown dtype \"", name, "\"; known are float32, bfloat16, float16, float64");
+  TORCH_CHECK(false, "unknown dtype \"", printable(name), "\"; known are float32, bfloat16, float16, float64");
 }
 
 std::string dtype_name(c10::ScalarType dtype) {
