@@ -206,6 +206,10 @@ void PreTrainedModel::save_pretrained(SaveTransaction& save, const SaveOptions& 
   TORCH_CHECK(tokens == config().vocab_size, save.folder(), ": the embeddings hold ", tokens, " of the config's ",
               config().vocab_size, " tokens; a model that is split over ranks is saved by its group");
   const auto state = whole_state_dict(*this, placement_.get());
+  // What the weights are, whatever the config said when they were loaded.
+  if (const auto output = get_output_embeddings(); output && !placement_ && output->method() == nullptr) {
+    config().tie_word_embeddings = output->weight.is_same(get_input_embeddings()->weight);
+  }
   save_pretrained(save, options, [&] { add_checkpoint(save, state, {.max_shard_size = options.max_shard_size}); });
 }
 

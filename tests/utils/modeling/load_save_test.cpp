@@ -60,6 +60,22 @@ TEST_P(LoadSaveTest, ShardsGiveTheSameModel) {
 INSTANTIATE_TEST_SUITE_P(, LoadSaveTest, ::testing::ValuesIn(config_grid()),
                          [](const auto& info) { return info.param.name; });
 
+// transformers takes the embeddings for a head that the config ties, whatever the file holds.
+TEST(SavedTiesTest, TheConfigSaysWhatTheWeightsAre) {
+  const TemporaryFolder folder;
+  auto config = tiny_llama();
+  config.tie_word_embeddings = true;
+  const auto model = tiny_model(config);
+  model->save_pretrained(folder.path().string());
+  EXPECT_TRUE(LlamaConfig::from_pretrained(folder.path().string()).tie_word_embeddings);
+  const at::NoGradGuard no_grad;
+  model->get_output_embeddings()->tie_weight((model->get_input_embeddings()->weight * 2).requires_grad_());
+  model->save_pretrained(folder.path().string());
+  EXPECT_FALSE(LlamaConfig::from_pretrained(folder.path().string()).tie_word_embeddings);
+  const auto loaded = AutoModelForCausalLM::from_pretrained(folder.path().string());
+  EXPECT_TENSORS_EQUAL(loaded->get_output_embeddings()->weight, model->get_output_embeddings()->weight);
+}
+
 class FolderTest : public ::testing::Test {
  protected:
   std::string saved(PreTrainedModel& model) {
