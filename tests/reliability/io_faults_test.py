@@ -3,7 +3,7 @@
 After each fault the folder holds the files of the save before or of the new one, whole, with their tokenizer: for a
 reader that follows docs/files.md at once, for every program after the folder was opened by ours.
 
-    io_faults_test.py [--errors EIO,ENOSPC,...] [unittest's arguments]
+    io_faults_test.py [--errors EIO,ENOSPC,...] [--every] [unittest's arguments]     --every: trainings at every call, too
 """
 
 import errno
@@ -25,9 +25,10 @@ PRELOAD = os.environ["IO_FAULTS"]
 # All take the same way through the program, so one is enough for every day.
 ERRORS = ["EIO"]
 TOKENS = 700  # of the tokenizer
+STRIDE = 9  # calls of a training from one that fails to the next
 
 
-class IoFaultsTest(ProgramTest):
+class FaultsTest(ProgramTest):
     def setUp(self):
         super().setUp()
         self.scratch = self.folder / "scratch"
@@ -69,6 +70,8 @@ class IoFaultsTest(ProgramTest):
         self.assertEqual(run.status, 0, run.error)
         return files(self.target), run.calls
 
+
+class IoFaultsTest(FaultsTest):
     def check(self, old: dict, new: dict, reader: ForkServer | None, what: str) -> None:
         found = files_behind_the_journal(self.target) if self.target.exists() else {}
         self.assertIn(found, (old, new), f"{what}: {sorted(found)}")
@@ -178,7 +181,54 @@ class IoFaultsTest(ProgramTest):
         self.every_point(save, old, None)
 
 
+class TrainingFaultsTest(FaultsTest):
+    """A training writes checkpoints, then its result. Whatever happens, it can be gone on with, to the same result."""
+
+    def finetune(self, *options) -> tuple:
+        text = self.folder / "text.txt"
+        text.write_text("The library opens a folder and reads what is in it. " * 20)
+        data = ("--train-file", text, "--seq-length", 16, "--batch-size", 1, "--learning-rate", "1e-2")
+        return ("finetune", "--model", self.model_folder, "--output", self.target, *data, *options, "--quiet")
+
+    def whole_checkpoints(self, what: str) -> list:
+        """Every checkpoint that says it is one has all files of one."""
+        found = [path for path in self.target.glob("checkpoint-*") if (path / "training_state.safetensors").exists()]
+        for checkpoint in found:
+            self.assertEqual(set(files(checkpoint)), self.checkpoint_files, f"{what}: {checkpoint.name}")
+        return found
+
+    def every_few_points(self, *options) -> None:
+        self.model_folder = self.talking("base", 1)
+        options = ("--max-steps", 3, "--save-every", 1, *options)
+        save, resume = self.server(*self.finetune(*options)), self.server(*self.finetune(*options, "--resume"))
+        new, calls = self.points(save, None)
+        self.checkpoint_files = set(files(self.target / "checkpoint-3"))
+        for mode in (*(str(getattr(errno, name)) for name in ERRORS), "kill"):
+            for call in range(1, calls + 1, STRIDE):
+                what = f"call {call} of {calls}, mode {mode}"
+                self.reset(None)
+                run = save.run(call, mode)
+                found = files_behind_the_journal(self.target) if self.target.exists() else {}
+                self.assertIn(found, ({}, new), f"{what}: {sorted(found)}")
+                self.assertTrue(run.status != 0 or found == new, what)
+                run = (resume if self.target.exists() and self.whole_checkpoints(what) else save).run()
+                self.assertEqual(run.status, 0, f"{what}: {run.error}")
+                self.assertEqual(files(self.target), new, what)
+
+    def test_a_training(self):
+        self.every_few_points()
+
+    def test_adapters(self):
+        self.every_few_points("--lora-r", 2)
+
+    def test_merged_adapters(self):
+        self.every_few_points("--lora-r", 2, "--merge")
+
+
 if __name__ == "__main__":
+    if "--every" in sys.argv:
+        sys.argv.remove("--every")
+        STRIDE = 1
     if "--errors" in sys.argv:
         at = sys.argv.index("--errors")
         ERRORS = sys.argv[at + 1].split(",")
