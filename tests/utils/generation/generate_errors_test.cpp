@@ -64,11 +64,16 @@ TEST_F(GenerateErrorsTest, ACacheBesideTheNameOfOneIsRefused) {
   EXPECT_ERROR(call({.cache_implementation = "static"}), "cache_implementation", "past_key_values");
 }
 
+TEST_F(GenerateErrorsTest, RowsThatNoMachineHasMemoryForAreRefused) {
+  prompt.input_ids = at::ones({64, 3}, at::kLong);
+  EXPECT_ERROR(call({.num_beams = (int64_t{1} << 31) - 1}), "num_beams and num_return_sequences ask for",
+               "this machine");
+}
+
 TEST_F(GenerateErrorsTest, OptionsThatMakeNoSenseAreRefusedWhenMerged) {
   EXPECT_ERROR(call({.max_new_tokens = 0}), "max_new_tokens must be");
   EXPECT_ERROR(call({.do_sample = true, .temperature = 0.0}), "temperature must be above 0");
   EXPECT_ERROR(call({.num_beams = 0}), "num_beams must be");
-  EXPECT_ERROR(call({.num_beams = int64_t{1} << 40}), "num_beams and num_return_sequences ask for", "this machine has");
   EXPECT_ERROR(call({.num_return_sequences = 2}), "num_return_sequences");
   EXPECT_ERROR(call({.num_beams = 2, .num_return_sequences = 3}), "num_return_sequences", "3 and 2");
   model->generation_config.num_return_sequences = 3;

@@ -8,6 +8,12 @@
 namespace transformers::testing {
 namespace {
 
+/// What a call for these positions turns by: its angles at position 1, all below half a turn.
+at::Tensor frequencies_of(const LlamaRotaryEmbeddingImpl& rotary, const at::Tensor& position_ids) {
+  const auto [cos, sin] = rotary.at_positions(at::zeros({1}), at::ones({1, 1}, at::kLong), position_ids);
+  return at::atan2(sin, cos).flatten().slice(0, 0, rotary.inv_freq.numel());
+}
+
 TEST(RopeTest, FrequenciesAndAnglesOfEveryTypeEqualPython) {
   for (const auto& c : golden_cases("functions", "rope")) {
     if (c.name == "gptj") {
@@ -16,7 +22,8 @@ TEST(RopeTest, FrequenciesAndAnglesOfEveryTypeEqualPython) {
     SCOPED_TRACE(c.name);
     LlamaRotaryEmbedding rotary(LlamaConfig::from_json(c.arguments.at("config").dump()));
     const auto [cos, sin] = rotary(at::zeros({1}), c.tensor("position_ids"));
-    EXPECT_TENSORS_CLOSE(rotary->inv_freq, c.tensor("inv_freq"), {.relative = 1e-6, .absolute = 0});
+    EXPECT_TENSORS_CLOSE(frequencies_of(*rotary, c.tensor("position_ids")), c.tensor("inv_freq"),
+                         {.relative = 1e-6, .absolute = 0});
     // An ulp of a frequency is worth 1e-3 at position 16384.
     EXPECT_TENSORS_CLOSE(cos, c.tensor("cos"), {.relative = 0, .absolute = 2e-3});
     EXPECT_TENSORS_CLOSE(sin, c.tensor("sin"), {.relative = 0, .absolute = 2e-3});
@@ -80,21 +87,23 @@ TEST(RopeTest, FrequenciesStayInFp32InEveryCast) {
   EXPECT_EQ(sin.sizes(), (at::IntArrayRef{1, 4, 8}));
 }
 
-TEST(RopeTest, DynamicStretchesAndComesBack) {
+TEST(RopeTest, DynamicStretchesByTheLengthOfTheCallAlone) {
   auto config = small_config();
   config.rope_parameters.rope_type = RopeType::kDynamic;
   config.rope_parameters.factor = 2.0;
   LlamaRotaryEmbedding rotary(config);
-  const auto plain = rotary->inv_freq.clone();
+  const auto plain = frequencies_of(*rotary, at::zeros({1, 1}, at::kLong));
   const auto up_to = [&](int64_t length) {
-    rotary(at::zeros({1}), at::arange(length).unsqueeze(0));
-    return rotary->inv_freq.clone();
+    const auto positions = at::arange(length).unsqueeze(0);
+    rotary(at::zeros({1}), positions);
+    return frequencies_of(*rotary, positions);
   };
   EXPECT_TENSORS_EQUAL(up_to(64), plain);
   const auto stretched = up_to(100);
   EXPECT_FALSE(stretched.equal(plain));
-  EXPECT_TENSORS_EQUAL(up_to(70), stretched);  // it stays with the longest
+  EXPECT_FALSE(up_to(70).equal(stretched));
   EXPECT_TENSORS_EQUAL(up_to(10), plain);
+  EXPECT_TENSORS_EQUAL(up_to(100), stretched);
 }
 
 }  // namespace
