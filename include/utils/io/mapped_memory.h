@@ -2,8 +2,8 @@
 
 namespace transformers {
 
-/// The path, fit for a message, of the open tensor file (see TensorFile) whose memory holds this address; null when there
-/// is none.
+/// The path, fit for a message, of the open tensor file (see TensorFile) whose memory holds this address; null when
+/// there is none.
 ///
 /// Weights that are used where they lie in a file cannot be read once another program has cut that file shorter: the
 /// system then raises SIGBUS, which ends the process without a word. A program that wants to say which file it was

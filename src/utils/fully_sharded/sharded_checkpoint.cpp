@@ -65,9 +65,7 @@ void copy_slices(const ShardedCheckpoint& checkpoint, const ShardedState& into) 
 
 }  // namespace
 
-bool ShardedCheckpoint::exists(const std::string& folder) {
-  return path_exists(folder + "/" + kShardedIndexFile);
-}
+bool ShardedCheckpoint::exists(const std::string& folder) { return path_exists(folder + "/" + kShardedIndexFile); }
 
 ShardedCheckpoint::ShardedCheckpoint(const std::string& folder) : folder_(folder) { open(); }
 
