@@ -8,7 +8,7 @@ namespace transformers::fuzz {
 void try_input(std::string_view input) {
   static const ScratchFolder folder;
   folder.write(kTrainingStateFile, input);
-  load_training_state(folder.path(), {{"optimizer", "adamw"}});
+  load_training_state(folder.path());
 }
 
 }  // namespace transformers::fuzz
