@@ -27,9 +27,9 @@ struct AutoModel {
   static std::shared_ptr<BaseModel> from_config(const PretrainedConfig& config);
 };
 
-/// The class that `architectures` names, with its head; a causal LM where it names none. Where the name is not known the
-/// weights decide: those of a causal LM or of a model without a head make one; others are an error, since some would be
-/// lost.
+/// The class that `architectures` names, with its head; a causal LM where it names none. Where the name is not known
+/// the weights decide: those of a causal LM or of a model without a head make one; others are an error, since some
+/// would be lost.
 struct AutoModelByArchitecture {
   static std::shared_ptr<PreTrainedModel> from_pretrained(const std::string& folder, const LoadOptions& options = {});
   /// `head` is a class's name without the family's ("ForCausalLM", "Model"); empty: as `architectures` says, else a

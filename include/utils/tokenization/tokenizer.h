@@ -59,8 +59,8 @@ class Tokenizer {
 };
 
 /// The tokenizer of a Hugging Face folder: tokenizer.json, else tokenizer.model (SentencePiece or tiktoken ranks), else
-/// vocab.json with merges.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json for special and
-/// added tokens. Mirrors HF `AutoTokenizer.from_pretrained`.
+/// vocab.json with merges.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json for special
+/// and added tokens. Mirrors HF `AutoTokenizer.from_pretrained`.
 std::shared_ptr<Tokenizer> load_tokenizer(const std::string& folder);
 
 }  // namespace transformers

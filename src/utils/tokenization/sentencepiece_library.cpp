@@ -30,8 +30,8 @@ using Make = SentencePieceProcessor* (*)();
 
 Make loaded_plug_in() {
   auto* const library = open_plug_in();
-  TORCH_CHECK(library != nullptr, "reading a tokenizer.model needs ", kPlugIn, ", which could not be loaded: ",
-              dlerror());
+  TORCH_CHECK(library != nullptr, "reading a tokenizer.model needs ", kPlugIn,
+              ", which could not be loaded: ", dlerror());
   auto* const function = dlsym(library, "transformers_make_sentencepiece_processor");
   TORCH_CHECK(function != nullptr, kPlugIn, " is not of this version of the library: ", dlerror());
   return reinterpret_cast<Make>(function);

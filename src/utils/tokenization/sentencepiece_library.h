@@ -9,10 +9,10 @@ namespace transformers::tokenization {
 
 /// SentencePiece's processor (sentencepiece_processor.h, 0.1.97), of a library that is loaded apart from all others.
 ///
-/// Debian's libsentencepiece exports abseil's flags, among them an object `FLAGS_minloglevel`; LibTorch's libc10 exports
-/// an int of that name. Linked together, SentencePiece's constructor writes its object over libc10's data, after which
-/// a failed allocation ends the process. So no library of ours links SentencePiece: a plug-in does, whose symbols see
-/// each other first and are seen by nobody else.
+/// Debian's libsentencepiece exports abseil's flags, among them an object `FLAGS_minloglevel`; LibTorch's libc10
+/// exports an int of that name. Linked together, SentencePiece's constructor writes its object over libc10's data,
+/// after which a failed allocation ends the process. So no library of ours links SentencePiece: a plug-in does, whose
+/// symbols see each other first and are seen by nobody else.
 class SentencePieceProcessor {
  public:
   virtual ~SentencePieceProcessor() = default;

@@ -70,7 +70,8 @@ TEST(TokenizerBudgetTest, TokensToLookForAreShort) {
   testing::write_file(folder / "tokenizer.json", json.dump());
   EXPECT_ERROR(load_tokenizer(folder.path()), "added_tokens[0]: content: expected at most 1024 bytes, found 1025");
   json["added_tokens"] = ordered_json::array();
-  json["model"] = {{"type", "Unigram"}, {"vocab", {{std::string(1025, 'a'), -1.0}}}};
+  json["model"] = {{"type", "Unigram"},
+                   {"vocab", ordered_json::array({ordered_json::array({std::string(1025, 'a'), -1.0})})}};
   testing::write_file(folder / "tokenizer.json", json.dump());
   EXPECT_ERROR(load_tokenizer(folder.path()), "vocab[0]: expected a piece of at most 1024 bytes, found 1025");
 }
