@@ -1,5 +1,6 @@
 """The program's `plot`: what it draws, and what it leaves alone."""
 
+import fcntl
 import math
 import os
 import random
@@ -65,13 +66,16 @@ class PlotTest(ProgramTest):
     def test_the_folder_of_the_drawing_is_left_alone(self):
         output = self.folder / "run"
         output.mkdir()
-        others = [output / ".saving-1-0-model.safetensors", output / ".writing-1-0-log.svg"]
-        for other in others:
+        saved, written, abandoned = (
+            output / name for name in (".saving-1-0-model.safetensors", ".writing-1-0-log.svg", ".writing-2-0-log.svg")
+        )
+        for other in (saved, written, abandoned):
             other.write_text("another process is at it")
-        log = self.log([1.0, 2.0])
-        with open(output / ".lock", "w"):
-            self.run_program("plot", log, "-o", output / "log.svg")
-        self.assertEqual(sorted(p.name for p in output.iterdir()), sorted([".lock", "log.svg", *(o.name for o in others)]))
+        with open(written) as file:
+            # Whoever writes a file holds its lock; what nobody holds has been left behind.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self.run_program("plot", self.log([1.0, 2.0]), "-o", output / "log.svg")
+        self.assertEqual({path.name for path in output.iterdir()}, {saved.name, written.name, "log.svg"})
 
     def test_what_is_no_log_is_refused_at_once(self):
         pipe = self.folder / "pipe"

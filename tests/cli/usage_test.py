@@ -94,7 +94,7 @@ class UsageTest(ProgramTest):
         self.model(name="strange", model_type="opt")
         ids = self.tensors(input_ids=torch.ones(1, 2, dtype=torch.int64))
         out = self.folder / "out"
-        cases = [("empty", "config.json"), ("none", "config.json"), ("broken", "hidden_size"), ("strange", "opt")]
+        cases = [("empty", "config.json"), ("none", "no such folder"), ("broken", "hidden_size"), ("strange", "opt")]
         for name, says in cases:
             model = self.folder / name
             for arguments in (
