@@ -148,7 +148,8 @@ class FinetuneTasksTest(ProgramTest):
 
     def assert_losses(self, log: list, expected: list) -> None:
         found = [entry["loss"] for entry in log if "loss" in entry]
-        torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-5, atol=0)
+        # Of the largest: with every step a difference in the last bit grows, while the loss itself shrinks.
+        torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=0, atol=1e-5 * max(expected))
 
     def test_questions_are_learned_and_answered_as_by_python(self):
         for kind in TOKENIZERS:

@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -12,11 +13,14 @@ namespace transformers::fuzz {
 template <class Config>
 void read_and_write_again(std::string_view input) {
   const auto text = Config::from_json(input, "input").to_json();
+  std::string again;
   try {
-    if (Config::from_json(text, "written").to_json() != text) {
-      std::abort();
-    }
-  } catch (const c10::Error&) {
+    again = Config::from_json(text, "written").to_json();
+  } catch (const c10::Error& error) {
+    again = error.what_without_backtrace();
+  }
+  if (again != text) {
+    std::fprintf(stderr, "written:\n%s\nand read again:\n%s\n", text.c_str(), again.c_str());
     std::abort();
   }
 }

@@ -8,7 +8,8 @@
 
 namespace transformers {
 
-/// Collects the fields of a JSON object and prints it as Python's `json.dumps(..., indent=2, sort_keys=True)` does.
+/// Collects the fields of a JSON object and prints it as Python's `json.dumps(..., indent=2, sort_keys=True)` does, and
+/// infinities and NaN as HF does, {"__float__": "Infinity"}.
 class ConfigWriter {
  public:
   /// for_transformers_4: fields whose form changed with transformers 5 get the one before.
@@ -41,7 +42,7 @@ class ConfigWriter {
   void write_raw(const std::string& key, const std::string& text) { object_[key] = nlohmann::json::parse(text); }
   bool contains(const std::string& key) const { return object_.contains(key); }
   bool empty() const { return object_.empty(); }
-  std::string text() const { return object_.dump(2) + "\n"; }
+  std::string text() const;
 
  private:
   nlohmann::json object_ = nlohmann::json::object();

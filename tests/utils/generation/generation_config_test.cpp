@@ -52,6 +52,16 @@ TEST(GenerationConfigTest, AFolderGivesBackWhatWasSaved) {
   EXPECT_EQ(GenerationConfig::from_pretrained(folder.path().string()).to_json(), config.to_json());
 }
 
+// As transformers 5.23 writes them (`_encode_special_floats`).
+TEST(GenerationConfigTest, InfinitiesAndNanAreWrittenAsTheyAreRead) {
+  const auto config = GenerationConfig::from_json(
+      R"({"temperature": {"__float__": "Infinity"}, "length_penalty": {"__float__": "-Infinity"}})");
+  const auto again = GenerationConfig::from_json(config.to_json());
+  EXPECT_EQ(again.temperature, std::numeric_limits<double>::infinity());
+  EXPECT_EQ(again.to_json(), config.to_json());
+  EXPECT_NE(config.to_json().find("-Infinity"), std::string::npos);
+}
+
 TEST(GenerationConfigTest, WithoutItsFileTheModelsConfigSpeaks) {
   const TemporaryFolder folder;
   write_file(folder / "config.json", R"({"model_type": "llama", "eos_token_id": 7, "temperature": 0.5, "x": 1})");
