@@ -25,7 +25,7 @@ PRELOAD = os.environ["IO_FAULTS"]
 # All take the same way through the program, so one is enough for every day.
 ERRORS = ["EIO"]
 TOKENS = 700  # of the tokenizer
-STRIDE = 9  # calls of a training from one that fails to the next
+STRIDE = 15  # calls of a training from one that fails to the next
 
 
 class FaultsTest(ProgramTest):
