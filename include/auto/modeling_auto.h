@@ -28,8 +28,8 @@ struct AutoModel {
 };
 
 /// The class that `architectures` names, with its head; a causal LM where it names none. Where the name is not known
-/// the weights decide: those of a causal LM or of a model without a head make one; others are an error, since some
-/// would be lost.
+/// the weights decide: where all of a causal LM is there it is one, as in HF; nothing but a model without a head is
+/// that; all else is an error, since a head would be lost.
 struct AutoModelByArchitecture {
   static std::shared_ptr<PreTrainedModel> from_pretrained(const std::string& folder, const LoadOptions& options = {});
   /// `head` is a class's name without the family's ("ForCausalLM", "Model"); empty: as `architectures` says, else a

@@ -110,12 +110,13 @@ std::shared_ptr<PreTrainedModel> build_with_head(const PretrainedConfig& config,
   return by_head(head, [&](auto with) -> std::shared_ptr<PreTrainedModel> { return with.from_config(config); });
 }
 
-/// Whether a model with this head has a place for each of the weights and a weight for each of its places.
-bool fits_exactly(PretrainedConfig& config, const Checkpoint& checkpoint, const std::string& folder,
-                  std::string_view head) {
+/// Whether these are the weights of a model with this head.
+bool fits(PretrainedConfig& config, const Checkpoint& checkpoint, const std::string& folder, std::string_view head) {
   const auto build = [&](const PretrainedConfig& fitting) { return build_with_head(fitting, head); };
   const auto report = match_weights(*build_for(config, checkpoint, folder, build), checkpoint);
-  return report.missing.empty() && report.unexpected.empty();
+  // Beside a head that is there transformers lets others go, with the warning that loading gives. A model without one
+  // must be all there is, or the head would be lost.
+  return report.missing.empty() && (head != "Model" || report.unexpected.empty());
 }
 
 }  // namespace
@@ -150,7 +151,7 @@ std::string AutoModelByArchitecture::head_for(const PretrainedConfig& config, co
   }
   const auto copy = config.copy();
   for (const std::string_view head : {"ForCausalLM", "Model"}) {
-    if (fits_exactly(*copy, checkpoint, folder, head)) {
+    if (fits(*copy, checkpoint, folder, head)) {
       return std::string(head);
     }
   }

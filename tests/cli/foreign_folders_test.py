@@ -77,14 +77,15 @@ class ForeignFolderTest(ProgramTest):
 
     def test_an_unknown_class_keeps_its_head_and_its_name(self):
         folder = self.model(architectures=["LlamaForRewardModel"])
+        self.edit_weights(folder, lambda weights: weights.update({"score.weight": torch.zeros(1, 24)}))
         output = self.folder / "converted"
         self.run_program("convert", "--model", folder, "--output", output)
         self.assertIn("lm_head.weight", load_file(output / "model.safetensors"))
         self.assertEqual(json.loads((output / "config.json").read_text())["architectures"], ["LlamaForRewardModel"])
 
-    def test_an_unknown_class_with_other_weights_is_refused_rather_than_cut(self):
+    def test_an_unknown_class_with_another_head_alone_is_refused_rather_than_cut(self):
         folder = self.model(architectures=["LlamaForRewardModel"])
-        self.edit_weights(folder, lambda weights: weights.update({"value_head.weight": torch.zeros(1, 24)}))
+        self.edit_weights(folder, lambda weights: weights.update({"score.weight": weights.pop("lm_head.weight")[:1].clone()}))
         says = (str(folder / "config.json"), "architectures", '"LlamaForRewardModel"')
         self.assert_fails("convert", "--model", folder, "--output", self.folder / "converted", says=says)
         self.assert_fails("inspect", folder, says=says)
