@@ -100,8 +100,9 @@ std::vector<Tick> ticks(const Range& range, bool whole) {
   }
   const auto step = whole ? std::max(1.0, round_step(least)) : round_step(least);
   std::vector<Tick> round;
-  for (auto count = std::ceil(range.low / step); count * step <= range.high; ++count) {
-    const auto value = count * step + 0.0;  // no negative zero
+  const auto first = std::ceil(range.low / step);
+  for (int64_t i = 0; (first + static_cast<double>(i)) * step <= range.high; ++i) {
+    const auto value = (first + static_cast<double>(i)) * step + 0.0;  // no negative zero
     round.push_back({value, tick_text(value, step)});
   }
   return round.empty() ? ends : round;

@@ -55,7 +55,7 @@ concept VisitableStruct = !std::same_as<T, Value> && requires(T & object) {
 /// std::pair, std::tuple and std::array.
 template <typename T>
 concept TupleLike = requires {
-  std::tuple_size<T>::value;
+  std::tuple_size<T>::value;  // NOLINT(modernize-type-traits): the short form is an error where there is none
 };
 /// std::map, std::unordered_map and what is made like them.
 template <typename T>

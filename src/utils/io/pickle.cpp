@@ -4,6 +4,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <optional>
@@ -115,9 +116,10 @@ class Unpickler {
   std::vector<const PickleValue*> pop_items(size_t count) {
     count_places(count);
     std::vector<const PickleValue*> items(count);
-    for (auto item = items.rbegin(); item != items.rend(); ++item) {
-      *item = pop();
+    for (auto& item : items) {
+      item = pop();
     }
+    std::ranges::reverse(items);
     return items;
   }
 

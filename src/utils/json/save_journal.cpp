@@ -137,7 +137,7 @@ void finish_interrupted_save(const std::string& folder) {
       if (const auto journal = read_save_journal(folder)) {
         carry_out(*journal, folder);
       }
-    } catch (const c10::Error&) {
+    } catch (const c10::Error&) {  // NOLINT(bugprone-empty-catch)
       // On a read-only disk, say. What is read is the same either way, and what is wrong with a journal its reader
       // says.
     }

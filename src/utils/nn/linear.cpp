@@ -65,8 +65,8 @@ void LinearImpl::copy_from(const LinearImpl& other, TensorCopies& copies) {
   parameters_["bias"] = bias;
   copy_buffers(other, *this, copies);
   ForwardHooks::operator=(other);
-  auto method = other.method_ ? other.method_->clone(*this, copies) : nullptr;
-  method_ = method ? std::move(method) : other.method_;
+  const auto method = other.method_ ? other.method_->clone(*this, copies) : nullptr;
+  method_ = method ? method : other.method_;
   train(other.is_training());
 }
 

@@ -94,6 +94,8 @@ Conv1DImpl::Conv1DImpl(int64_t nf, int64_t nx) : nf_(nf) {
   }
 }
 
+// Not const: torch::nn::Sequential takes no const forward.
+// NOLINTNEXTLINE(readability-make-member-function-const)
 torch::Tensor Conv1DImpl::forward(const torch::Tensor& x) {
   auto sizes = x.sizes().vec();
   sizes.back() = nf_;

@@ -64,6 +64,7 @@ void check_sample(const Batch& sample, int64_t index, const SampleCheck& check) 
 
 }  // namespace
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): it is kept in what is returned
 CheckedDataset check_dataset(std::shared_ptr<const Dataset> dataset, const DataCollator& collator,
                              const TrainingTask& task, const SampleCheck& check) {
   TORCH_CHECK(dataset != nullptr && dataset->size() > 0, "a dataset with samples is needed");

@@ -157,7 +157,7 @@ std::shared_ptr<const LinearMethod> LoraLinear::clone(const LinearImpl& copy, Te
     }
     return LoraWeights(adapter);
   };
-  return with_copies(base ? std::move(base) : base_, copy_of, copies);
+  return with_copies(base ? base : base_, copy_of, copies);
 }
 
 void LoraLinear::merge(LinearImpl& linear, const std::vector<LoraWeights>& weights) {

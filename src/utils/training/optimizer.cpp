@@ -296,7 +296,7 @@ void Optimizer::load(torch::serialize::InputArchive& archive) {
     ParamState loaded;
     loaded.serialize(entry);
     for (const auto& [name, tensor] : loaded.tensors) {
-      state.insert(index + "." + name, tensor);
+      state.insert(std::string(index).append(".").append(name), tensor);
     }
   }
   load_state_dict(state);

@@ -1,3 +1,4 @@
+#include <c10/util/StringUtil.h>
 #include <transformers/utils/training/trainer.h>
 
 #include <nlohmann/json.hpp>
@@ -32,7 +33,7 @@ std::string disagreement(const std::vector<Settings>& by_rank) {
     for (const auto& [name, unused] : names) {
       const auto first = value_of(by_rank[0], name), other = value_of(by_rank[rank], name);
       if (first != other) {
-        return name + ": rank 0 has " + first + ", rank " + std::to_string(rank) + " has " + other;
+        return c10::str(name, ": rank 0 has ", first, ", rank ", rank, " has ", other);
       }
     }
   }
