@@ -104,8 +104,12 @@ CheckedDataset training_data(const FinetuneOptions& options, const PreTrainedMod
   auto data = options.train_ids.empty() ? open_data(options, file, model)
                                         : std::shared_ptr<const Dataset>(TensorDataset::from_file(file));
   const auto samples = data->size();
-  auto found = checked(file, std::move(data), options, model, task);
-  if (found.left_out > 0) {
+  auto found = checked(file, data, options, model, task);
+  if (!options.train_ids.empty()) {
+    // Ids are trained as they stand, so that a run can be compared step by step; the trainer skips a step without
+    // labels.
+    found.dataset = std::move(data);
+  } else if (found.left_out > 0) {
     inform("warning: " + file + ": " + std::to_string(found.left_out) + " of " + std::to_string(samples) +
            " samples have no label that counts, perhaps because it lies behind the first " +
            std::to_string(options.seq_length) + " tokens (--seq-length); they are left out");
