@@ -5,7 +5,7 @@
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/attention.h>
 #include <transformers/utils/modeling/causal_lm.h>
-#include <transformers/utils/modeling/model_parallel_utils.h>
+#include <transformers/utils/placement/model_parallel_utils.h>
 #include <transformers/utils/modeling/modeling_layers.h>
 #include <transformers/utils/modeling/modeling_utils.h>
 #include <transformers/utils/modeling/rope.h>

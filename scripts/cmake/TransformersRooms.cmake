@@ -1,4 +1,4 @@
-# A room is one folder of the library, built as one object target; see the level table in README.md.
+# A room is one folder of the library, built as one object target; src/CMakeLists.txt has the table of levels.
 
 # What configuring found, a line each.
 function(transformers_say what value)
@@ -35,21 +35,18 @@ function(transformers_use_precompiled_header target)
   endif()
 endfunction()
 
-# transformers_room(NAME SOURCES file... [ROOMS room...] [LIBRARIES library...] [PLAIN])
-#   ROOMS      rooms whose headers this one includes
+# transformers_room(NAME SOURCES file... [LIBRARIES library...] [PLAIN])
 #   LIBRARIES  packages that only this room's sources see
 #   PLAIN      the room does not include LibTorch's module headers: no precompiled header
 function(transformers_room name)
-  cmake_parse_arguments(ROOM "PLAIN" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ROOM "PLAIN" "" "SOURCES;LIBRARIES" ${ARGN})
   set(target transformers_${name})
   add_library(${target} OBJECT ${ROOM_SOURCES})
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
   target_include_directories(
     ${target}
-    PUBLIC "${PROJECT_BINARY_DIR}/include" "${PROJECT_BINARY_DIR}/generated"
-    PRIVATE "${PROJECT_SOURCE_DIR}/src")
-  list(TRANSFORM ROOM_ROOMS PREPEND transformers_)
-  target_link_libraries(${target} PUBLIC ${ROOM_ROOMS} libtorch::cpu PRIVATE transformers_flags ${ROOM_LIBRARIES})
+    PRIVATE "${PROJECT_BINARY_DIR}/include" "${PROJECT_BINARY_DIR}/generated" "${PROJECT_SOURCE_DIR}/src")
+  target_link_libraries(${target} PRIVATE libtorch::cpu transformers_flags ${ROOM_LIBRARIES})
   if(NOT ROOM_PLAIN)
     transformers_use_precompiled_header(${target})
   endif()

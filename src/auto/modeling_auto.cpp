@@ -4,13 +4,13 @@
 #include <transformers/gptj/modeling_gptj.h>
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/io/one_save.h>
+#include <transformers/utils/files/one_save.h>
 
 #include <algorithm>
 #include <array>
 
 #include "utils/json/config_reader.h"
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {

@@ -1,9 +1,9 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
-#include <transformers/utils/training/heap.h>
-#include <transformers/utils/training/optimizer.h>
-#include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/training/keep_freed_memory.h>
+#include <transformers/utils/optim/optimizer.h>
+#include <transformers/utils/optim/parameter_groups.h>
 #include <transformers/utils/training/training_tasks.h>
 
 #include <algorithm>

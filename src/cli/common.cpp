@@ -12,9 +12,9 @@
 #include <iostream>
 
 #include "cli/usage.h"
-#include "utils/json/file_status.h"
-#include "utils/json/printable.h"
-#include "utils/json/regular_file.h"
+#include "utils/files/file_status.h"
+#include "utils/text/printable.h"
+#include "utils/files/regular_file.h"
 
 namespace transformers::cli {
 namespace {

@@ -1,5 +1,5 @@
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/io/one_save.h>
+#include <transformers/utils/files/one_save.h>
 
 #include <map>
 #include <memory>
@@ -7,8 +7,8 @@
 
 #include "cli/common.h"
 #include "cli/tokenizer_files.h"
-#include "utils/json/regular_file.h"
-#include "utils/json/save_journal.h"
+#include "utils/files/regular_file.h"
+#include "utils/files/save_journal.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers::cli {

@@ -1,8 +1,8 @@
 #include <transformers/utils/distributed/together.h>
 #include <transformers/utils/distributed/torchrun.h>
-#include <transformers/utils/training/adamw_8bit.h>
-#include <transformers/utils/training/heap.h>
-#include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/optim/adamw_8bit.h>
+#include <transformers/utils/training/keep_freed_memory.h>
+#include <transformers/utils/optim/parameter_groups.h>
 #include <transformers/utils/training/trainer.h>
 
 #include <chrono>
@@ -16,9 +16,9 @@
 #include "cli/interrupt.h"
 #include "cli/training_log.h"
 #include "utils/distributed/agreement.h"
-#include "utils/json/save_journal.h"
+#include "utils/files/save_journal.h"
 #include "utils/training/model_files.h"
-#include "utils/training/numbers.h"
+#include "utils/optim/numbers.h"
 
 namespace transformers::cli {
 namespace {

@@ -3,9 +3,9 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/modeling/losses.h>
 #include <transformers/utils/tokenization/tokenizer.h>
-#include <transformers/utils/training/question_answering_dataset.h>
+#include <transformers/utils/data/question_answering_dataset.h>
 #include <transformers/utils/training/task_metrics.h>
-#include <transformers/utils/training/token_classification_dataset.h>
+#include <transformers/utils/data/token_classification_dataset.h>
 
 #include <cmath>
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <transformers/utils/training/lr_scheduler.h>
+#include <transformers/utils/optim/lr_scheduler.h>
 
 #include <cstdint>
 #include <optional>

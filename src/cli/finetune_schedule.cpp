@@ -1,4 +1,4 @@
-#include <transformers/utils/training/lr_scheduler.h>
+#include <transformers/utils/optim/lr_scheduler.h>
 
 #include "cli/finetune_options.h"
 #include "utils/json/config_reader.h"

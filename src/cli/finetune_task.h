@@ -1,7 +1,7 @@
 #pragma once
 
 #include <transformers/utils/modeling/modeling_utils.h>
-#include <transformers/utils/training/peft_model.h>
+#include <transformers/utils/peft/peft_model.h>
 #include <transformers/utils/training/training_task.h>
 
 #include <memory>

@@ -7,7 +7,7 @@
 #include <set>
 #include <sstream>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers::cli {
 namespace {

@@ -1,5 +1,5 @@
 #include <transformers/utils/generation/generate.h>
-#include <transformers/utils/io/one_save.h>
+#include <transformers/utils/files/one_save.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/tokenization/chat_format.h>
 #include <transformers/utils/tokenization/tokenizer.h>
@@ -15,8 +15,8 @@
 #include "cli/forward_inputs.h"
 #include "cli/generation_options.h"
 #include "cli/interrupt.h"
-#include "utils/json/printable.h"
-#include "utils/json/regular_file.h"
+#include "utils/text/printable.h"
+#include "utils/files/regular_file.h"
 
 namespace transformers::cli {
 namespace {

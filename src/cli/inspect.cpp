@@ -1,5 +1,5 @@
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/io/one_save.h>
+#include <transformers/utils/files/one_save.h>
 
 #include <algorithm>
 #include <array>
@@ -10,9 +10,9 @@
 #include <sstream>
 
 #include "cli/common.h"
-#include "utils/json/printable.h"
-#include "utils/json/save_journal.h"
-#include "utils/json/strict_json.h"
+#include "utils/text/printable.h"
+#include "utils/files/save_journal.h"
+#include "utils/files/json_file.h"
 
 namespace transformers::cli {
 namespace {

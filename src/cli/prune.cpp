@@ -1,6 +1,6 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/io/safetensors.h>
-#include <transformers/utils/io/save_transaction.h>
+#include <transformers/utils/files/save_transaction.h>
 #include <transformers/utils/model_pruning/importance.h>
 #include <transformers/utils/model_pruning/prune_tokenizer.h>
 #include <transformers/utils/tokenization/tokenizer.h>
@@ -15,9 +15,9 @@
 
 #include "cli/common.h"
 #include "cli/tokenizer_files.h"
-#include "utils/json/file_status.h"
-#include "utils/json/printable.h"
-#include "utils/json/regular_file.h"
+#include "utils/files/file_status.h"
+#include "utils/text/printable.h"
+#include "utils/files/regular_file.h"
 
 namespace transformers::cli {
 namespace {

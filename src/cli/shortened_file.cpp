@@ -1,6 +1,6 @@
 #include "cli/shortened_file.h"
 
-#include <transformers/utils/io/mapped_memory.h>
+#include <transformers/utils/files/mapped_memory.h>
 #include <unistd.h>
 
 #include <csignal>

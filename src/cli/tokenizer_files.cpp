@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "utils/json/printable.h"
-#include "utils/json/regular_file.h"
-#include "utils/json/save_journal.h"
+#include "utils/text/printable.h"
+#include "utils/files/regular_file.h"
+#include "utils/files/save_journal.h"
 
 namespace transformers::cli {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <transformers/utils/io/save_transaction.h>
+#include <transformers/utils/files/save_transaction.h>
 
 #include <array>
 #include <map>

@@ -9,8 +9,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "utils/json/printable.h"
-#include "utils/json/regular_file.h"
+#include "utils/text/printable.h"
+#include "utils/files/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers::cli {

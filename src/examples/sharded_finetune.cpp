@@ -8,8 +8,8 @@
 #include <transformers/llama/configuration_llama.h>
 #include <transformers/utils/distributed/torchrun.h>
 #include <transformers/utils/fully_sharded/sharded_state.h>
-#include <transformers/utils/training/optimizer.h>
-#include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/optim/optimizer.h>
+#include <transformers/utils/optim/parameter_groups.h>
 
 #include <filesystem>
 #include <iostream>

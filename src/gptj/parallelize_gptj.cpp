@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <tuple>
 
-#include "utils/modeling/placement.h"
+#include "utils/placement/placement.h"
 
 namespace transformers {
 namespace {

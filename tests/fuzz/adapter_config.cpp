@@ -1,4 +1,4 @@
-#include <transformers/utils/training/lora_config.h>
+#include <transformers/utils/peft/lora_config.h>
 
 #include "fuzz/target.h"
 

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <transformers/utils/io/one_save.h>
+#include <transformers/utils/files/one_save.h>
 #include <transformers/utils/modeling/configuration_utils.h>
-#include <transformers/utils/modeling/device_map.h>
+#include <transformers/utils/placement/device_map.h>
 #include <transformers/utils/modeling/generation_config.h>
 #include <transformers/utils/modeling/model_structure.h>
 #include <transformers/utils/modeling/modeling_outputs.h>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <transformers/utils/training/data_collator.h>
+#include <transformers/utils/data/data_collator.h>
 #include <transformers/utils/training/training_task.h>
 
 #include <functional>

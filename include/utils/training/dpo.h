@@ -1,8 +1,8 @@
 #pragma once
 
 #include <transformers/utils/modeling/causal_lm.h>
-#include <transformers/utils/training/data_collator.h>
-#include <transformers/utils/training/peft_model.h>
+#include <transformers/utils/data/data_collator.h>
+#include <transformers/utils/peft/peft_model.h>
 #include <transformers/utils/training/trainer.h>
 
 namespace transformers {

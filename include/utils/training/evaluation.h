@@ -1,7 +1,7 @@
 #pragma once
 
 #include <torch/nn/module.h>
-#include <transformers/utils/training/data_collator.h>
+#include <transformers/utils/data/data_collator.h>
 #include <transformers/utils/training/training_task.h>
 
 #include <functional>

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <transformers/utils/training/dataset.h>
+#include <transformers/utils/data/dataset.h>
 
 #include <cstdint>
 #include <functional>

@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "utils/distributed/environment.h"
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

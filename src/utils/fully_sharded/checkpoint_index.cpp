@@ -8,8 +8,8 @@
 
 #include "utils/io/checked_math.h"
 #include "utils/io/safetensors_header.h"
-#include "utils/json/file_name.h"
-#include "utils/json/regular_file.h"
+#include "utils/files/file_name.h"
+#include "utils/files/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {

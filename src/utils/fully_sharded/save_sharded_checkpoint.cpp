@@ -1,6 +1,6 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/distributed/together.h>
-#include <transformers/utils/io/save_transaction.h>
+#include <transformers/utils/files/save_transaction.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -12,7 +12,7 @@
 
 #include "utils/distributed/agreement.h"
 #include "utils/fully_sharded/checkpoint_index.h"
-#include "utils/json/file_status.h"
+#include "utils/files/file_status.h"
 
 namespace transformers {
 namespace {

@@ -7,8 +7,8 @@
 
 #include "utils/distributed/agreement.h"
 #include "utils/fully_sharded/checkpoint_index.h"
-#include "utils/json/printable.h"
-#include "utils/json/save_journal.h"
+#include "utils/text/printable.h"
+#include "utils/files/save_journal.h"
 
 namespace transformers {
 namespace {

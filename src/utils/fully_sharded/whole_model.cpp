@@ -2,7 +2,7 @@
 #include <transformers/utils/distributed/together.h>
 #include <transformers/utils/fully_sharded/sharded_state.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/io/save_transaction.h>
+#include <transformers/utils/files/save_transaction.h>
 #include <transformers/utils/modeling/modeling_utils.h>
 
 #include <unordered_map>

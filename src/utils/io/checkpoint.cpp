@@ -1,6 +1,6 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/io/one_save.h>
+#include <transformers/utils/files/one_save.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/io/torch_checkpoint.h>
 
@@ -11,10 +11,10 @@
 #include <set>
 
 #include "utils/io/shard_index.h"
-#include "utils/json/file_name.h"
-#include "utils/json/folder_reading.h"
-#include "utils/json/printable.h"
-#include "utils/json/save_journal.h"
+#include "utils/files/file_name.h"
+#include "utils/files/folder_reading.h"
+#include "utils/text/printable.h"
+#include "utils/files/save_journal.h"
 
 namespace transformers {
 namespace {

@@ -6,7 +6,7 @@
 #include <charconv>
 #include <map>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

@@ -12,7 +12,7 @@
 
 #include "utils/io/checked_math.h"
 #include "utils/io/pickle_globals.h"
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

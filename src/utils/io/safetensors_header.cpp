@@ -10,7 +10,7 @@
 #include <unordered_set>
 
 #include "utils/io/checked_math.h"
-#include "utils/json/foreign_format.h"
+#include "utils/text/foreign_format.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
-#include "utils/io/mapped_file.h"
+#include "utils/files/mapped_file.h"
 #include "utils/io/safetensors_header.h"
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

@@ -9,9 +9,9 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "utils/io/replace_file.h"
+#include "utils/files/replace_file.h"
 #include "utils/io/safetensors_header.h"
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

@@ -3,7 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>  // ordered_dict.h needs it and does not include it
 #include <torch/ordered_dict.h>
-#include <transformers/utils/io/save_transaction.h>
+#include <transformers/utils/files/save_transaction.h>
 
 #include <map>
 #include <string>

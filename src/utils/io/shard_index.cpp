@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "utils/json/file_name.h"
-#include "utils/json/regular_file.h"
+#include "utils/files/file_name.h"
+#include "utils/files/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {

@@ -4,9 +4,9 @@
 #include <map>
 #include <mutex>
 
-#include "utils/io/mapped_file.h"
+#include "utils/files/mapped_file.h"
 #include "utils/io/torch_contents.h"
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

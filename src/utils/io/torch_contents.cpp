@@ -9,8 +9,8 @@
 
 #include "utils/io/pickle.h"
 #include "utils/io/zip_archive.h"
-#include "utils/json/foreign_format.h"
-#include "utils/json/printable.h"
+#include "utils/text/foreign_format.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <vector>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

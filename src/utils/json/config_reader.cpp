@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

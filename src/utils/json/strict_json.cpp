@@ -6,8 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "utils/json/foreign_format.h"
-#include "utils/json/regular_file.h"
+#include "utils/text/foreign_format.h"
 
 namespace transformers {
 namespace {
@@ -198,10 +197,6 @@ ordered_json parse_strict_json(std::string_view text, const std::string& source,
   DomBuilder builder(name, limits.max_values);
   visit_strict_json(text, source, builder, limits);
   return builder.take();
-}
-
-ordered_json read_json_file(const std::string& path, JsonLimits limits) {
-  return parse_strict_json(read_regular_file(path, limits.max_bytes), path, limits);
 }
 
 }  // namespace transformers

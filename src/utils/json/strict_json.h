@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 
@@ -23,9 +23,6 @@ struct JsonLimits {
 /// The whole value, with the keys of objects in the order of the text. HF's {"__float__": "Infinity"} is an object like
 /// any other here.
 nlohmann::ordered_json parse_strict_json(std::string_view text, const std::string& source, JsonLimits limits = {});
-
-/// The same for a regular file; `path` is the source in errors.
-nlohmann::ordered_json read_json_file(const std::string& path, JsonLimits limits = {});
 
 /// Takes a JSON text piece by piece, for readers that must not hold all of it.
 class JsonVisitor {

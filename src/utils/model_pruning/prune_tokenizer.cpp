@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
-#include "utils/json/regular_file.h"
-#include "utils/json/save_journal.h"
-#include "utils/json/strict_json.h"
+#include "utils/files/regular_file.h"
+#include "utils/files/save_journal.h"
+#include "utils/files/json_file.h"
 
 namespace transformers {
 namespace {

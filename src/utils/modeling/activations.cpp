@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "utils/modeling/fused_ops.h"
-#include "utils/modeling/named_values.h"
+#include "utils/text/named_values.h"
 
 namespace transformers {
 namespace {

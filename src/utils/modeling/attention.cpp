@@ -6,7 +6,7 @@
 #include <array>
 #include <utility>
 
-#include "utils/modeling/named_values.h"
+#include "utils/text/named_values.h"
 
 namespace transformers {
 namespace {

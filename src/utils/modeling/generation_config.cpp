@@ -1,6 +1,6 @@
 // Mirrors generation/configuration_utils.py, transformers 5.23.0.
 #include <c10/util/Exception.h>
-#include <transformers/utils/io/save_transaction.h>
+#include <transformers/utils/files/save_transaction.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/generation_config.h>
 
@@ -12,9 +12,9 @@
 
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
-#include "utils/json/printable.h"
-#include "utils/json/regular_file.h"
-#include "utils/json/save_journal.h"
+#include "utils/text/printable.h"
+#include "utils/files/regular_file.h"
+#include "utils/files/save_journal.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {

@@ -10,9 +10,9 @@
 #include <map>
 #include <unordered_set>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 #include "utils/modeling/init_parameter.h"
-#include "utils/modeling/placement.h"
+#include "utils/placement/placement.h"
 
 namespace transformers {
 namespace {

@@ -2,7 +2,7 @@
 #include <ATen/ATen.h>
 #include <torch/nn/modules/embedding.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/io/save_transaction.h>
+#include <transformers/utils/files/save_transaction.h>
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/modeling_utils.h>
 
@@ -11,7 +11,7 @@
 #include <unordered_set>
 
 #include "utils/modeling/init_parameter.h"
-#include "utils/modeling/placement.h"
+#include "utils/placement/placement.h"
 
 namespace transformers {
 namespace {

@@ -8,7 +8,7 @@
 #include <numbers>
 #include <utility>
 
-#include "utils/modeling/named_values.h"
+#include "utils/text/named_values.h"
 
 namespace transformers {
 namespace {

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "utils/json/strict_json.h"
+#include "utils/files/json_file.h"
 
 namespace transformers {
 namespace {

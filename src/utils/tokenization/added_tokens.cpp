@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "utils/json/printable.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/text/printable.h"
+#include "utils/text/utf8.h"
 
 namespace transformers::tokenization {
 namespace {

@@ -12,7 +12,7 @@
 
 #include "utils/tokenization/json_node.h"
 #include "utils/tokenization/normalizer.h"
-#include "utils/tokenization/text_trie.h"
+#include "utils/text/text_trie.h"
 
 namespace transformers::tokenization {
 

@@ -6,8 +6,8 @@
 #include <queue>
 #include <tuple>
 
-#include "utils/json/printable.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/text/printable.h"
+#include "utils/text/utf8.h"
 
 namespace transformers::tokenization {
 namespace {

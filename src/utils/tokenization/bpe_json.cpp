@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 #include "utils/tokenization/bpe.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/text/utf8.h"
 
 namespace transformers::tokenization {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <c10/util/Exception.h>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 

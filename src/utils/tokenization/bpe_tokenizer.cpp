@@ -2,7 +2,7 @@
 #include <transformers/utils/tokenization/bpe_tokenizer.h>
 
 #include "utils/tokenization/bpe_pipeline.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/text/utf8.h"
 
 namespace transformers {
 namespace {

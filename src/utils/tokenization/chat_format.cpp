@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 #include "utils/tokenization/tokenizer_config.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/text/utf8.h"
 
 namespace transformers {
 namespace {

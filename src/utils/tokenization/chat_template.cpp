@@ -1,7 +1,7 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/tokenization/chat_format.h>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 #include "utils/tokenization/jinja_text.h"
 
 namespace transformers {

@@ -2,7 +2,7 @@
 
 #include <c10/util/Exception.h>
 
-#include "utils/tokenization/text_budget.h"
+#include "utils/text/text_budget.h"
 
 namespace transformers::tokenization {
 

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "utils/tokenization/json_node.h"
-#include "utils/tokenization/pattern.h"
+#include "utils/text/pattern.h"
 
 namespace transformers::tokenization {
 

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "utils/tokenization/byte_level.h"
+#include "utils/text/byte_level.h"
 #include "utils/tokenization/component_patterns.h"
-#include "utils/tokenization/text_budget.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/text/text_budget.h"
+#include "utils/text/utf8.h"
 
 namespace transformers::tokenization {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "utils/tokenization/json_node.h"
-#include "utils/tokenization/pattern.h"
+#include "utils/text/pattern.h"
 #include "utils/tokenization/pre_tokenizer.h"
 
 namespace transformers::tokenization {

@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "utils/json/printable.h"
+#include "utils/text/printable.h"
 
 namespace transformers::tokenization {
 

@@ -7,11 +7,11 @@
 #include <cstdlib>
 #include <memory>
 
-#include "utils/tokenization/base64.h"
+#include "utils/text/base64.h"
 #include "utils/tokenization/component_patterns.h"
 #include "utils/tokenization/precompiled.h"
-#include "utils/tokenization/text_budget.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/text/text_budget.h"
+#include "utils/text/utf8.h"
 
 namespace transformers::tokenization {
 namespace {

@@ -3,11 +3,11 @@
 
 #include <c10/util/Exception.h>
 
-#include "utils/json/printable.h"
-#include "utils/tokenization/byte_level.h"
+#include "utils/text/printable.h"
+#include "utils/text/byte_level.h"
 #include "utils/tokenization/component_patterns.h"
-#include "utils/tokenization/text_budget.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/text/text_budget.h"
+#include "utils/text/utf8.h"
 
 namespace transformers::tokenization {
 namespace {

@@ -7,8 +7,8 @@
 #include <cstring>
 
 #include "utils/tokenization/sentencepiece_model.h"
-#include "utils/tokenization/text_budget.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/text/text_budget.h"
+#include "utils/text/utf8.h"
 
 namespace transformers::tokenization {
 namespace {

@@ -8,11 +8,11 @@
 #include <charconv>
 #include <tuple>
 
-#include "utils/json/printable.h"
-#include "utils/json/regular_file.h"
-#include "utils/tokenization/base64.h"
+#include "utils/text/printable.h"
+#include "utils/files/regular_file.h"
+#include "utils/text/base64.h"
 #include "utils/tokenization/bpe_pipeline.h"
-#include "utils/tokenization/byte_level.h"
+#include "utils/text/byte_level.h"
 #include "utils/tokenization/side_tokens.h"
 
 namespace transformers {

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "utils/json/foreign_format.h"
+#include "utils/text/foreign_format.h"
 
 namespace transformers::tokenization {
 namespace {

@@ -3,15 +3,15 @@
 
 #include <algorithm>
 
-#include "utils/json/printable.h"
-#include "utils/json/regular_file.h"
+#include "utils/text/printable.h"
+#include "utils/files/regular_file.h"
 #include "utils/tokenization/added_tokens.h"
-#include "utils/tokenization/byte_level.h"
+#include "utils/text/byte_level.h"
 #include "utils/tokenization/sentencepiece_library.h"
 #include "utils/tokenization/sentencepiece_model.h"
 #include "utils/tokenization/side_tokens.h"
 #include "utils/tokenization/tokenizer_config.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/text/utf8.h"
 
 namespace transformers {
 

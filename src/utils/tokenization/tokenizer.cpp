@@ -3,9 +3,9 @@
 #include <transformers/utils/tokenization/sentencepiece_tokenizer.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 
-#include "utils/json/folder_reading.h"
-#include "utils/json/printable.h"
-#include "utils/json/regular_file.h"
+#include "utils/files/folder_reading.h"
+#include "utils/text/printable.h"
+#include "utils/files/regular_file.h"
 #include "utils/tokenization/rank_file.h"
 #include "utils/tokenization/tokenizer_config.h"
 

@@ -9,9 +9,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "utils/json/regular_file.h"
-#include "utils/json/strict_json.h"
-#include "utils/tokenization/utf8.h"
+#include "utils/files/regular_file.h"
+#include "utils/files/json_file.h"
+#include "utils/text/utf8.h"
 
 namespace transformers::tokenization {
 namespace {

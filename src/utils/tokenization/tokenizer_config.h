@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "utils/json/save_journal.h"
+#include "utils/files/save_journal.h"
 #include "utils/tokenization/added_tokens.h"
 
 namespace transformers::tokenization {

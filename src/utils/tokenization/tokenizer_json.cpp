@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
-#include "utils/json/strict_json.h"
+#include "utils/files/json_file.h"
 #include "utils/tokenization/bpe_pipeline.h"
 #include "utils/tokenization/side_tokens.h"
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "utils/tokenization/json_node.h"
-#include "utils/tokenization/text_trie.h"
+#include "utils/text/text_trie.h"
 #include "utils/tokenization/token_model.h"
 
 namespace transformers::tokenization {

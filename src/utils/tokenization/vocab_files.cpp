@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "utils/json/regular_file.h"
-#include "utils/json/strict_json.h"
+#include "utils/files/regular_file.h"
+#include "utils/files/json_file.h"
 #include "utils/tokenization/bpe.h"
 #include "utils/tokenization/bpe_pipeline.h"
 #include "utils/tokenization/side_tokens.h"

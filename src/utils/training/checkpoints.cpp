@@ -13,8 +13,8 @@
 #include <iomanip>
 #include <tuple>
 
-#include "utils/json/file_status.h"
-#include "utils/json/save_journal.h"
+#include "utils/files/file_status.h"
+#include "utils/files/save_journal.h"
 #include "utils/training/training_state.h"
 
 namespace transformers {

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "utils/training/numbers.h"
+#include "utils/optim/numbers.h"
 
 namespace transformers {
 

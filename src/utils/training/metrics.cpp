@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <map>
 
-#include "utils/tokenization/utf8.h"
+#include "utils/text/utf8.h"
 
 namespace transformers {
 namespace {

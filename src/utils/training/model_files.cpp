@@ -4,7 +4,7 @@
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/modeling/modeling_utils.h>
-#include <transformers/utils/training/peft_model.h>
+#include <transformers/utils/peft/peft_model.h>
 
 #include <filesystem>
 #include <unordered_set>

@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 #include <c10/util/ScopeExit.h>
 #include <transformers/utils/training/neftune.h>
-#include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/optim/parameter_groups.h>
 #include <transformers/utils/training/trainer.h>
 
 #include <algorithm>

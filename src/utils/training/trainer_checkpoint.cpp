@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "utils/training/checkpoints.h"
-#include "utils/training/numbers.h"
+#include "utils/optim/numbers.h"
 #include "utils/training/training_state.h"
 
 namespace transformers {

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "utils/distributed/agreement.h"
-#include "utils/json/printable.h"
-#include "utils/training/numbers.h"
+#include "utils/text/printable.h"
+#include "utils/optim/numbers.h"
 
 namespace transformers {
 namespace {

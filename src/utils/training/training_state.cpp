@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <mutex>
 
-#include "utils/json/printable.h"
-#include "utils/training/numbers.h"
+#include "utils/text/printable.h"
+#include "utils/optim/numbers.h"
 
 namespace transformers {
 namespace {

@@ -11,7 +11,7 @@
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/distributed/torchrun.h>
 #include <transformers/utils/fully_sharded/fully_sharded.h>
-#include <transformers/utils/training/optimizer.h>
+#include <transformers/utils/optim/optimizer.h>
 
 #include <cstdio>
 #include <cstring>

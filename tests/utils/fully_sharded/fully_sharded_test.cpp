@@ -3,8 +3,8 @@
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/fully_sharded/fully_sharded.h>
 #include <transformers/utils/generation/generate.h>
-#include <transformers/utils/training/optimizer.h>
-#include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/optim/optimizer.h>
+#include <transformers/utils/optim/parameter_groups.h>
 
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"

@@ -1,6 +1,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <transformers/utils/io/mapped_memory.h>
+#include <transformers/utils/files/mapped_memory.h>
 #include <transformers/utils/io/safetensors.h>
 #include <unistd.h>
 

@@ -1,3 +1,4 @@
+#include "utils/files/json_file.h"
 #include "utils/json/strict_json.h"
 
 #include <nlohmann/json.hpp>

@@ -7,7 +7,7 @@
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
 #include "utils/tokenization/jinja_text.h"
-#include "utils/tokenization/pattern.h"
+#include "utils/text/pattern.h"
 
 namespace transformers {
 namespace {

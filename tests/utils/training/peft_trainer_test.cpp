@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/training/data_collator.h>
-#include <transformers/utils/training/parameter_groups.h>
-#include <transformers/utils/training/peft_model.h>
+#include <transformers/utils/data/data_collator.h>
+#include <transformers/utils/optim/parameter_groups.h>
+#include <transformers/utils/peft/peft_model.h>
 #include <transformers/utils/training/trainer.h>
 #include <transformers/utils/training/training_tasks.h>
 

@@ -1,5 +1,5 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/training/step_in_backward.h>
+#include <transformers/utils/optim/step_in_backward.h>
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <transformers/auto/modeling_auto.h>
-#include <transformers/utils/training/parameter_groups.h>
+#include <transformers/utils/optim/parameter_groups.h>
 #include <transformers/utils/training/trainer.h>
 #include <transformers/utils/training/training_tasks.h>
 

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <transformers/utils/tokenization/tokenizer.h>
+#include <transformers/utils/data/dataset.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+namespace transformers {
+
+class JsonLinesFile;
+
+struct TokenClassificationOptions {
+  /// Longer samples lose their end.
+  int64_t max_length = 1024;
+  /// The model's classes; labels of the file are their numbers or names.
+  std::map<int64_t, std::string> id2label{};
+};
+
+/// One JSON object a line: {"tokens" or "words": [...], "labels" or "ner_tags": [...]}, a label for each word. Words
+/// are tokenised one by one, a space before each; the first token of a word has its label, all others −100. Mirrors
+/// `tokenize_and_align_labels` of HF's run_ner.py, for tokenizers that make spaces part of words.
+class TokenClassificationDataset : public Dataset {
+ public:
+  TokenClassificationDataset(const std::string& path, std::shared_ptr<const Tokenizer> tokenizer,
+                             TokenClassificationOptions options);
+  ~TokenClassificationDataset() override;
+
+  int64_t size() const override;
+  /// input_ids, labels: int64 [tokens]. Throws, naming file and line, on what is no such object and a label that is no
+  /// class.
+  Batch get(int64_t index) const override;
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  TokenClassificationOptions options_;
+  std::unique_ptr<JsonLinesFile> file_;
+};
+
+}  // namespace transformers

@@ -1,0 +1,13 @@
+#include "utils/files/json_file.h"
+
+#include <nlohmann/json.hpp>
+
+#include "utils/files/regular_file.h"
+
+namespace transformers {
+
+nlohmann::ordered_json read_json_file(const std::string& path, JsonLimits limits) {
+  return parse_strict_json(read_regular_file(path, limits.max_bytes), path, limits);
+}
+
+}  // namespace transformers

@@ -1,0 +1,284 @@
+// Mirrors tuners/lora/config.py and config.py, peft 0.21.2. Deviations: a key of the wrong type, a value that is not
+// finite and a rank or dropout outside its range are errors at load; fan_in_fan_out, which is for layers that store
+// their weight transposed, is refused instead of ignored.
+#include <c10/util/Exception.h>
+#include <transformers/utils/peft/lora_config.h>
+
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <set>
+#include <utility>
+
+#include "utils/json/config_reader.h"
+#include "utils/json/config_writer.h"
+#include "utils/text/printable.h"
+#include "utils/files/regular_file.h"
+#include "utils/json/strict_json.h"
+
+namespace transformers {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::array<std::pair<LoraBias, const char*>, 3> kBiases{
+    {{LoraBias::kNone, "none"}, {LoraBias::kAll, "all"}, {LoraBias::kLoraOnly, "lora_only"}}};
+
+/// Switches of computations that are not built, all off with a value of null, false, [] or {}.
+constexpr std::array kForeignSwitches{"alora_invocation_tokens",
+                                      "arrow_config",
+                                      "fan_in_fan_out",
+                                      "kasa_config",
+                                      "layer_replication",
+                                      "loftq_config",
+                                      "megatron_config",
+                                      "monteclora_config",
+                                      "target_parameters",
+                                      "trainable_token_indices",
+                                      "use_bdlora",
+                                      "use_qalora",
+                                      "velora_config"};
+
+bool is_off(const Json& value) { return value.is_null() || value == false || (value.is_structured() && value.empty()); }
+
+void refuse_foreign_switches(const ConfigReader& reader, const Json& object) {
+  for (const auto* key : kForeignSwitches) {
+    if (const auto found = object.find(key); found != object.end() && !is_off(*found)) {
+      reader.fail(key, "off: it changes the computation in a way this library does not have");
+    }
+  }
+}
+
+/// One string or a list of them.
+std::vector<std::string> read_strings(ConfigReader& reader, const std::string& key) {
+  std::vector<std::string> strings;
+  if (const auto* value = reader.take(key); value != nullptr && value->is_string()) {
+    strings.push_back(value->get<std::string>());
+  } else {
+    reader.read(key, strings);
+  }
+  return strings;
+}
+
+void read_selection(ConfigReader& reader, const std::string& key, ModuleSelection& selection) {
+  if (const auto* value = reader.take(key); value != nullptr && value->is_string()) {
+    selection.regex = value->get<std::string>();
+  } else {
+    reader.read(key, selection.names);
+  }
+}
+
+template <typename Value>
+void read_pattern(ConfigReader& reader, const std::string& key, std::vector<std::pair<std::string, Value>>& pattern) {
+  const auto* value = reader.take(key);
+  if (value == nullptr || value->is_null()) {
+    return;
+  }
+  ConfigReader entries(*value, reader.source() + ": " + key);
+  for (const auto& [name, unused] : value->items()) {
+    Value number{};
+    if (!entries.has(name)) {
+      entries.fail(name, "a number");
+    }
+    entries.read(name, number);
+    pattern.emplace_back(name, number);
+  }
+}
+
+LoraBias bias_from_name(std::string_view name) {
+  for (const auto& [bias, known] : kBiases) {
+    if (name == known) {
+      return bias;
+    }
+  }
+  TORCH_CHECK(false, "must be \"none\", \"all\" or \"lora_only\", got \"", printable(name), "\"");
+}
+
+const char* bias_name(LoraBias wanted) {
+  for (const auto& [bias, name] : kBiases) {
+    if (bias == wanted) {
+      return name;
+    }
+  }
+  TORCH_INTERNAL_ASSERT(false);
+}
+
+void read_init(ConfigReader& reader, LoraInit& init) {
+  const std::string key = "init_lora_weights";
+  const auto* value = reader.take(key);
+  if (value == nullptr) {
+    return;
+  }
+  const std::map<Json, LoraInit> known{{true, LoraInit::kKaiming},
+                                       {false, LoraInit::kRandom},
+                                       {"gaussian", LoraInit::kGaussian},
+                                       {"eva", LoraInit::kEva},
+                                       {"orthogonal", LoraInit::kOrthogonal}};
+  const auto found = known.find(*value);
+  if (found == known.end()) {
+    reader.fail(key, "true, false, \"gaussian\", \"eva\" or \"orthogonal\" (others rewrite the base weights)");
+  }
+  init = found->second;
+}
+
+nlohmann::json init_json(LoraInit init) {
+  switch (init) {
+    case LoraInit::kKaiming:
+      return true;
+    case LoraInit::kRandom:
+      return false;
+    case LoraInit::kGaussian:
+      return "gaussian";
+    case LoraInit::kEva:
+      return "eva";
+    case LoraInit::kOrthogonal:
+      return "orthogonal";
+  }
+  TORCH_INTERNAL_ASSERT(false);
+}
+
+/// Whole numbers without a point, as peft writes the integers that its alphas mostly are.
+nlohmann::json number_json(double value) {
+  const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
+  return whole ? nlohmann::json(static_cast<int64_t>(value)) : nlohmann::json(value);
+}
+
+nlohmann::json selection_json(const ModuleSelection& selection) {
+  if (!selection.regex.empty()) {
+    return selection.regex;
+  }
+  return selection.names.empty() ? nlohmann::json() : nlohmann::json(selection.names);
+}
+
+template <typename Value>
+nlohmann::json list_json(const std::vector<Value>& values) {
+  return values.empty() ? nlohmann::json() : nlohmann::json(values);
+}
+
+void check_alpha(const std::string& field, double value) {
+  TORCH_CHECK(std::isfinite(value), field, " must be finite, got ", value);
+}
+
+/// A name that came twice could not be written.
+template <typename Value>
+void check_names(const char* field, const std::vector<std::pair<std::string, Value>>& pattern) {
+  std::set<std::string> names;
+  for (const auto& [name, unused] : pattern) {
+    TORCH_CHECK(names.insert(name).second, field, " names \"", printable(name), "\" twice");
+  }
+}
+
+void check_rank(const std::string& field, int64_t value) {
+  TORCH_CHECK(value >= 1 && value < int64_t{1} << 31, field, " must lie in [1, 2^31), got ", value);
+}
+
+}  // namespace
+
+void LoraConfig::validate() const {
+  check_rank("r", r);
+  check_alpha("lora_alpha", lora_alpha);
+  for (const auto& [name, rank] : rank_pattern) {
+    check_rank("rank_pattern \"" + printable(name) + "\"", rank);
+  }
+  for (const auto& [name, alpha] : alpha_pattern) {
+    check_alpha("alpha_pattern \"" + printable(name) + "\"", alpha);
+  }
+  check_names("rank_pattern", rank_pattern);
+  check_names("alpha_pattern", alpha_pattern);
+  TORCH_CHECK(lora_dropout >= 0 && lora_dropout < 1, "lora_dropout must lie in [0, 1), got ", lora_dropout);
+  for (const auto* selection : {&target_modules, &exclude_modules}) {
+    TORCH_CHECK(selection->names.empty() || selection->regex.empty(),
+                "modules are chosen by names or by a regular expression, not by both");
+  }
+  TORCH_CHECK(target_modules.regex.empty() || (layers_to_transform.empty() && layers_pattern.empty()),
+              "layers_to_transform and layers_pattern need target_modules to be a list of names, got the regex \"",
+              printable(target_modules.regex), "\"");
+  TORCH_CHECK(layers_pattern.empty() || !layers_to_transform.empty(), "layers_pattern needs layers_to_transform");
+  TORCH_CHECK(!lora_bias || !use_dora, "lora_bias cannot be combined with use_dora");
+  TORCH_CHECK(!lora_bias || init_lora_weights == LoraInit::kKaiming || init_lora_weights == LoraInit::kRandom,
+              "lora_bias needs init_lora_weights to be true or false");
+}
+
+std::string LoraConfig::to_json() const {
+  ConfigWriter writer;
+  for (const auto& [key, text] : unknown_keys) {
+    writer.write_raw(key, text);
+  }
+  writer.write("peft_type", "LORA");
+  writer.write("task_type", task_type);
+  writer.write("base_model_name_or_path", base_model_name_or_path);
+  writer.write("revision", revision);
+  writer.write("inference_mode", inference_mode);
+  writer.write("r", r);
+  writer.write("lora_alpha", number_json(lora_alpha));
+  writer.write("use_rslora", use_rslora);
+  writer.write("lora_dropout", lora_dropout);
+  writer.write("target_modules", selection_json(target_modules));
+  writer.write("exclude_modules", selection_json(exclude_modules));
+  writer.write("modules_to_save", list_json(modules_to_save));
+  writer.write("bias", bias_name(bias));
+  writer.write("lora_bias", lora_bias);
+  writer.write("init_lora_weights", init_json(init_lora_weights));
+  writer.write("layers_to_transform", list_json(layers_to_transform));
+  writer.write("layers_pattern", list_json(layers_pattern));
+  writer.write("rank_pattern", nlohmann::json::object());  // their place among the sorted keys
+  writer.write("alpha_pattern", nlohmann::json::object());
+  writer.write("use_dora", use_dora);
+  writer.write("ensure_weight_tying", ensure_weight_tying);
+  auto object = Json::parse(writer.text());
+  for (const auto& [name, rank] : rank_pattern) {
+    object["rank_pattern"][name] = rank;
+  }
+  for (const auto& [name, alpha] : alpha_pattern) {
+    object["alpha_pattern"][name] = number_json(alpha);
+  }
+  return object.dump(2) + "\n";
+}
+
+LoraConfig LoraConfig::from_json(std::string_view text, const std::string& source) {
+  const auto object = parse_strict_json(text, source);
+  ConfigReader reader(object, source);
+  if (std::string type; reader.has("peft_type")) {
+    reader.read("peft_type", type);
+    if (type != "LORA") {
+      reader.fail("peft_type", "\"LORA\"");
+    }
+  }
+  reader.ignore("peft_type");
+  refuse_foreign_switches(reader, object);
+  LoraConfig c;
+  reader.read("task_type", c.task_type);
+  reader.read("base_model_name_or_path", c.base_model_name_or_path);
+  reader.read("revision", c.revision);
+  reader.read("inference_mode", c.inference_mode);
+  reader.read("r", c.r);
+  reader.read("lora_alpha", c.lora_alpha);
+  reader.read("use_rslora", c.use_rslora);
+  reader.read("lora_dropout", c.lora_dropout);
+  read_selection(reader, "target_modules", c.target_modules);
+  read_selection(reader, "exclude_modules", c.exclude_modules);
+  reader.read("modules_to_save", c.modules_to_save);
+  reader.read_named<LoraBias>("bias", c.bias, bias_from_name);
+  reader.read("lora_bias", c.lora_bias);
+  read_init(reader, c.init_lora_weights);
+  reader.read_one_or_many("layers_to_transform", c.layers_to_transform);
+  c.layers_pattern = read_strings(reader, "layers_pattern");
+  read_pattern(reader, "rank_pattern", c.rank_pattern);
+  read_pattern(reader, "alpha_pattern", c.alpha_pattern);
+  reader.read("use_dora", c.use_dora);
+  reader.read("ensure_weight_tying", c.ensure_weight_tying);
+  c.unknown_keys = reader.rest();
+  try {
+    c.validate();
+  } catch (const c10::Error& error) {
+    TORCH_CHECK(false, source, ": ", error.what_without_backtrace());
+  }
+  return c;
+}
+
+LoraConfig LoraConfig::from_pretrained(const std::string& folder) {
+  const auto path = (std::filesystem::path(folder) / "adapter_config.json").string();
+  return from_json(read_regular_file(path, JsonLimits{}.max_bytes + 1), path);
+}
+
+}  // namespace transformers

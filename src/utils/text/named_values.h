@@ -1,0 +1,40 @@
+#pragma once
+
+#include <c10/util/Exception.h>
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "utils/text/printable.h"
+
+namespace transformers {
+
+/// A value and how config files spell it. Of several spellings the first is written.
+template <typename Value>
+using NamedValue = std::pair<std::string_view, Value>;
+
+/// Throws with the list of names on an unknown one. `kind` says what is named.
+template <typename Names>
+auto value_of_name(const Names& names, std::string_view kind, std::string_view name) {
+  std::string list;
+  for (const auto& [known, value] : names) {
+    if (known == name) {
+      return value;
+    }
+    list += (list.empty() ? "" : ", ") + std::string(known);
+  }
+  TORCH_CHECK(false, "unknown ", kind, " \"", printable(name), "\"; known are ", list);
+}
+
+template <typename Names, typename Value>
+std::string name_of_value(const Names& names, Value wanted) {
+  for (const auto& [known, value] : names) {
+    if (value == wanted) {
+      return std::string(known);
+    }
+  }
+  TORCH_INTERNAL_ASSERT(false, "value without a name");
+}
+
+}  // namespace transformers
