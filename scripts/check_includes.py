@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Refuses includes that break the layers of the library.
 
-A room may include itself and rooms of a lower level. Public headers (include/) hold no JSON type and no private header;
+A room may include itself and rooms of a lower level; src/CMakeLists.txt has the levels, and README.md shows the same.
+Of another room's private headers only those in its folder internal/ may be taken; a room without any public header is
+private as a whole. Examples take public headers alone. Public headers (include/) hold no JSON type and no private header;
 torch/torch.h is for tests, the program and examples; every project header that is named exists; include/transformers.h
 names every public header.
 
@@ -12,19 +14,22 @@ import re
 import sys
 from pathlib import Path
 
-# Lower levels first; README.md shows the same table.
-LEVELS = [
-    ["nn", "json"],
-    ["pytorch_utils", "io", "tokenization", "distributed"],
-    ["modeling", "quantization", "pruning"],
-    ["gptj", "llama", "generation", "training", "model_pruning", "tensor_parallel", "fully_sharded", "pipeline"],
-    ["auto"],
-    ["cli", "examples"],
-]
-LEVEL = {room: level for level, rooms in enumerate(LEVELS, start=1) for room in rooms}
-
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
+
+
+# What is built on the library.
+PROGRAMS = ["cli", "examples"]
+
+
+def levels_of(root: Path) -> list[list[str]]:
+    """The rooms by level, lowest first, as src/CMakeLists.txt lists them."""
+    text = (root / "src" / "CMakeLists.txt").read_text(encoding="utf-8")
+    table = re.search(r"^set\(levels\n(.*?)\)", text, re.MULTILINE | re.DOTALL)
+    if table is None:
+        raise SystemExit("src/CMakeLists.txt: there is no set(levels ...)")
+    levels = [[name.removeprefix("utils/") for name in line.split()] for line in re.findall(r'"(.*?)"', table[1])]
+    return [*levels, PROGRAMS]
 
 
 def room_of(path: str) -> str | None:
@@ -42,20 +47,33 @@ def target_of(quote: str, name: str) -> tuple[str, str] | None:
     return ("src", name)
 
 
-def direction_fault(own: str | None, other: str | None) -> str | None:
+def direction_fault(own: str | None, other: str | None, level: dict[str, int]) -> str | None:
     if own is None or other is None or own == other:
         return None
     for room in (own, other):
-        if room not in LEVEL:
+        if room not in level:
             return f"room '{room}' is not in the level table"
-    if LEVEL[other] >= LEVEL[own]:
-        return f"room '{own}' (level {LEVEL[own]}) may not include room '{other}' (level {LEVEL[other]})"
+    if level[other] >= level[own]:
+        return f"room '{own}' (level {level[own]}) may not include room '{other}' (level {level[other]})"
     return None
 
 
-def include_fault(root: Path, folder: str, path: str, quote: str, name: str) -> str | None:
+def privacy_fault(root: Path, own: str | None, name: str) -> str | None:
+    """Of an include of the private header src/<name>."""
+    other = room_of(name)
+    if own is None or own == other:
+        return None
+    if own == "examples":
+        return "an example takes public headers alone"
+    room = "/".join(name.split("/")[: 2 if name.startswith("utils/") else 1])
+    if "/internal/" in name or not list((root / "include" / room).glob("**/*.h")):
+        return None
+    return f"{name} is private to its room; what others may take lies in {room}/internal/"
+
+
+def include_fault(root: Path, level: dict[str, int], folder: str, path: str, quote: str, name: str) -> str | None:
     own = room_of(path)
-    if name == "torch/torch.h" and own not in LEVELS[-1]:
+    if name == "torch/torch.h" and own not in PROGRAMS:
         return "torch/torch.h is for tests, the program and examples; include the narrow header"
     if folder == "include" and name.startswith("nlohmann/"):
         return "a public header holds no JSON type"
@@ -66,15 +84,17 @@ def include_fault(root: Path, folder: str, path: str, quote: str, name: str) -> 
         return f'a public header may not include the private "{name}"'
     if not (root / target[0] / target[1]).exists():
         return f"there is no {target[0]}/{target[1]}"
-    return direction_fault(own, room_of(target[1]))
+    fault = direction_fault(own, room_of(target[1]), level)
+    return fault or (privacy_fault(root, own, target[1]) if target[0] == "src" else None)
 
 
 def faults(root: Path):
+    level = {room: number for number, rooms in enumerate(levels_of(root), start=1) for room in rooms}
     for folder in ("include", "src"):
         for file in sorted(path for path in (root / folder).rglob("*") if path.suffix in SUFFIXES):
             path = file.relative_to(root / folder).as_posix()
             for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-                if (match := INCLUDE.match(line)) and (fault := include_fault(root, folder, path, *match.groups())):
+                if (match := INCLUDE.match(line)) and (fault := include_fault(root, level, folder, path, *match.groups())):
                     yield f"{folder}/{path}:{number}: {fault}"
 
 

@@ -2,8 +2,8 @@
 
 #include <transformers/utils/modeling/causal_lm.h>
 #include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/modeling/from_pretrained.h>
 #include <transformers/utils/modeling/modeling_layers.h>
-#include <transformers/utils/modeling/modeling_utils.h>
 
 #include <memory>
 #include <string>
@@ -17,13 +17,13 @@ namespace transformers {
 
 /// Mirrors HF `AutoConfig`. `source` names the text in errors.
 struct AutoConfig {
-  static std::unique_ptr<PretrainedConfig> from_pretrained(const std::string& folder);
+  static std::unique_ptr<PretrainedConfig> from_pretrained(const ModelFolder& folder);
   static std::unique_ptr<PretrainedConfig> from_json(std::string_view text, const std::string& source = "AutoConfig");
 };
 
 /// The model without a head. Mirrors HF `AutoModel`.
 struct AutoModel {
-  static std::shared_ptr<BaseModel> from_pretrained(const std::string& folder, const LoadOptions& options = {});
+  static std::shared_ptr<BaseModel> from_pretrained(const ModelFolder& folder, const LoadOptions& options = {});
   static std::shared_ptr<BaseModel> from_config(const PretrainedConfig& config);
 };
 
@@ -31,7 +31,7 @@ struct AutoModel {
 /// the weights decide: where all of a causal LM is there it is one, as in HF; nothing but a model without a head is
 /// that; all else is an error, since a head would be lost.
 struct AutoModelByArchitecture {
-  static std::shared_ptr<PreTrainedModel> from_pretrained(const std::string& folder, const LoadOptions& options = {});
+  static std::shared_ptr<PreTrainedModel> from_pretrained(const ModelFolder& folder, const LoadOptions& options = {});
   /// `head` is a class's name without the family's ("ForCausalLM", "Model"); empty: as `architectures` says, else a
   /// causal LM.
   static std::shared_ptr<PreTrainedModel> from_config(const PretrainedConfig& config, const std::string& head = {});
@@ -43,27 +43,27 @@ struct AutoModelByArchitecture {
 
 /// Mirrors HF `AutoModelForCausalLM`.
 struct AutoModelForCausalLM {
-  static std::shared_ptr<CausalLM> from_pretrained(const std::string& folder, const LoadOptions& options = {});
+  static std::shared_ptr<CausalLM> from_pretrained(const ModelFolder& folder, const LoadOptions& options = {});
   static std::shared_ptr<CausalLM> from_config(const PretrainedConfig& config);
 };
 
 /// Mirrors HF `AutoModelForSequenceClassification`.
 struct AutoModelForSequenceClassification {
-  static std::shared_ptr<GenericForSequenceClassification> from_pretrained(const std::string& folder,
+  static std::shared_ptr<GenericForSequenceClassification> from_pretrained(const ModelFolder& folder,
                                                                            const LoadOptions& options = {});
   static std::shared_ptr<GenericForSequenceClassification> from_config(const PretrainedConfig& config);
 };
 
 /// Mirrors HF `AutoModelForQuestionAnswering`.
 struct AutoModelForQuestionAnswering {
-  static std::shared_ptr<GenericForQuestionAnswering> from_pretrained(const std::string& folder,
+  static std::shared_ptr<GenericForQuestionAnswering> from_pretrained(const ModelFolder& folder,
                                                                       const LoadOptions& options = {});
   static std::shared_ptr<GenericForQuestionAnswering> from_config(const PretrainedConfig& config);
 };
 
 /// Mirrors HF `AutoModelForTokenClassification`.
 struct AutoModelForTokenClassification {
-  static std::shared_ptr<GenericForTokenClassification> from_pretrained(const std::string& folder,
+  static std::shared_ptr<GenericForTokenClassification> from_pretrained(const ModelFolder& folder,
                                                                         const LoadOptions& options = {});
   static std::shared_ptr<GenericForTokenClassification> from_config(const PretrainedConfig& config);
 };

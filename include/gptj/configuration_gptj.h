@@ -36,6 +36,8 @@ struct GPTJConfig : PretrainedConfig {
   int64_t get_hidden_size() const override { return n_embd; }
   int64_t get_num_hidden_layers() const override { return n_layer; }
   int64_t get_max_position_embeddings() const override { return n_positions; }
+  bool has_last_position() const override { return true; }
+  std::vector<std::string> additional_inputs() const override { return {"token_type_ids", "head_mask"}; }
   ModelSizes sizes() const override;
   void set_sizes(const ModelSizes& sizes) override;
   std::unique_ptr<PretrainedConfig> copy() const override;
@@ -44,7 +46,7 @@ struct GPTJConfig : PretrainedConfig {
   /// `text` is a config.json; `source` names it in errors. The result is validated.
   static GPTJConfig from_json(std::string_view text, const std::string& source = "GPTJConfig");
   /// Reads `folder`/config.json.
-  static GPTJConfig from_pretrained(const std::string& folder);
+  static GPTJConfig from_pretrained(const ModelFolder& folder);
 
  protected:
   void read_fields(ConfigReader& reader) override;

@@ -4,12 +4,22 @@
 #include <transformers/gptj/configuration_gptj.h>
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/attention.h>
+#include <transformers/utils/modeling/base_model.h>
 #include <transformers/utils/modeling/causal_lm.h>
-#include <transformers/utils/placement/model_parallel_utils.h>
+#include <transformers/utils/modeling/clone_model.h>
+#include <transformers/utils/modeling/from_pretrained.h>
 #include <transformers/utils/modeling/modeling_layers.h>
-#include <transformers/utils/modeling/modeling_utils.h>
 #include <transformers/utils/modeling/rope.h>
 #include <transformers/utils/nn/layer_norm.h>
+#include <transformers/utils/nn/module.h>
+#include <transformers/utils/placement/model_parallel_utils.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
 
 namespace transformers {
 
@@ -30,21 +40,22 @@ std::vector<at::Tensor> get_head_mask(const at::Tensor& head_mask, int64_t num_l
 /// What the model computes once and hands to every block.
 struct GPTJLayerInputs {
   AttnImplementation implementation = AttnImplementation::kSdpa;
-  at::Tensor attention_mask{};                     // as `attention` takes it
-  RotaryEmbeddings position_embeddings{};          // cos, sin: [batch or 1, seq, rotary_dim / 2] in the model's dtype
-  std::shared_ptr<Cache> past_key_values{};        // null: no cache
-  const RotaryEmbeddings* cache_rotary = nullptr;  // tables for a cache that moves keys
-  at::Tensor head_mask{};                          // [1, heads left, 1, 1] for this layer; undefined: all heads
+  at::Tensor attention_mask{};               // as `attention` takes it
+  RotaryEmbeddings position_embeddings{};    // cos, sin: [batch or 1, seq, rotary_dim / 2] in the model's dtype
+  std::shared_ptr<Cache> past_key_values{};  // null: no cache
+  std::vector<at::Tensor> head_masks{};      // a layer each, [1, its heads, 1, 1]; empty: all heads
+
+  void move_to(c10::Device device);
 };
 
 /// Attention whose first `rotary_dim` dimensions of each head are rotated in neighbouring pairs; scores in fp32.
-class GPTJAttentionImpl : public Module {
+class GPTJAttentionImpl : public Cloneable<GPTJAttentionImpl> {
  public:
   GPTJAttentionImpl(const GPTJConfig& config, int64_t layer_idx);
 
   /// hidden_states: [batch, seq, hidden]. Appends this call's keys and values to the cache when one is given.
   LayerOutput forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(k_proj, v_proj, q_proj, out_proj); }
 
   /// Where its keys and values stand in a cache, once layers before it are gone.
   void set_layer_idx(int64_t layer_idx) { layer_idx_ = layer_idx; }
@@ -61,11 +72,11 @@ class GPTJAttentionImpl : public Module {
 TRANSFORMERS_MODULE(GPTJAttention);
 
 /// fc_out(act(fc_in(x))).
-class GPTJMLPImpl : public Module {
+class GPTJMLPImpl : public Cloneable<GPTJMLPImpl> {
  public:
   GPTJMLPImpl(int64_t intermediate_size, const GPTJConfig& config);
   torch::Tensor forward(const torch::Tensor& hidden_states);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(fc_in, fc_out, act); }
 
   Linear fc_in{nullptr}, fc_out{nullptr};
   ActivationFunction act{nullptr};
@@ -76,11 +87,14 @@ class GPTJMLPImpl : public Module {
 TRANSFORMERS_MODULE(GPTJMLP);
 
 /// One norm, then attention and MLP side by side.
-class GPTJBlockImpl : public Module {
+class GPTJBlockImpl : public Cloneable<GPTJBlockImpl> {
  public:
   GPTJBlockImpl(const GPTJConfig& config, int64_t layer_idx);
   LayerOutput forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(ln_1, attn, mlp); }
+
+  /// See GPTJAttention.
+  void set_layer_idx(int64_t layer_idx) { attn->set_layer_idx(layer_idx); }
 
   LayerNorm ln_1{nullptr};
   GPTJAttention attn{nullptr};
@@ -88,7 +102,7 @@ class GPTJBlockImpl : public Module {
 };
 TRANSFORMERS_MODULE(GPTJBlock);
 
-class GPTJModelImpl : public BaseModel {
+class GPTJModelImpl : public CloneableModel<GPTJModelImpl, BaseModel> {
  public:
   using Config = GPTJConfig;
   explicit GPTJModelImpl(const GPTJConfig& config);
@@ -98,9 +112,9 @@ class GPTJModelImpl : public BaseModel {
   BaseModelOutputWithPast forward(const ModelInputs& given) override;
 
   /// Spreads the blocks over devices; empty: evenly over all CUDA devices. `wte` goes to the first device (the CPU
-  /// where it is named, else the one of the lowest number), `ln_f` to the last. Hidden states hop where the device
-  /// changes, with mask, positions and head mask; each block's keys and values stay with it. Throws, changing nothing,
-  /// on a map that `assert_device_map` refuses and on devices that are not there.
+  /// where it is named, else the one of the lowest number), `ln_f` to the last. Hidden states are moved where the
+  /// device changes, with mask, positions and head mask; each block's keys and values stay with it. Throws, changing
+  /// nothing, on a map that `assert_device_map` refuses and on devices that are not there.
   void parallelize(const BlocksByDevice& device_map = {});
   /// Back to the CPU.
   void deparallelize();
@@ -114,7 +128,8 @@ class GPTJModelImpl : public BaseModel {
   Embedding get_input_embeddings() override { return wte; }
   void set_input_embeddings(Embedding embeddings) override;
   ModelStructure structure() override;
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  void select_layers(const std::vector<int64_t>& kept) override;
+  void copy_settings(const PreTrainedModel& other) override;
 
   Embedding wte{nullptr};
   torch::nn::ModuleList h{nullptr};
@@ -123,23 +138,19 @@ class GPTJModelImpl : public BaseModel {
   /// angles of its own, once for all layers, and a config asks for no memory.
   torch::Tensor inv_freq;
 
- protected:
-  void select_layers(const std::vector<int64_t>& kept) override;
-  void copy_settings(const PreTrainedModel& other) override;
-
  private:
-  at::Tensor embedded(const ModelInputs& inputs);
+  at::Tensor embed(const ModelInputs& inputs);
   std::vector<at::Tensor> head_masks(const ModelInputs& inputs) const;
   RotaryEmbeddings position_embeddings(const at::Tensor& position_ids, c10::ScalarType dtype) const;
 
   GPTJConfig config_;
   BlocksByDevice device_map_;
   c10::Device first_device_ = c10::kCPU, last_device_ = c10::kCPU;
-  std::vector<ForwardHooks::HookId> embedding_hops_, norm_hops_;
+  std::vector<ForwardHooks::HookId> embedding_hooks_, norm_hooks_;
 };
 TRANSFORMERS_MODEL(GPTJModel);
 
-class GPTJForCausalLMImpl : public CausalLM {
+class GPTJForCausalLMImpl : public CloneableModel<GPTJForCausalLMImpl, CausalLM> {
  public:
   using Config = GPTJConfig;
   explicit GPTJForCausalLMImpl(const GPTJConfig& config);
@@ -152,33 +163,30 @@ class GPTJForCausalLMImpl : public CausalLM {
 
   const GPTJConfig& config() const override { return transformer->config(); }
   GPTJConfig& config() override { return transformer->config(); }
-  PreTrainedModel& base_model() override { return *transformer; }
+  BaseModel& base_model() override { return *transformer; }
   std::string base_model_prefix() const override { return "transformer"; }
   Linear get_output_embeddings() override { return lm_head; }
   void set_output_embeddings(Linear embeddings) override;
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  void copy_settings(const PreTrainedModel& other) override;
 
   GPTJModel transformer{nullptr};
   Linear lm_head{nullptr};
 
- protected:
-  void copy_settings(const PreTrainedModel& other) override;
-
  private:
-  std::vector<ForwardHooks::HookId> head_hops_;
+  std::vector<ForwardHooks::HookId> head_hooks_;
 };
 TRANSFORMERS_MODEL(GPTJForCausalLM);
 
-class GPTJForSequenceClassificationImpl : public GenericForSequenceClassification {
+class GPTJForSequenceClassificationImpl
+    : public CloneableModel<GPTJForSequenceClassificationImpl, GenericForSequenceClassification> {
  public:
   using Config = GPTJConfig;
   explicit GPTJForSequenceClassificationImpl(const GPTJConfig& config);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 };
 TRANSFORMERS_MODEL(GPTJForSequenceClassification);
 
 /// HF sizes this head by `num_labels` and needs 2.
-class GPTJForQuestionAnsweringImpl : public GenericForQuestionAnswering {
+class GPTJForQuestionAnsweringImpl : public CloneableModel<GPTJForQuestionAnsweringImpl, GenericForQuestionAnswering> {
  public:
   using Config = GPTJConfig;
   explicit GPTJForQuestionAnsweringImpl(const GPTJConfig& config);
@@ -186,16 +194,15 @@ class GPTJForQuestionAnsweringImpl : public GenericForQuestionAnswering {
   /// false.
   QuestionAnsweringModelOutput forward(const ModelInputs& inputs, const at::Tensor& start_positions = {},
                                        const at::Tensor& end_positions = {}) override;
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 };
 TRANSFORMERS_MODEL(GPTJForQuestionAnswering);
 
 /// HF has none for GPT-J; this is LLaMA's head on GPT-J.
-class GPTJForTokenClassificationImpl : public GenericForTokenClassification {
+class GPTJForTokenClassificationImpl
+    : public CloneableModel<GPTJForTokenClassificationImpl, GenericForTokenClassification> {
  public:
   using Config = GPTJConfig;
   explicit GPTJForTokenClassificationImpl(const GPTJConfig& config);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 };
 TRANSFORMERS_MODEL(GPTJForTokenClassification);
 

@@ -44,7 +44,7 @@ struct LlamaConfig : PretrainedConfig {
   /// `text` is a config.json; `source` names it in errors. The result is validated.
   static LlamaConfig from_json(std::string_view text, const std::string& source = "LlamaConfig");
   /// Reads `folder`/config.json.
-  static LlamaConfig from_pretrained(const std::string& folder);
+  static LlamaConfig from_pretrained(const ModelFolder& folder);
 
  protected:
   void read_fields(ConfigReader& reader) override;

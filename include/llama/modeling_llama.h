@@ -4,10 +4,22 @@
 #include <transformers/llama/configuration_llama.h>
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/attention.h>
+#include <transformers/utils/modeling/base_model.h>
 #include <transformers/utils/modeling/causal_lm.h>
+#include <transformers/utils/modeling/clone_model.h>
+#include <transformers/utils/modeling/forward_plan.h>
+#include <transformers/utils/modeling/from_pretrained.h>
 #include <transformers/utils/modeling/modeling_layers.h>
-#include <transformers/utils/modeling/modeling_utils.h>
 #include <transformers/utils/modeling/rope.h>
+#include <transformers/utils/nn/module.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 namespace transformers {
 
@@ -24,11 +36,11 @@ AttentionResult eager_attention_forward(const at::Tensor& query, const at::Tenso
 }  // namespace llama
 
 /// x · rsqrt(mean x² + eps) in fp32, cast back, then times the weight. weight: [hidden].
-class LlamaRMSNormImpl : public Module {
+class LlamaRMSNormImpl : public Cloneable<LlamaRMSNormImpl> {
  public:
   explicit LlamaRMSNormImpl(int64_t hidden_size, double eps = 1e-6);
   torch::Tensor forward(const torch::Tensor& hidden_states);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(weight); }
 
   torch::Tensor weight;
 
@@ -38,7 +50,7 @@ class LlamaRMSNormImpl : public Module {
 TRANSFORMERS_MODULE(LlamaRMSNorm);
 
 /// Angles of the positions, computed once a forward and shared by all layers. The frequencies stay fp32 in every cast.
-class LlamaRotaryEmbeddingImpl : public Module {
+class LlamaRotaryEmbeddingImpl : public Cloneable<LlamaRotaryEmbeddingImpl> {
  public:
   explicit LlamaRotaryEmbeddingImpl(const LlamaConfig& config);
 
@@ -52,7 +64,7 @@ class LlamaRotaryEmbeddingImpl : public Module {
   /// Angles of `positions` with the frequencies of a call for `position_ids`.
   RotaryEmbeddings at_positions(const torch::Tensor& x, const torch::Tensor& positions,
                                 const torch::Tensor& position_ids) const;
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(inv_freq); }
 
   torch::Tensor inv_freq;  // fp32 [head_dim / 2], those of short calls
 
@@ -66,12 +78,12 @@ class LlamaRotaryEmbeddingImpl : public Module {
 TRANSFORMERS_MODULE(LlamaRotaryEmbedding);
 
 /// down(act(gate(x)) · up(x)).
-class LlamaMLPImpl : public Module {
+class LlamaMLPImpl : public Cloneable<LlamaMLPImpl> {
  public:
   /// intermediate_size: of a pruned layer; unset: the config's.
   explicit LlamaMLPImpl(const LlamaConfig& config, std::optional<int64_t> intermediate_size = std::nullopt);
   torch::Tensor forward(const torch::Tensor& x);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(gate_proj, up_proj, down_proj, act_fn); }
 
   Linear gate_proj{nullptr}, up_proj{nullptr}, down_proj{nullptr};
   ActivationFunction act_fn{nullptr};
@@ -84,17 +96,19 @@ struct LlamaLayerInputs {
   at::Tensor attention_mask{};                     // as `attention` takes it
   RotaryEmbeddings position_embeddings{};          // cos, sin: [batch or 1, seq, head_dim]
   std::shared_ptr<Cache> past_key_values{};        // null: no cache
-  const RotaryEmbeddings* cache_rotary = nullptr;  // tables for a cache that moves keys
+  std::optional<RotaryEmbeddings> cache_rotary{};  // cos, sin: [positions, head_dim], for a cache that moves keys
+
+  void move_to(c10::Device device);
 };
 
 /// Grouped-query attention with rotary positions.
-class LlamaAttentionImpl : public Module {
+class LlamaAttentionImpl : public Cloneable<LlamaAttentionImpl> {
  public:
   LlamaAttentionImpl(const LlamaConfig& config, int64_t layer_idx);
 
   /// hidden_states: [batch, seq, hidden]. Appends this call's keys and values to the cache when one is given.
   LayerOutput forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(q_proj, k_proj, v_proj, o_proj); }
 
   /// Where its keys and values stand in a cache, once layers before it are gone.
   void set_layer_idx(int64_t layer_idx) { layer_idx_ = layer_idx; }
@@ -109,12 +123,15 @@ class LlamaAttentionImpl : public Module {
 TRANSFORMERS_MODULE(LlamaAttention);
 
 /// Attention, then MLP, each behind its norm and added to what came in.
-class LlamaDecoderLayerImpl : public Module {
+class LlamaDecoderLayerImpl : public Cloneable<LlamaDecoderLayerImpl> {
  public:
   LlamaDecoderLayerImpl(const LlamaConfig& config, int64_t layer_idx);
   /// hidden_states: [batch, seq, hidden], as what is returned.
   LayerOutput forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(self_attn, mlp, input_layernorm, post_attention_layernorm); }
+
+  /// See LlamaAttention.
+  void set_layer_idx(int64_t layer_idx) { self_attn->set_layer_idx(layer_idx); }
 
   LlamaAttention self_attn{nullptr};
   LlamaMLP mlp{nullptr};
@@ -123,7 +140,7 @@ class LlamaDecoderLayerImpl : public Module {
 TRANSFORMERS_MODULE(LlamaDecoderLayer);
 
 /// Embeddings, layers and the last norm. Mirrors HF `LlamaModel`.
-class LlamaModelImpl : public BaseModel {
+class LlamaModelImpl : public CloneableModel<LlamaModelImpl, BaseModel> {
  public:
   using Config = LlamaConfig;
   explicit LlamaModelImpl(const LlamaConfig& config);
@@ -137,23 +154,22 @@ class LlamaModelImpl : public BaseModel {
   Embedding get_input_embeddings() override { return embed_tokens; }
   void set_input_embeddings(Embedding embeddings) override;
   ModelStructure structure() override;
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  void select_layers(const std::vector<int64_t>& kept) override;
 
   Embedding embed_tokens{nullptr};
   torch::nn::ModuleList layers{nullptr};
   LlamaRMSNorm norm{nullptr};
   LlamaRotaryEmbedding rotary_emb{nullptr};
 
- protected:
-  void select_layers(const std::vector<int64_t>& kept) override;
-
  private:
+  std::optional<RotaryEmbeddings> cache_rotary(const at::Tensor& hidden_states, const ForwardPlan& plan) const;
+
   LlamaConfig config_;
 };
 TRANSFORMERS_MODEL(LlamaModel);
 
 /// Next-token scores. Mirrors HF `LlamaForCausalLM`; `lm_head` has no bias and may share the embeddings' weight.
-class LlamaForCausalLMImpl : public CausalLM {
+class LlamaForCausalLMImpl : public CloneableModel<LlamaForCausalLMImpl, CausalLM> {
  public:
   using Config = LlamaConfig;
   explicit LlamaForCausalLMImpl(const LlamaConfig& config);
@@ -162,14 +178,13 @@ class LlamaForCausalLMImpl : public CausalLM {
 
   const LlamaConfig& config() const override { return model->config(); }
   LlamaConfig& config() override { return model->config(); }
-  PreTrainedModel& base_model() override { return *model; }
+  BaseModel& base_model() override { return *model; }
   std::string base_model_prefix() const override { return "model"; }
   Linear get_output_embeddings() override { return lm_head; }
   void set_output_embeddings(Linear embeddings) override;
   LlamaModel get_decoder() const { return model; }
   /// Its config becomes this model's; a head that is to be tied to it is tied by `tie_weights`.
   void set_decoder(const LlamaModel& decoder) { model = LlamaModel(replace_module("model", decoder.ptr())); }
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   LlamaModel model{nullptr};
   Linear lm_head{nullptr};
@@ -177,29 +192,29 @@ class LlamaForCausalLMImpl : public CausalLM {
 TRANSFORMERS_MODEL(LlamaForCausalLM);
 
 /// Mirrors HF `LlamaForSequenceClassification`.
-class LlamaForSequenceClassificationImpl : public GenericForSequenceClassification {
+class LlamaForSequenceClassificationImpl
+    : public CloneableModel<LlamaForSequenceClassificationImpl, GenericForSequenceClassification> {
  public:
   using Config = LlamaConfig;
   explicit LlamaForSequenceClassificationImpl(const LlamaConfig& config);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 };
 TRANSFORMERS_MODEL(LlamaForSequenceClassification);
 
 /// Mirrors HF `LlamaForQuestionAnswering`; its base model is registered as `transformer`, as there.
-class LlamaForQuestionAnsweringImpl : public GenericForQuestionAnswering {
+class LlamaForQuestionAnsweringImpl
+    : public CloneableModel<LlamaForQuestionAnsweringImpl, GenericForQuestionAnswering> {
  public:
   using Config = LlamaConfig;
   explicit LlamaForQuestionAnsweringImpl(const LlamaConfig& config);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 };
 TRANSFORMERS_MODEL(LlamaForQuestionAnswering);
 
 /// Mirrors HF `LlamaForTokenClassification`.
-class LlamaForTokenClassificationImpl : public GenericForTokenClassification {
+class LlamaForTokenClassificationImpl
+    : public CloneableModel<LlamaForTokenClassificationImpl, GenericForTokenClassification> {
  public:
   using Config = LlamaConfig;
   explicit LlamaForTokenClassificationImpl(const LlamaConfig& config);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 };
 TRANSFORMERS_MODEL(LlamaForTokenClassification);
 

@@ -63,12 +63,12 @@ at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_ou
 
 /// A linear layer with weight [nx, nf], as GPT-2 stores it: x · weight + bias. x: [..., nx] → [..., nf]. Weights start
 /// at N(0, 0.02), the bias at 0.
-class Conv1DImpl : public Module {
+class Conv1DImpl : public Cloneable<Conv1DImpl> {
  public:
   Conv1DImpl(int64_t nf, int64_t nx);
   /// Changes nothing; not const, as torch::nn::Sequential takes no module whose forward is.
   torch::Tensor forward(const torch::Tensor& x);
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(weight, bias); }
 
   /// Takes the parameters as they are.
   void set_parameters(torch::Tensor new_weight, torch::Tensor new_bias);

@@ -4,14 +4,16 @@
 #include <transformers/gptj/modeling_gptj.h>
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/files/one_save.h>
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 
+#include "utils/files/internal/folder_json.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/json/config_reader.h"
-#include "utils/text/printable.h"
 #include "utils/json/strict_json.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {
@@ -21,8 +23,7 @@ enum class Family { kGPTJ, kLlama };
 /// HF's architecture names begin with the family's.
 std::string_view architecture_prefix(Family family) { return family == Family::kGPTJ ? "GPTJ" : "Llama"; }
 
-Family family_of(std::string_view text, const std::string& source) {
-  const auto json = parse_strict_json(text, source);
+Family family_of(const nlohmann::ordered_json& json, const std::string& source) {
   ConfigReader reader(json, source);
   std::string model_type;
   reader.read("model_type", model_type);
@@ -44,13 +45,16 @@ Family family_of(std::string_view text, const std::string& source) {
   return family;
 }
 
-Family family_of_folder(const std::string& folder) { return family_of(read_config_text(folder), config_path(folder)); }
+Family family_of(const ModelFolder& folder) {
+  check_folder(folder.path());
+  return family_of(folder_json(folder, "config.json"), config_path(folder.path()));
+}
 
 template <typename Base, typename GPTJ, typename Llama>
-std::shared_ptr<Base> load(const std::string& folder, const LoadOptions& options) {
+std::shared_ptr<Base> load(const ModelFolder& folder, const LoadOptions& options) {
   std::shared_ptr<Base> model;
-  read_one_save(folder, [&] {
-    switch (family_of_folder(folder)) {
+  folder.read_one_save([&] {
+    switch (family_of(folder)) {
       case Family::kGPTJ:
         model = GPTJ::from_pretrained(folder, options).ptr();
         break;
@@ -122,17 +126,25 @@ bool fits(PretrainedConfig& config, const Checkpoint& checkpoint, const std::str
 }  // namespace
 
 std::unique_ptr<PretrainedConfig> AutoConfig::from_json(std::string_view text, const std::string& source) {
-  if (family_of(text, source) == Family::kGPTJ) {
+  if (family_of(parse_strict_json(text, source), source) == Family::kGPTJ) {
     return std::make_unique<GPTJConfig>(GPTJConfig::from_json(text, source));
   }
   return std::make_unique<LlamaConfig>(LlamaConfig::from_json(text, source));
 }
 
-std::unique_ptr<PretrainedConfig> AutoConfig::from_pretrained(const std::string& folder) {
-  return from_json(read_config_text(folder), config_path(folder));
+std::unique_ptr<PretrainedConfig> AutoConfig::from_pretrained(const ModelFolder& folder) {
+  std::unique_ptr<PretrainedConfig> config;
+  folder.read_one_save([&] {
+    if (family_of(folder) == Family::kGPTJ) {
+      config = std::make_unique<GPTJConfig>(GPTJConfig::from_pretrained(folder));
+    } else {
+      config = std::make_unique<LlamaConfig>(LlamaConfig::from_pretrained(folder));
+    }
+  });
+  return config;
 }
 
-std::shared_ptr<BaseModel> AutoModel::from_pretrained(const std::string& folder, const LoadOptions& options) {
+std::shared_ptr<BaseModel> AutoModel::from_pretrained(const ModelFolder& folder, const LoadOptions& options) {
   return load<BaseModel, GPTJModel, LlamaModel>(folder, options);
 }
 std::shared_ptr<BaseModel> AutoModel::from_config(const PretrainedConfig& config) {
@@ -159,14 +171,14 @@ std::string AutoModelByArchitecture::head_for(const PretrainedConfig& config, co
               "\", and the weights are neither those of a causal language model nor of one without a head");
 }
 
-std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_pretrained(const std::string& folder,
+std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_pretrained(const ModelFolder& folder,
                                                                           const LoadOptions& options) {
   std::shared_ptr<PreTrainedModel> model;
-  read_one_save(folder, [&] {
+  folder.read_one_save([&] {
     const auto config = AutoConfig::from_pretrained(folder);
     const auto head = config->architectures.empty() || knows(*config)
                           ? std::string(head_of(first_architecture(*config)))
-                          : head_for(*config, *open_checkpoint(folder, *config, options), folder);
+                          : head_for(*config, *open_checkpoint(folder, *config, options), folder.path());
     model = by_head(
         head, [&](auto with) -> std::shared_ptr<PreTrainedModel> { return with.from_pretrained(folder, options); });
   });
@@ -177,7 +189,7 @@ std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_config(const Pret
   return build_with_head(config, head.empty() ? head_of(first_architecture(config)) : head);
 }
 
-std::shared_ptr<CausalLM> AutoModelForCausalLM::from_pretrained(const std::string& folder, const LoadOptions& options) {
+std::shared_ptr<CausalLM> AutoModelForCausalLM::from_pretrained(const ModelFolder& folder, const LoadOptions& options) {
   return load<CausalLM, GPTJForCausalLM, LlamaForCausalLM>(folder, options);
 }
 std::shared_ptr<CausalLM> AutoModelForCausalLM::from_config(const PretrainedConfig& config) {
@@ -185,7 +197,7 @@ std::shared_ptr<CausalLM> AutoModelForCausalLM::from_config(const PretrainedConf
 }
 
 std::shared_ptr<GenericForSequenceClassification> AutoModelForSequenceClassification::from_pretrained(
-    const std::string& folder, const LoadOptions& options) {
+    const ModelFolder& folder, const LoadOptions& options) {
   return load<GenericForSequenceClassification, GPTJForSequenceClassification, LlamaForSequenceClassification>(folder,
                                                                                                                options);
 }
@@ -195,7 +207,7 @@ std::shared_ptr<GenericForSequenceClassification> AutoModelForSequenceClassifica
 }
 
 std::shared_ptr<GenericForQuestionAnswering> AutoModelForQuestionAnswering::from_pretrained(
-    const std::string& folder, const LoadOptions& options) {
+    const ModelFolder& folder, const LoadOptions& options) {
   return load<GenericForQuestionAnswering, GPTJForQuestionAnswering, LlamaForQuestionAnswering>(folder, options);
 }
 std::shared_ptr<GenericForQuestionAnswering> AutoModelForQuestionAnswering::from_config(
@@ -204,7 +216,7 @@ std::shared_ptr<GenericForQuestionAnswering> AutoModelForQuestionAnswering::from
 }
 
 std::shared_ptr<GenericForTokenClassification> AutoModelForTokenClassification::from_pretrained(
-    const std::string& folder, const LoadOptions& options) {
+    const ModelFolder& folder, const LoadOptions& options) {
   return load<GenericForTokenClassification, GPTJForTokenClassification, LlamaForTokenClassification>(folder, options);
 }
 std::shared_ptr<GenericForTokenClassification> AutoModelForTokenClassification::from_config(

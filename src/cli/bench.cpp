@@ -1,9 +1,9 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
-#include <transformers/utils/training/keep_freed_memory.h>
 #include <transformers/utils/optim/optimizer.h>
 #include <transformers/utils/optim/parameter_groups.h>
+#include <transformers/utils/training/keep_freed_memory.h>
 #include <transformers/utils/training/training_tasks.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 #include "cli/common.h"
 #include "cli/usage.h"
-#include "utils/nn/parallel_for.h"
+#include "utils/nn/internal/parallel_for.h"
 
 namespace transformers::cli {
 namespace {

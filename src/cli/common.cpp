@@ -12,9 +12,9 @@
 #include <iostream>
 
 #include "cli/usage.h"
-#include "utils/files/file_status.h"
+#include "utils/files/internal/file_status.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
 
 namespace transformers::cli {
 namespace {
@@ -82,6 +82,14 @@ int64_t peak_rss_bytes() {
 void add_quantize_option(CLI::App& command, ModelOptions& options) {
   command.add_option("--quantize", options.quantize, "keep the weights of the layers in 8 or 4 bits")
       ->check(CLI::IsMember({"int8", "int4"}));
+}
+
+void add_task_option(CLI::App& command, Task& task, const std::string& description, bool trainable) {
+  command
+      .add_option_function<std::string>(
+          "--task", [&task](const std::string& name) { task = task_from_name(name); }, description)
+      ->check(CLI::IsMember(task_names(trainable)))
+      ->default_str(std::string(kind_of(task).name));
 }
 
 void quantize_loaded(PreTrainedModel& model, const ModelOptions& options) {

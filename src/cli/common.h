@@ -8,6 +8,8 @@
 #include <optional>
 #include <string>
 
+#include "cli/task.h"
+
 namespace transformers::cli {
 
 /// Writes one line to stderr. Whatever came into the message, a name from a file among it, cannot move the cursor or
@@ -86,6 +88,9 @@ std::unique_ptr<PretrainedConfig> config_of_file(const ModelOptions& options);
 /// How --config builds: in the asked dtype on the asked device.
 ConstructionOptions construction_for(const ModelOptions& options, const PretrainedConfig& config);
 
+/// Adds --task; `trainable`: the tasks that can be trained alone. The value that is there is the default.
+void add_task_option(CLI::App& command, Task& task, const std::string& description, bool trainable);
+
 /// Rounds the weights as --quantize says.
 void quantize_loaded(PreTrainedModel& model, const ModelOptions& options);
 
@@ -98,10 +103,11 @@ auto fresh_model(const ModelOptions& options) {
   return model;
 }
 
+/// folder: that of --model, where it has been opened already.
 template <typename Auto>
-auto load_model(const ModelOptions& options) {
-  auto model =
-      options.model.empty() ? fresh_model<Auto>(options) : Auto::from_pretrained(options.model, load_options(options));
+auto load_model(const ModelOptions& options, const std::optional<ModelFolder>& folder = std::nullopt) {
+  auto model = options.model.empty() ? fresh_model<Auto>(options)
+                                     : Auto::from_pretrained(folder.value_or(options.model), load_options(options));
   quantize_loaded(*model, options);
   return model;
 }

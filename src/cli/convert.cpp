@@ -1,5 +1,5 @@
+#include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/files/one_save.h>
 
 #include <map>
 #include <memory>
@@ -7,8 +7,8 @@
 
 #include "cli/common.h"
 #include "cli/tokenizer_files.h"
-#include "utils/files/regular_file.h"
-#include "utils/files/save_journal.h"
+#include "utils/files/internal/regular_file.h"
+#include "utils/files/internal/save_journal.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers::cli {
@@ -51,8 +51,9 @@ void convert(const ConvertOptions& options) {
   }
   std::shared_ptr<PreTrainedModel> model;
   SideFiles side_files;
-  read_one_save(options.model, [&] {
-    model = AutoModelByArchitecture::from_pretrained(options.model, load);
+  const ModelFolder folder(options.model);
+  folder.read_one_save([&] {
+    model = AutoModelByArchitecture::from_pretrained(folder, load);
     side_files = read_side_files(options.model);
   });
   SaveTransaction save(options.output);

@@ -1,10 +1,11 @@
 #include <transformers/utils/distributed/together.h>
 #include <transformers/utils/distributed/torchrun.h>
 #include <transformers/utils/optim/adamw_8bit.h>
-#include <transformers/utils/training/keep_freed_memory.h>
 #include <transformers/utils/optim/parameter_groups.h>
+#include <transformers/utils/training/keep_freed_memory.h>
 #include <transformers/utils/training/trainer.h>
 
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -15,10 +16,11 @@
 #include "cli/folder_lock.h"
 #include "cli/interrupt.h"
 #include "cli/training_log.h"
-#include "utils/distributed/agreement.h"
-#include "utils/files/save_journal.h"
-#include "utils/training/model_files.h"
-#include "utils/optim/numbers.h"
+#include "utils/distributed/internal/agreement.h"
+#include "utils/files/internal/save_journal.h"
+#include "utils/optim/internal/numbers.h"
+#include "utils/text/named_values.h"
+#include "utils/training/internal/model_files.h"
 
 namespace transformers::cli {
 namespace {
@@ -59,17 +61,16 @@ BatchLoaderOptions loader_options(const FinetuneOptions& options, const std::opt
           .world_size = group ? group->size() : 1};
 }
 
-LowPrecision low_precision(const std::string& name) {
-  return name == "master"       ? LowPrecision::kMasterWeights
-         : name == "stochastic" ? LowPrecision::kStochasticRounding
-                                : LowPrecision::kPlain;
-}
+constexpr std::array<NamedValue<LowPrecision>, 3> kLowPrecisions{{{"plain", LowPrecision::kPlain},
+                                                                  {"master", LowPrecision::kMasterWeights},
+                                                                  {"stochastic", LowPrecision::kStochasticRounding}}};
 
 template <typename Kind, typename Options>
 std::unique_ptr<Optimizer> make_optimizer(const FinetuneOptions& options, const torch::nn::Module& model,
                                           Options settings) {
   settings.weight_decay(options.weight_decay);
-  return std::make_unique<Kind>(decay_groups(model, settings), settings, low_precision(options.low_precision));
+  return std::make_unique<Kind>(decay_groups(model, settings), settings,
+                                value_of_name(kLowPrecisions, "--low-precision", options.low_precision));
 }
 
 std::unique_ptr<Optimizer> optimizer_of(const FinetuneOptions& options, const torch::nn::Module& model) {
@@ -98,7 +99,7 @@ std::map<std::string, std::string> settings_of(const FinetuneOptions& options, c
     targets += (targets.empty() ? "" : ",") + target;
   }
   return {{"seed", std::to_string(*options.model.seed)},
-          {"task", options.task},
+          {"task", std::string(kind_of(options.task).name)},
           {"shuffle", options.no_shuffle ? "off" : "on"},
           {"seq_length", std::to_string(options.seq_length)},
           {"label_smoothing", exact_text(options.label_smoothing)},

@@ -1,11 +1,11 @@
 #include "cli/finetune_data.h"
 
 #include <ATen/ATen.h>
+#include <transformers/utils/data/question_answering_dataset.h>
+#include <transformers/utils/data/token_classification_dataset.h>
 #include <transformers/utils/modeling/losses.h>
 #include <transformers/utils/tokenization/tokenizer.h>
-#include <transformers/utils/data/question_answering_dataset.h>
 #include <transformers/utils/training/task_metrics.h>
-#include <transformers/utils/data/token_classification_dataset.h>
 
 #include <cmath>
 
@@ -20,25 +20,25 @@ std::shared_ptr<QuestionAnsweringDataset> open_questions(const FinetuneOptions& 
 
 std::shared_ptr<const Dataset> open_data(const FinetuneOptions& options, const std::string& file,
                                          const PreTrainedModel& model) {
-  if (options.task == "question-answering") {
+  if (options.task == Task::kQuestionAnswering) {
     return open_questions(options, file);
   }
   const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(options.tokenizer_folder());
-  if (options.task == "token-classification") {
+  if (options.task == Task::kTokenClassification) {
     return std::make_shared<TokenClassificationDataset>(
         file, tokenizer, TokenClassificationOptions{options.seq_length, model.config().id2label});
   }
   if (!holds_objects(file)) {
     return std::make_shared<TextBlockDataset>(file, *tokenizer, options.seq_length);
   }
-  const bool classes = options.task == "sequence-classification";
+  const bool classes = options.task == Task::kSequenceClassification;
   return std::make_shared<JsonLinesDataset>(
       file, tokenizer, JsonLinesOptions{options.seq_length, classes ? model.config().num_labels() : 0});
 }
 
 /// What the model would refuse in the middle of the run.
-SampleCheck check_for(const PreTrainedModel& model, const std::string& task) {
-  return [vocabulary = model.config().vocab_size, is_causal = task == "causal-lm"](const Batch& sample) {
+SampleCheck check_for(const PreTrainedModel& model, Task task) {
+  return [vocabulary = model.config().vocab_size, is_causal = task == Task::kCausalLM](const Batch& sample) {
     const auto check = [vocabulary](const char* name, const at::Tensor& ids) {
       TORCH_CHECK(ids.numel() > 0 && ids.min().item<int64_t>() >= 0 && ids.max().item<int64_t>() < vocabulary, name,
                   " must be in [0, ", vocabulary, "), the model's vocabulary, got values from ",
@@ -67,27 +67,35 @@ CheckedDataset checked(const std::string& file, std::shared_ptr<const Dataset> d
 }
 
 void add_metrics(Evaluation& evaluation, const FinetuneOptions& options, const PreTrainedModel& model) {
-  if (options.task == "causal-lm") {
-    evaluation.metric_names = {"perplexity"};
-    // What a language model's loss is easier to read as.
-    evaluation.derived_metrics = [](const Metrics& metrics) -> Metrics {
-      return {{"perplexity", std::exp(metrics.at("eval_loss"))}};
-    };
-  } else if (options.task == "sequence-classification") {
-    evaluation.metric_names = {"accuracy", "f1"};
-    evaluation.compute_metrics = classification_metrics;
-  } else if (options.task == "token-classification") {
-    evaluation.metric_names = token_classification_metric_names(model.config().id2label);
-    evaluation.compute_metrics = [id2label = model.config().id2label](const EvalPrediction& prediction) {
-      return token_classification_metrics(prediction, id2label);
-    };
-  } else if (options.task == "question-answering") {
-    const auto questions = open_questions(options, options.eval_file);
-    evaluation.metric_names = {"exact_match", "f1"};
-    evaluation.dataset = questions;
-    evaluation.compute_metrics = [questions](const EvalPrediction& prediction) {
-      return questions->metrics(prediction);
-    };
+  switch (options.task) {
+    case Task::kCausalLM:
+      evaluation.metric_names = {"perplexity"};
+      // What a language model's loss is easier to read as.
+      evaluation.derived_metrics = [](const Metrics& metrics) -> Metrics {
+        return {{"perplexity", std::exp(metrics.at("eval_loss"))}};
+      };
+      break;
+    case Task::kSequenceClassification:
+      evaluation.metric_names = {"accuracy", "f1"};
+      evaluation.compute_metrics = classification_metrics;
+      break;
+    case Task::kTokenClassification:
+      evaluation.metric_names = token_classification_metric_names(model.config().id2label);
+      evaluation.compute_metrics = [id2label = model.config().id2label](const EvalPrediction& prediction) {
+        return token_classification_metrics(prediction, id2label);
+      };
+      break;
+    case Task::kQuestionAnswering: {
+      const auto questions = open_questions(options, options.eval_file);
+      evaluation.metric_names = {"exact_match", "f1"};
+      evaluation.dataset = questions;
+      evaluation.compute_metrics = [questions](const EvalPrediction& prediction) {
+        return question_answering_metrics(prediction, *questions);
+      };
+      break;
+    }
+    case Task::kBase:
+      break;
   }
 }
 

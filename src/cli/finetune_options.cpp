@@ -38,9 +38,7 @@ void add_data_options(CLI::App& command, FinetuneOptions& options) {
                      "question + context + answers, tokens + labels");
   command.add_option("--train-ids", options.train_ids, "safetensors: input_ids [samples, seq] and labels");
   command.add_option("--eval-file", options.eval_file, "as --train-file; loss and the task's metrics at the end");
-  command.add_option("--task", options.task, "what to learn")
-      ->check(CLI::IsMember({"causal-lm", "sequence-classification", "question-answering", "token-classification"}))
-      ->capture_default_str();
+  add_task_option(command, options.task, "what to learn", /*trainable=*/true);
   const Adder add{command};
   add.positive("--seq-length", options.seq_length, "tokens of a block or the most of a sample")->capture_default_str();
   add.not_negative("--doc-stride", options.doc_stride, "tokens that parts of a long context share, in questions");
@@ -144,14 +142,14 @@ bool holds_objects(const std::string& file) {
 }
 
 void check_options(const FinetuneOptions& options) {
-  const bool is_causal = options.task == "causal-lm";
+  const bool is_causal = options.task == Task::kCausalLM;
   const auto is_lines = [](const std::string& file) { return file.empty() || holds_objects(file); };
   require_usage(options.train_file.empty() != options.train_ids.empty(),
                 "exactly one of --train-file and --train-ids is needed");
   require_usage(!options.tokenizer_folder().empty() || (options.train_file.empty() && options.eval_file.empty()),
                 "--train-file and --eval-file need a tokenizer: that of --model, or --tokenizer");
   require_usage(is_causal || (is_lines(options.train_file) && is_lines(options.eval_file)),
-                "--task " + options.task + " reads .jsonl and .json files");
+                "--task " + std::string(kind_of(options.task).name) + " reads .jsonl and .json files");
   require_usage(options.lora_r > 0 || (!options.merge && options.lora_targets.empty() && !options.lora_alpha),
                 "--merge, --lora-alpha and --lora-targets need --lora-r");
   require_usage(options.lora_r == 0 || !options.model.model.empty(), "--lora-r needs --model");

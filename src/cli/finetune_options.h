@@ -13,7 +13,8 @@ namespace transformers::cli {
 
 struct FinetuneOptions {
   ModelOptions model;
-  std::string output, tokenizer, train_file, train_ids, eval_file, task = "causal-lm", log_file, tensorboard;
+  Task task = Task::kCausalLM;
+  std::string output, tokenizer, train_file, train_ids, eval_file, log_file, tensorboard;
   std::string lr_schedule = "linear", lr_scheduler_kwargs, low_precision = "plain", optim = "adamw",
               metric_for_best_model = "loss";
   int64_t seq_length = 512, doc_stride = 128, batch_size = 8, gradient_accumulation_steps = 1, warmup_steps = 0;

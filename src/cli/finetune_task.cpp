@@ -19,29 +19,29 @@ ModelOptions source_of(const FinetuneOptions& options, const std::string& checkp
 }
 
 Learner load_by_task(const FinetuneOptions& options, const ModelOptions& source) {
-  if (options.task == "sequence-classification") {
-    const auto model = load_model<AutoModelForSequenceClassification>(source);
-    // A classifier finds the last token of a text by it.
-    model->config().pad_token_id = padding_token(model->config());
-    return {model, sequence_classification_task(*model)};
+  switch (options.task) {
+    case Task::kCausalLM: {
+      const auto model = load_model<AutoModelForCausalLM>(source);
+      return {model, causal_lm_task(*model, {options.label_smoothing, options.loss_chunk_rows})};
+    }
+    case Task::kSequenceClassification: {
+      const auto model = load_model<AutoModelForSequenceClassification>(source);
+      // A classifier finds the last token of a text by it.
+      model->config().pad_token_id = padding_token(model->config());
+      return {model, sequence_classification_task(*model)};
+    }
+    case Task::kQuestionAnswering: {
+      const auto model = load_model<AutoModelForQuestionAnswering>(source);
+      return {model, question_answering_task(*model)};
+    }
+    case Task::kTokenClassification: {
+      const auto model = load_model<AutoModelForTokenClassification>(source);
+      return {model, token_classification_task(*model)};
+    }
+    case Task::kBase:
+      break;
   }
-  if (options.task == "question-answering") {
-    const auto model = load_model<AutoModelForQuestionAnswering>(source);
-    return {model, question_answering_task(*model)};
-  }
-  if (options.task == "token-classification") {
-    const auto model = load_model<AutoModelForTokenClassification>(source);
-    return {model, token_classification_task(*model)};
-  }
-  const auto model = load_model<AutoModelForCausalLM>(source);
-  return {model, causal_lm_task(*model, {options.label_smoothing, options.loss_chunk_rows})};
-}
-
-std::string peft_task_type(const std::string& task) {
-  return task == "sequence-classification" ? "SEQ_CLS"
-         : task == "question-answering"    ? "QUESTION_ANS"
-         : task == "token-classification"  ? "TOKEN_CLS"
-                                           : "CAUSAL_LM";
+  TORCH_INTERNAL_ASSERT(false, "a model without a head learns nothing");
 }
 
 /// Fresh adapters, or those of a checkpoint.
@@ -52,7 +52,7 @@ void add_adapters(Learner& learner, const FinetuneOptions& options, const std::s
     return;
   }
   LoraConfig config;
-  config.task_type = peft_task_type(options.task);
+  config.task_type = std::string(kind_of(options.task).peft_type);
   config.base_model_name_or_path = options.model.model;
   config.r = options.lora_r;
   config.lora_alpha = options.lora_alpha.value_or(config.lora_alpha);

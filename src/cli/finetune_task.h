@@ -1,6 +1,6 @@
 #pragma once
 
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/pretrained_model.h>
 #include <transformers/utils/peft/peft_model.h>
 #include <transformers/utils/training/training_task.h>
 

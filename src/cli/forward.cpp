@@ -12,7 +12,8 @@ namespace {
 
 struct ForwardOptions {
   ModelOptions model;
-  std::string task = "causal-lm", inputs, output;
+  Task task = Task::kCausalLM;
+  std::string inputs, output;
   bool output_hidden_states = false, output_attentions = false, use_cache = false, grads = false, train = false;
 };
 
@@ -91,7 +92,7 @@ Outputs run(const ForwardOptions& options, Task task, const auto& call) {
 }
 
 Outputs run_task(const ForwardOptions& options) {
-  const auto task = task_from_name(options.task);
+  const auto task = options.task;
   switch (task) {
     case Task::kCausalLM:
       return run<AutoModelForCausalLM>(
@@ -123,10 +124,7 @@ void add_forward(CLI::App& app) {
       ->required();
   command->add_option("--output", options->output, "safetensors file to write; floating tensors as float32")
       ->required();
-  command->add_option("--task", options->task, "which head")
-      ->check(
-          CLI::IsMember({"causal-lm", "base", "sequence-classification", "question-answering", "token-classification"}))
-      ->capture_default_str();
+  add_task_option(*command, options->task, "which head", /*trainable=*/false);
   command->add_flag("--output-hidden-states", options->output_hidden_states, "hidden_states.{i}, layers + 1 of them");
   command->add_flag("--output-attentions", options->output_attentions, "attentions.{i}, one a layer");
   command->add_flag("--use-cache", options->use_cache, "past_key_values.{i}.key and .value");
@@ -135,7 +133,8 @@ void add_forward(CLI::App& app) {
   command->footer(
       "Example: transformers-cpp forward --model models/tiny --inputs in.safetensors --output out.safetensors");
   command->callback([options] {
-    require_usage(!options->grads || options->task != "base", "--grads needs a task with a loss, --task base has none");
+    require_usage(!options->grads || options->task != Task::kBase,
+                  "--grads needs a task with a loss, --task base has none");
     check_output(options->output);
     apply(options->model);
     save_safetensors(options->output, run_task(*options));

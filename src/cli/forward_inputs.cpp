@@ -16,8 +16,8 @@ const std::string kCachePrefix = "past_key_values.";
 
 std::set<std::string> names_taken(Task task, const PretrainedConfig& config) {
   std::set<std::string> names{"input_ids", "attention_mask", "position_ids", "inputs_embeds"};
-  if (config.model_type() == "gptj") {
-    names.insert({"token_type_ids", "head_mask"});
+  for (const auto& name : config.additional_inputs()) {
+    names.insert(name);
   }
   if (task == Task::kQuestionAnswering) {
     names.insert({"start_positions", "end_positions"});
@@ -196,19 +196,6 @@ at::Tensor read_labels(const Reader& reader, Task task, const PretrainedConfig& 
 
 }  // namespace
 
-Task task_from_name(const std::string& name) {
-  if (name == "causal-lm") {
-    return Task::kCausalLM;
-  }
-  if (name == "base") {
-    return Task::kBase;
-  }
-  if (name == "sequence-classification") {
-    return Task::kSequenceClassification;
-  }
-  return name == "question-answering" ? Task::kQuestionAnswering : Task::kTokenClassification;
-}
-
 void check_ids(const std::string& where, const at::Tensor& ids, int64_t low, int64_t high) {
   if (ids.numel() == 0) {
     return;
@@ -230,7 +217,7 @@ ForwardInputs read_forward_inputs(const std::string& path, Task task, const Pret
   inputs.input_ids = reader.ids("input_ids", 0, config.vocab_size);
   inputs.attention_mask = reader.any("attention_mask");
   inputs.position_ids =
-      reader.ids("position_ids", 0, config.model_type() == "gptj" ? config.get_max_position_embeddings() : kAny);
+      reader.ids("position_ids", 0, config.has_last_position() ? config.get_max_position_embeddings() : kAny);
   inputs.token_type_ids = reader.ids("token_type_ids", 0, config.vocab_size);
   inputs.inputs_embeds = reader.floats("inputs_embeds", dtype);
   inputs.head_mask = reader.floats("head_mask", dtype);

@@ -3,13 +3,11 @@
 #include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 
-#include <map>
 #include <string>
 
-namespace transformers::cli {
+#include "cli/task.h"
 
-enum class Task { kCausalLM, kBase, kSequenceClassification, kQuestionAnswering, kTokenClassification };
-Task task_from_name(const std::string& name);
+namespace transformers::cli {
 
 /// The tensors of an input file, sorted into a forward's arguments.
 struct ForwardInputs {

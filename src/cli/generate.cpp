@@ -1,5 +1,5 @@
+#include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/generation/generate.h>
-#include <transformers/utils/files/one_save.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/tokenization/chat_format.h>
 #include <transformers/utils/tokenization/tokenizer.h>
@@ -15,8 +15,8 @@
 #include "cli/forward_inputs.h"
 #include "cli/generation_options.h"
 #include "cli/interrupt.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
 
 namespace transformers::cli {
 namespace {
@@ -42,14 +42,15 @@ Session open_session(const GenerateOptions& options) {
   Session session;
   session.config = from_options([&] { return options.generation.config(); });
   session.config.cache_implementation = options.cache;
-  read_one_save(options.model.model, [&] {
+  const ModelFolder folder(options.model.model);
+  folder.read_one_save([&] {
     if (options.input_ids.empty() || !session.config.stop_strings.empty()) {
-      session.tokenizer = load_tokenizer(options.model.model);
+      session.tokenizer = load_tokenizer(folder);
     }
     if (options.chat || options.interactive) {
-      session.chat_format = load_chat_format(options.model.model);
+      session.chat_format = load_chat_format(folder);
     }
-    session.model = load_model<AutoModelForCausalLM>(options.model);
+    session.model = load_model<AutoModelForCausalLM>(options.model, folder);
   });
   // A beam's scores belong to texts that may be dropped later: none are written.
   const auto beams = session.config.with_defaults(session.model->generation_config).num_beams.value_or(1);
@@ -178,10 +179,9 @@ std::shared_ptr<Streamer> streamer_for(const Session& session, const ModelInputs
 }
 
 void print_rows(const Session& session, const at::Tensor& sequences, int64_t prompt_length) {
-  const auto ids = sequences.narrow(1, prompt_length, sequences.size(1) - prompt_length).to(at::kCPU).contiguous();
+  const auto ids = sequences.slice(1, prompt_length).to(at::kCPU);
   for (int64_t row = 0; row < ids.size(0); ++row) {
-    const auto* begin = ids[row].const_data_ptr<int64_t>();
-    print(session.tokenizer->decode({begin, static_cast<size_t>(ids.size(1))}) + "\n");
+    print(session.tokenizer->decode(ids[row]) + "\n");
   }
 }
 
@@ -256,9 +256,8 @@ void converse(const Session& session, const GenerateOptions& options) {
     const auto ids = encode_chat(*session.tokenizer, *session.chat_format, messages);
     const auto inputs = batch_of(session, {ids});
     const auto output = generate_once(session, inputs);
-    const auto answer = output.sequences[0].slice(0, inputs.input_ids.size(1)).to(at::kCPU).contiguous();
-    messages.push_back({"assistant", session.tokenizer->decode(
-                                         {answer.const_data_ptr<int64_t>(), static_cast<size_t>(answer.size(0))})});
+    const auto answer = output.sequences[0].slice(0, inputs.input_ids.size(1));
+    messages.push_back({"assistant", session.tokenizer->decode(answer)});
     print_summary(output);
   }
 }

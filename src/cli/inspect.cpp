@@ -1,5 +1,5 @@
+#include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/files/one_save.h>
 
 #include <algorithm>
 #include <array>
@@ -10,9 +10,9 @@
 #include <sstream>
 
 #include "cli/common.h"
+#include "utils/files/internal/folder_json.h"
+#include "utils/files/internal/save_journal.h"
 #include "utils/text/printable.h"
-#include "utils/files/save_journal.h"
-#include "utils/files/json_file.h"
 
 namespace transformers::cli {
 namespace {
@@ -54,18 +54,18 @@ bool is_said_otherwise(const Json& given, std::string_view key) {
 }
 
 /// Whether generation goes by a key of config.json: where no generation_config.json speaks.
-bool serves_generation(const std::string& folder, const std::string& key) {
+bool serves_generation(const ModelFolder& folder, const std::string& key) {
   const auto known = GenerationConfig::from_json(Json{{key, nullptr}}.dump()).unknown_keys.empty();
-  return known && !file_exists(folder + "/generation_config.json");
+  return known && !folder.contains("generation_config.json");
 }
 
-bool is_read(const std::string& folder, const PretrainedConfig& config, const std::string& key) {
+bool is_read(const ModelFolder& folder, const PretrainedConfig& config, const std::string& key) {
   return is_generation_key(key) ? serves_generation(folder, key) : !config.unknown_keys.contains(key);
 }
 
 /// Every key of the file and every key of ours, with what became of it.
-Json config_keys(const std::string& folder, const PretrainedConfig& config) {
-  const auto given = read_json_file(config_path(folder));
+Json config_keys(const ModelFolder& folder, const PretrainedConfig& config) {
+  const auto& given = folder_json(folder, "config.json");
   const auto used = Json::parse(config.to_json());
   Json keys = Json::object();
   for (const auto& [key, value] : given.items()) {
@@ -96,11 +96,11 @@ struct Inspection {
   std::string problem;  // why the folder would not load; empty when it would
 };
 
-Inspection inspect(const std::string& folder) {
+Inspection inspect(const ModelFolder& folder) {
   const auto config = AutoConfig::from_pretrained(folder);
   const auto checkpoint = open_checkpoint(folder, *config, {});
-  const auto head = AutoModelByArchitecture::head_for(*config, *checkpoint, folder);
-  const auto model = build_for(*config, *checkpoint, folder, [&](const PretrainedConfig& fitting) {
+  const auto head = AutoModelByArchitecture::head_for(*config, *checkpoint, folder.path());
+  const auto model = build_for(*config, *checkpoint, folder.path(), [&](const PretrainedConfig& fitting) {
     return AutoModelByArchitecture::from_config(fitting, head);
   });
   const auto report = match_weights(*model, *checkpoint);
@@ -121,7 +121,7 @@ Inspection inspect(const std::string& folder) {
                  {"unexpected", report.unexpected},
                  {"mismatched", mismatched}};
   try {
-    check_fit(report, *model, folder);
+    check_fit(report, *model, folder.path());
   } catch (const c10::Error& error) {
     result.problem = error.what_without_backtrace();
   }
@@ -178,14 +178,15 @@ void print_table(const Json& j) {
 
 void add_inspect(CLI::App& app) {
   auto* command = app.add_subcommand("inspect", "Show what a model folder holds and whether it would load");
-  auto folder = std::make_shared<std::string>();
+  auto path = std::make_shared<std::string>();
   auto as_json = std::make_shared<bool>(false);
-  command->add_option("folder", *folder, "Hugging Face folder")->required();
+  command->add_option("folder", *path, "Hugging Face folder")->required();
   command->add_flag("--json", *as_json, "one JSON object instead of a table");
   command->footer("Example: transformers-cpp inspect models/SmolLM2-135M-Instruct");
-  command->callback([folder, as_json] {
+  command->callback([path, as_json] {
     Inspection result;
-    read_one_save(*folder, [&] { result = inspect(*folder); });
+    const ModelFolder folder(*path);
+    folder.read_one_save([&] { result = inspect(folder); });
     if (*as_json) {
       std::cout << result.json.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/true) << std::endl;
     } else {

@@ -9,9 +9,9 @@
 
 #include "cli/common.h"
 #include "cli/training_curves.h"
-#include "utils/files/replace_file.h"
+#include "utils/files/internal/regular_file.h"
+#include "utils/files/internal/replace_file.h"
 #include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
 
 namespace transformers::cli {
 namespace {

@@ -1,11 +1,12 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/files/save_transaction.h>
+#include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/model_pruning/importance.h>
 #include <transformers/utils/model_pruning/prune_tokenizer.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <iomanip>
 #include <iostream>
@@ -15,9 +16,10 @@
 
 #include "cli/common.h"
 #include "cli/tokenizer_files.h"
-#include "utils/files/file_status.h"
+#include "utils/files/internal/file_status.h"
+#include "utils/files/internal/regular_file.h"
+#include "utils/text/named_values.h"
 #include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
 
 namespace transformers::cli {
 namespace {
@@ -35,11 +37,11 @@ struct PruneOptions {
   bool global = false, zero = false, extended = false, dry_run = false;
 };
 
-const std::map<std::string, PruningCriterion> kCriteria{{"l1", PruningCriterion::kL1},
-                                                        {"l2", PruningCriterion::kL2},
-                                                        {"activation", PruningCriterion::kActivation},
-                                                        {"taylor", PruningCriterion::kTaylor},
-                                                        {"random", PruningCriterion::kRandom}};
+constexpr std::array<NamedValue<PruningCriterion>, 5> kCriteria{{{"l1", PruningCriterion::kL1},
+                                                                 {"l2", PruningCriterion::kL2},
+                                                                 {"activation", PruningCriterion::kActivation},
+                                                                 {"taylor", PruningCriterion::kTaylor},
+                                                                 {"random", PruningCriterion::kRandom}}};
 
 bool needs_calibration(const PruneOptions& options) {
   return options.criterion == "activation" || options.criterion == "taylor";
@@ -144,8 +146,9 @@ PruningPlan make_plan(PreTrainedModel& model, const PruneOptions& options) {
   if (!options.plan.empty()) {
     return PruningPlan::load(options.plan);
   }
-  PruningRequest request{.global = options.global,
-                         .importance = {.criterion = kCriteria.at(options.criterion), .seed = options.seed}};
+  PruningRequest request{
+      .global = options.global,
+      .importance = {.criterion = value_of_name(kCriteria, "criterion", options.criterion), .seed = options.seed}};
   if (options.heads) {
     request.shares[PrunablePart::kGroups] = *options.heads;
   }
@@ -323,7 +326,7 @@ void add_prune(CLI::App& app) {
   }
   std::vector<std::string> names;
   for (const auto& [name, criterion] : kCriteria) {
-    names.push_back(name);
+    names.emplace_back(name);
   }
   command->add_option("--criterion", options->criterion, "by what the least important heads and channels are found")
       ->check(CLI::IsMember(names))

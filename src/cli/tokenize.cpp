@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/common.h"
-#include "utils/files/regular_file.h"
+#include "utils/files/internal/regular_file.h"
 
 namespace transformers::cli {
 namespace {

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "utils/files/internal/regular_file.h"
+#include "utils/files/internal/save_journal.h"
 #include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
-#include "utils/files/save_journal.h"
 
 namespace transformers::cli {
 namespace {

@@ -9,9 +9,9 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/json/strict_json.h"
+#include "utils/text/printable.h"
 
 namespace transformers::cli {
 namespace {

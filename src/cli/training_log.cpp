@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "cli/common.h"
-#include "utils/files/regular_file.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers::cli {

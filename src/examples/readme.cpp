@@ -11,6 +11,5 @@ int main() {
   const auto model = transformers::AutoModelForCausalLM::from_pretrained(folder);
   const auto prompt = torch::tensor(tokenizer->encode("The capital of France is")).unsqueeze(0);
   const auto output = transformers::generate(*model, {.input_ids = prompt}, {.max_new_tokens = 8});
-  const auto ids = output.sequences[0].contiguous();
-  std::cout << tokenizer->decode({ids.const_data_ptr<int64_t>(), ids.nbytes() / sizeof(int64_t)}) << '\n';
+  std::cout << tokenizer->decode(output.sequences[0]) << '\n';
 }

@@ -37,7 +37,7 @@ GPTJConfig GPTJConfig::from_json(std::string_view text, const std::string& sourc
   return config;
 }
 
-GPTJConfig GPTJConfig::from_pretrained(const std::string& folder) {
+GPTJConfig GPTJConfig::from_pretrained(const ModelFolder& folder) {
   GPTJConfig config;
   config.read_folder(folder);
   return config;

@@ -1,12 +1,12 @@
 // Mirrors models/gptj/modeling_gptj.py, transformers 5.23.0; `head_mask` is that of 4.37.2.
 #include <ATen/ATen.h>
 #include <transformers/gptj/modeling_gptj.h>
-#include <transformers/utils/modeling/model_forward.h>
-#include <transformers/utils/nn/activation_checkpoint.h>
+#include <transformers/utils/modeling/forward_plan.h>
+#include <transformers/utils/modeling/run_layers.h>
 
 #include <cmath>
 
-#include "utils/modeling/fused_ops.h"
+#include "utils/modeling/internal/fused_ops.h"
 
 namespace transformers {
 
@@ -61,9 +61,40 @@ EagerAttention eager_attention(const at::Tensor& head_mask, int64_t head_dim) {
   };
 }
 
+/// Mirrors the method of that name of modeling_utils.py, transformers 4.37.2; looks at ids on the CPU only.
+void warn_if_padding_and_no_attention_mask(const ModelInputs& inputs, const PretrainedConfig& config) {
+  const auto& ids = inputs.input_ids;
+  if (inputs.attention_mask.defined() || !config.pad_token_id || !ids.defined() || !ids.is_cpu()) {
+    return;
+  }
+  const auto ends = at::stack({ids.select(1, 0), ids.select(1, -1)});
+  if (ends.eq(*config.pad_token_id).any().item<bool>()) {
+    TORCH_WARN_ONCE("input_ids hold the padding token ", *config.pad_token_id,
+                    " at the start or end of a row and no attention_mask hides it");
+  }
+}
+
+/// HF's models take ids of more than two dimensions.
+ModelInputs flattened(ModelInputs inputs) {
+  for (auto* ids : {&inputs.input_ids, &inputs.token_type_ids}) {
+    if (ids->defined() && ids->dim() > 2) {
+      *ids = ids->flatten(0, -2);
+    }
+  }
+  return inputs;
+}
+
 }  // namespace
 
 }  // namespace gptj
+
+void GPTJLayerInputs::move_to(c10::Device device) {
+  attention_mask = moved(attention_mask, device);
+  position_embeddings = moved(position_embeddings, device);
+  for (auto& mask : head_masks) {
+    mask = mask.to(device);
+  }
+}
 
 GPTJAttentionImpl::GPTJAttentionImpl(const GPTJConfig& config, int64_t layer_idx)
     : layer_idx_(layer_idx),
@@ -104,11 +135,12 @@ LayerOutput GPTJAttentionImpl::forward(const torch::Tensor& hidden_states, const
   auto key = rotated(by_position(k_proj), inputs.position_embeddings).transpose(1, 2);
   auto value = by_position(v_proj).transpose(1, 2);
   if (inputs.past_key_values) {
-    std::tie(key, value) = inputs.past_key_values->update(key, value, layer_idx_, inputs.cache_rotary);
+    std::tie(key, value) = inputs.past_key_values->update(key, value, layer_idx_);
   }
 
-  const auto [context, weights] = attention(inputs.implementation, gptj::eager_attention(inputs.head_mask, head_dim_),
-                                            query, key, value, inputs.attention_mask,
+  const auto head_mask = inputs.head_masks.empty() ? at::Tensor() : inputs.head_masks[static_cast<size_t>(layer_idx_)];
+  const auto [context, weights] = attention(inputs.implementation, gptj::eager_attention(head_mask, head_dim_), query,
+                                            key, value, inputs.attention_mask,
                                             {.scaling = 1.0 / std::sqrt(static_cast<double>(head_dim_)),
                                              .dropout = is_training() ? attn_pdrop_ : 0.0,
                                              .is_causal = is_causal_});
@@ -150,7 +182,7 @@ GPTJModelImpl::GPTJModelImpl(const GPTJConfig& config) : config_(config) {
   });
 }
 
-at::Tensor GPTJModelImpl::embedded(const ModelInputs& inputs) {
+at::Tensor GPTJModelImpl::embed(const ModelInputs& inputs) {
   auto embeds = inputs.inputs_embeds.defined() ? inputs.inputs_embeds : wte(inputs.input_ids);
   if (inputs.token_type_ids.defined()) {
     TORCH_CHECK(inputs.token_type_ids.sizes() == embeds.sizes().slice(0, 2), "token_type_ids must have shape ",
@@ -187,58 +219,27 @@ std::vector<at::Tensor> GPTJModelImpl::head_masks(const ModelInputs& inputs) con
 }
 
 BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
-  auto inputs = without_cache_when_checkpointing(given);
-  if (inputs.input_ids.defined() && inputs.input_ids.dim() > 2) {
-    inputs.input_ids = inputs.input_ids.flatten(0, -2);
-  }
-  if (inputs.token_type_ids.defined() && inputs.token_type_ids.dim() > 2) {
-    inputs.token_type_ids = inputs.token_type_ids.flatten(0, -2);
-  }
+  const auto inputs = gptj::flattened(without_cache_when_checkpointing(given));
   check_model_inputs(inputs, config_);
-  warn_if_padding_and_no_attention_mask(inputs, config_);
-  const auto blocks = blocks_to_run(h->size());
-  auto hidden_states = blocks.begin == 0 ? embedded(inputs) : inputs.inputs_embeds;
-  const auto plan = plan_forward(inputs, hidden_states, config_, /*weights_wanted=*/inputs.head_mask.defined());
+  gptj::warn_if_padding_and_no_attention_mask(inputs, config_);
+  const bool starts_here = blocks_to_run(h->size()).begin == 0;
+  auto hidden_states = starts_here ? embed(inputs) : inputs.inputs_embeds;
+  auto plan = plan_forward(inputs, hidden_states, config_);
+  plan.output_hidden_states = static_cast<bool>(plan.output_hidden_states);  // as in HF: all where any are asked for
+  TORCH_CHECK(!plan.past_key_values || plan.past_key_values->rotary_positions() == 0,
+              "GPT-J rotates neighbouring pairs; a cache that moves keys cannot hold them");
 
   GPTJLayerInputs layer_inputs{
       .implementation = plan.implementation,
       .attention_mask = plan.attention_mask,
       .position_embeddings = position_embeddings(plan.position_ids, hidden_states.scalar_type()),
-      .past_key_values = plan.past_key_values};
-  TORCH_CHECK(!plan.past_key_values || plan.past_key_values->rotary_positions() == 0,
-              "GPT-J rotates neighbouring pairs; a cache that moves keys cannot hold them");
-  const auto masks = head_masks(inputs);
-
-  BaseModelOutputWithPast outputs;
-  outputs.past_key_values = plan.past_key_values;
-  for (auto i = static_cast<size_t>(blocks.begin); i < static_cast<size_t>(blocks.end); ++i) {
-    if (const auto device = block_device(i)) {
-      hop(*device, hidden_states, layer_inputs);
-    }
-    if (plan.output_hidden_states) {
-      outputs.hidden_states.push_back(hidden_states);
-    }
-    layer_inputs.head_mask = masks.empty() ? at::Tensor() : masks[i].to(hidden_states.device());
-    GPTJBlock block(h->ptr<GPTJBlockImpl>(i));
-    LayerOutput output;
-    if (checkpoints_block(i) && !plan.output_attentions) {
-      const auto states_alone = [block, layer_inputs](const at::Tensor& states) {
-        return block(states, layer_inputs).hidden_states;
-      };
-      output.hidden_states = checkpoint(states_alone, hidden_states);
-    } else {
-      output = block(hidden_states, layer_inputs);
-    }
-    hidden_states = std::move(output.hidden_states);
-    if (plan.output_attentions) {
-      outputs.attentions.push_back(std::move(output.attentions));
-    }
+      .past_key_values = plan.past_key_values,
+      .head_masks = head_masks(inputs)};
+  auto outputs = run_layers<GPTJBlock>(*this, h, std::move(hidden_states), std::move(layer_inputs), plan);
+  if (runs_last_block()) {
+    outputs.last_hidden_state = ln_f(outputs.last_hidden_state);
   }
-  const bool is_last = static_cast<size_t>(blocks.end) == h->size();
-  outputs.last_hidden_state = is_last ? ln_f(hidden_states) : hidden_states;
-  if (plan.output_hidden_states) {
-    outputs.hidden_states.push_back(outputs.last_hidden_state);
-  }
+  plan.add_hidden_state(outputs, outputs.last_hidden_state, plan.num_hidden_layers);
   return outputs;
 }
 
@@ -262,13 +263,7 @@ ModelStructure GPTJModelImpl::structure() {
 }
 
 void GPTJModelImpl::select_layers(const std::vector<int64_t>& kept) {
-  torch::nn::ModuleList left;
-  for (const auto number : kept) {
-    auto block = h->ptr<GPTJBlockImpl>(static_cast<size_t>(number));
-    block->attn->set_layer_idx(static_cast<int64_t>(left->size()));
-    left->push_back(std::move(block));
-  }
-  h = replace_module("h", left);
+  h = replace_module("h", selected_layers<GPTJBlock>(h, kept));
 }
 
 void GPTJModelImpl::copy_settings(const PreTrainedModel& other) {
@@ -277,13 +272,13 @@ void GPTJModelImpl::copy_settings(const PreTrainedModel& other) {
   device_map_ = model.device_map_;
   first_device_ = model.first_device_;
   last_device_ = model.last_device_;
-  embedding_hops_ = model.embedding_hops_;
-  norm_hops_ = model.norm_hops_;
+  embedding_hooks_ = model.embedding_hooks_;
+  norm_hooks_ = model.norm_hooks_;
 }
 
 void GPTJForCausalLMImpl::copy_settings(const PreTrainedModel& other) {
   CausalLM::copy_settings(other);
-  head_hops_ = dynamic_cast<const GPTJForCausalLMImpl&>(other).head_hops_;
+  head_hooks_ = dynamic_cast<const GPTJForCausalLMImpl&>(other).head_hooks_;
 }
 
 GPTJForCausalLMImpl::GPTJForCausalLMImpl(const GPTJConfig& config) {
@@ -303,10 +298,10 @@ void GPTJForCausalLMImpl::set_output_embeddings(Linear embeddings) {
 }
 
 GPTJForSequenceClassificationImpl::GPTJForSequenceClassificationImpl(const GPTJConfig& config)
-    : GenericForSequenceClassification([&] { return GPTJModel(config).ptr(); }, "transformer") {}
+    : CloneableModel([&] { return GPTJModel(config).ptr(); }, "transformer") {}
 
 GPTJForQuestionAnsweringImpl::GPTJForQuestionAnsweringImpl(const GPTJConfig& config)
-    : GenericForQuestionAnswering([&] { return GPTJModel(config).ptr(); }, "transformer") {
+    : CloneableModel([&] { return GPTJModel(config).ptr(); }, "transformer") {
   TORCH_CHECK(config.num_labels() == 2, "GPT-J question answering needs num_labels 2, got ", config.num_labels());
 }
 
@@ -319,30 +314,6 @@ QuestionAnsweringModelOutput GPTJForQuestionAnsweringImpl::forward(const ModelIn
 }
 
 GPTJForTokenClassificationImpl::GPTJForTokenClassificationImpl(const GPTJConfig& config)
-    : GenericForTokenClassification([&] { return GPTJModel(config).ptr(); }, "transformer") {}
-
-using Clone = std::shared_ptr<torch::nn::Module>;
-using CloneDevice = std::optional<torch::Device>;
-
-Clone GPTJAttentionImpl::clone(const CloneDevice& device) const {
-  auto copy = std::make_shared<GPTJAttentionImpl>(*this);
-  copy->own(device, copy->k_proj, copy->v_proj, copy->q_proj, copy->out_proj);
-  return copy;
-}
-Clone GPTJMLPImpl::clone(const CloneDevice& device) const {
-  auto copy = std::make_shared<GPTJMLPImpl>(*this);
-  copy->own(device, copy->fc_in, copy->fc_out, copy->act);
-  return copy;
-}
-Clone GPTJBlockImpl::clone(const CloneDevice& device) const {
-  auto copy = std::make_shared<GPTJBlockImpl>(*this);
-  copy->own(device, copy->ln_1, copy->attn, copy->mlp);
-  return copy;
-}
-Clone GPTJModelImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
-Clone GPTJForCausalLMImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
-Clone GPTJForSequenceClassificationImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
-Clone GPTJForQuestionAnsweringImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
-Clone GPTJForTokenClassificationImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+    : CloneableModel([&] { return GPTJModel(config).ptr(); }, "transformer") {}
 
 }  // namespace transformers

@@ -1,6 +1,6 @@
 // Mirrors `parallelize` and `deparallelize` of models/gptj/modeling_gptj.py, transformers 4.37.2. Deviations: places
-// are any devices, in any order of blocks; hidden states hop wherever the device changes, where the original goes to
-// the device of the next number; what is called with ids on another device is brought there.
+// are any devices, in any order of blocks; hidden states are moved wherever the device changes, where the original goes
+// to the device of the next number; what is called with ids on another device is brought there.
 #include <c10/core/CachingDeviceAllocator.h>
 #include <transformers/gptj/modeling_gptj.h>
 #include <transformers/utils/nn/device.h>
@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <tuple>
 
-#include "utils/placement/placement.h"
+#include "utils/placement/internal/placement.h"
 
 namespace transformers {
 namespace {
@@ -62,10 +62,10 @@ void GPTJModelImpl::parallelize(const BlocksByDevice& wanted) {
   device_map_ = map;
   move_layer(*wte, first_device_);
   move_layer(*ln_f, last_device_);
-  remove(embedding_hops_, *wte);
-  remove(norm_hops_, *ln_f);
-  embedding_hops_ = align_devices(*wte, first_device_);
-  norm_hops_ = align_devices(*ln_f, last_device_);
+  remove(embedding_hooks_, *wte);
+  remove(norm_hooks_, *ln_f);
+  embedding_hooks_ = align_devices(*wte, first_device_);
+  norm_hooks_ = align_devices(*ln_f, last_device_);
   set_block_devices(std::move(devices));
 }
 
@@ -74,8 +74,8 @@ void GPTJModelImpl::deparallelize() {
       std::any_of(device_map_.begin(), device_map_.end(), [](const auto& entry) { return entry.first.is_cuda(); });
   set_block_devices({});
   to(c10::kCPU);
-  remove(embedding_hops_, *wte);
-  remove(norm_hops_, *ln_f);
+  remove(embedding_hooks_, *wte);
+  remove(norm_hooks_, *ln_f);
   device_map_.clear();
   first_device_ = last_device_ = c10::kCPU;
   if (was_on_cuda) {
@@ -86,13 +86,13 @@ void GPTJModelImpl::deparallelize() {
 void GPTJForCausalLMImpl::parallelize(const BlocksByDevice& device_map) {
   transformer->parallelize(device_map);
   move_layer(*lm_head, transformer->first_device());
-  remove(head_hops_, *lm_head);
-  head_hops_ = align_devices(*lm_head, transformer->first_device());
+  remove(head_hooks_, *lm_head);
+  head_hooks_ = align_devices(*lm_head, transformer->first_device());
 }
 
 void GPTJForCausalLMImpl::deparallelize() {
   transformer->deparallelize();
-  remove(head_hops_, *lm_head);
+  remove(head_hooks_, *lm_head);
   lm_head->to(c10::kCPU);
 }
 

@@ -6,7 +6,7 @@
 
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
-#include "utils/modeling/rope_json.h"
+#include "utils/modeling/internal/rope_json.h"
 
 namespace transformers {
 
@@ -22,7 +22,7 @@ LlamaConfig LlamaConfig::from_json(std::string_view text, const std::string& sou
   return config;
 }
 
-LlamaConfig LlamaConfig::from_pretrained(const std::string& folder) {
+LlamaConfig LlamaConfig::from_pretrained(const ModelFolder& folder) {
   LlamaConfig config;
   config.read_folder(folder);
   return config;

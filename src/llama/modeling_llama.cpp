@@ -1,15 +1,15 @@
 // Mirrors models/llama/modeling_llama.py, transformers 5.23.0; `pretraining_tp` is that of 4.37.2.
 #include <ATen/ATen.h>
 #include <transformers/llama/modeling_llama.h>
-#include <transformers/utils/modeling/model_forward.h>
-#include <transformers/utils/nn/activation_checkpoint.h>
+#include <transformers/utils/modeling/forward_plan.h>
+#include <transformers/utils/modeling/run_layers.h>
 #include <transformers/utils/nn/linear_slices.h>
 #include <transformers/utils/pytorch_utils.h>
 
 #include <cmath>
 #include <limits>
 
-#include "utils/modeling/fused_ops.h"
+#include "utils/modeling/internal/fused_ops.h"
 
 namespace transformers {
 
@@ -90,6 +90,14 @@ RotaryEmbeddings LlamaRotaryEmbeddingImpl::at_positions(const torch::Tensor& x, 
   return {(emb.cos() * attention_scaling_).to(x.scalar_type()), (emb.sin() * attention_scaling_).to(x.scalar_type())};
 }
 
+void LlamaLayerInputs::move_to(c10::Device device) {
+  attention_mask = moved(attention_mask, device);
+  position_embeddings = moved(position_embeddings, device);
+  if (cache_rotary) {
+    cache_rotary = moved(*cache_rotary, device);
+  }
+}
+
 LlamaMLPImpl::LlamaMLPImpl(const LlamaConfig& config, std::optional<int64_t> intermediate_size) {
   const auto hidden = config.hidden_size, intermediate = intermediate_size.value_or(config.intermediate_size);
   gate_proj = register_module("gate_proj", Linear(hidden, intermediate, config.mlp_bias));
@@ -135,7 +143,8 @@ LayerOutput LlamaAttentionImpl::forward(const torch::Tensor& hidden_states, cons
   std::tie(query, key) = llama::apply_rotary_pos_emb(query, key, inputs.position_embeddings, /*fused=*/is_training());
   // Keys are cached after rotation, so a later step never rotates them twice.
   if (inputs.past_key_values) {
-    std::tie(key, value) = inputs.past_key_values->update(key, value, layer_idx_, inputs.cache_rotary);
+    std::tie(key, value) =
+        inputs.past_key_values->update(key, value, layer_idx_, inputs.cache_rotary ? &*inputs.cache_rotary : nullptr);
   }
 
   const auto [context, weights] =
@@ -174,6 +183,17 @@ LlamaModelImpl::LlamaModelImpl(const LlamaConfig& config) : config_(config) {
   });
 }
 
+std::optional<RotaryEmbeddings> LlamaModelImpl::cache_rotary(const at::Tensor& hidden_states,
+                                                             const ForwardPlan& plan) const {
+  const auto positions = plan.past_key_values ? plan.past_key_values->rotary_positions() : 0;
+  if (positions == 0) {
+    return std::nullopt;
+  }
+  const auto ids = at::arange(positions, plan.position_ids.options()).unsqueeze(0);
+  const auto table = rotary_emb->at_positions(hidden_states, ids, plan.position_ids);
+  return RotaryEmbeddings{table.cos.squeeze(0), table.sin.squeeze(0)};
+}
+
 BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& given) {
   const auto inputs = without_cache_when_checkpointing(given);
   check_model_inputs(inputs, config_);
@@ -185,48 +205,13 @@ BaseModelOutputWithPast LlamaModelImpl::forward(const ModelInputs& given) {
   LlamaLayerInputs layer_inputs{.implementation = plan.implementation,
                                 .attention_mask = plan.attention_mask,
                                 .position_embeddings = rotary_emb(hidden_states, plan.position_ids),
-                                .past_key_values = plan.past_key_values};
-  RotaryEmbeddings cache_rotary;
-  if (const auto positions = plan.past_key_values ? plan.past_key_values->rotary_positions() : 0; positions > 0) {
-    const auto ids = at::arange(positions, plan.position_ids.options()).unsqueeze(0);
-    const auto table = rotary_emb->at_positions(hidden_states, ids, plan.position_ids);
-    cache_rotary = {table.cos.squeeze(0), table.sin.squeeze(0)};
-    layer_inputs.cache_rotary = &cache_rotary;
+                                .past_key_values = plan.past_key_values,
+                                .cache_rotary = cache_rotary(hidden_states, plan)};
+  auto outputs = run_layers<LlamaDecoderLayer>(*this, layers, std::move(hidden_states), std::move(layer_inputs), plan);
+  if (runs_last_block()) {
+    outputs.last_hidden_state = norm(outputs.last_hidden_state);
   }
-
-  BaseModelOutputWithPast outputs;
-  outputs.past_key_values = plan.past_key_values;
-  const auto blocks = blocks_to_run(layers->size());
-  auto add_hidden_state = [&, index = blocks.begin](const at::Tensor& states) mutable {
-    if (plan.output_hidden_states) {
-      const bool wanted = plan.output_hidden_states.wants(index++, static_cast<int64_t>(layers->size()) + 1);
-      outputs.hidden_states.push_back(wanted ? states : at::Tensor());
-    }
-  };
-  for (auto i = static_cast<size_t>(blocks.begin); i < static_cast<size_t>(blocks.end); ++i) {
-    if (const auto device = block_device(i)) {
-      hop(*device, hidden_states, layer_inputs);
-      cache_rotary = moved(cache_rotary, *device);
-    }
-    add_hidden_state(hidden_states);
-    LlamaDecoderLayer layer(layers->ptr<LlamaDecoderLayerImpl>(i));
-    LayerOutput output;
-    if (checkpoints_block(i) && !plan.output_attentions) {
-      const auto states_alone = [layer, layer_inputs](const at::Tensor& states) {
-        return layer(states, layer_inputs).hidden_states;
-      };
-      output.hidden_states = checkpoint(states_alone, hidden_states);
-    } else {
-      output = layer(hidden_states, layer_inputs);
-    }
-    hidden_states = std::move(output.hidden_states);
-    if (plan.output_attentions) {
-      outputs.attentions.push_back(std::move(output.attentions));
-    }
-  }
-  const bool is_last = static_cast<size_t>(blocks.end) == layers->size();
-  outputs.last_hidden_state = is_last ? norm(hidden_states) : hidden_states;
-  add_hidden_state(outputs.last_hidden_state);
+  plan.add_hidden_state(outputs, outputs.last_hidden_state, plan.num_hidden_layers);
   return outputs;
 }
 
@@ -255,13 +240,7 @@ ModelStructure LlamaModelImpl::structure() {
 }
 
 void LlamaModelImpl::select_layers(const std::vector<int64_t>& kept) {
-  torch::nn::ModuleList left;
-  for (const auto number : kept) {
-    auto layer = layers->ptr<LlamaDecoderLayerImpl>(static_cast<size_t>(number));
-    layer->self_attn->set_layer_idx(static_cast<int64_t>(left->size()));
-    left->push_back(std::move(layer));
-  }
-  layers = replace_module("layers", left);
+  layers = replace_module("layers", selected_layers<LlamaDecoderLayer>(layers, kept));
 }
 
 LlamaForCausalLMImpl::LlamaForCausalLMImpl(const LlamaConfig& config) {
@@ -284,46 +263,12 @@ void LlamaForCausalLMImpl::set_output_embeddings(Linear embeddings) {
 }
 
 LlamaForSequenceClassificationImpl::LlamaForSequenceClassificationImpl(const LlamaConfig& config)
-    : GenericForSequenceClassification([&] { return LlamaModel(config).ptr(); }, "model") {}
+    : CloneableModel([&] { return LlamaModel(config).ptr(); }, "model") {}
 
 LlamaForQuestionAnsweringImpl::LlamaForQuestionAnsweringImpl(const LlamaConfig& config)
-    : GenericForQuestionAnswering([&] { return LlamaModel(config).ptr(); }, "transformer") {}
+    : CloneableModel([&] { return LlamaModel(config).ptr(); }, "transformer") {}
 
 LlamaForTokenClassificationImpl::LlamaForTokenClassificationImpl(const LlamaConfig& config)
-    : GenericForTokenClassification([&] { return LlamaModel(config).ptr(); }, "model") {}
-
-using Clone = std::shared_ptr<torch::nn::Module>;
-using CloneDevice = std::optional<torch::Device>;
-
-Clone LlamaRMSNormImpl::clone(const CloneDevice& device) const {
-  auto copy = std::make_shared<LlamaRMSNormImpl>(*this);
-  copy->own(device, copy->weight);
-  return copy;
-}
-Clone LlamaRotaryEmbeddingImpl::clone(const CloneDevice& device) const {
-  auto copy = std::make_shared<LlamaRotaryEmbeddingImpl>(*this);
-  copy->own(device, copy->inv_freq);
-  return copy;
-}
-Clone LlamaMLPImpl::clone(const CloneDevice& device) const {
-  auto copy = std::make_shared<LlamaMLPImpl>(*this);
-  copy->own(device, copy->gate_proj, copy->up_proj, copy->down_proj, copy->act_fn);
-  return copy;
-}
-Clone LlamaAttentionImpl::clone(const CloneDevice& device) const {
-  auto copy = std::make_shared<LlamaAttentionImpl>(*this);
-  copy->own(device, copy->q_proj, copy->k_proj, copy->v_proj, copy->o_proj);
-  return copy;
-}
-Clone LlamaDecoderLayerImpl::clone(const CloneDevice& device) const {
-  auto copy = std::make_shared<LlamaDecoderLayerImpl>(*this);
-  copy->own(device, copy->self_attn, copy->mlp, copy->input_layernorm, copy->post_attention_layernorm);
-  return copy;
-}
-Clone LlamaModelImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
-Clone LlamaForCausalLMImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
-Clone LlamaForSequenceClassificationImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
-Clone LlamaForQuestionAnsweringImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
-Clone LlamaForTokenClassificationImpl::clone(const CloneDevice& device) const { return clone_model(*this, device); }
+    : CloneableModel([&] { return LlamaModel(config).ptr(); }, "model") {}
 
 }  // namespace transformers

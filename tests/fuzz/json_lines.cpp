@@ -1,6 +1,6 @@
 #include <ATen/core/Tensor.h>
-#include <transformers/utils/tokenization/bpe_tokenizer.h>
 #include <transformers/utils/data/dataset.h>
+#include <transformers/utils/tokenization/bpe_tokenizer.h>
 
 #include "fuzz/scratch_folder.h"
 #include "fuzz/target.h"

@@ -1,5 +1,5 @@
 #include "fuzz/target.h"
-#include "utils/io/safetensors_header.h"
+#include "utils/io/internal/safetensors_header.h"
 
 namespace transformers::fuzz {
 

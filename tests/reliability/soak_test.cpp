@@ -2,11 +2,11 @@
 // TRANSFORMERS_SOAK=N makes it N times as long; scripts/soak.sh does.
 #include <torch/optim/adamw.h>
 #include <transformers/auto/modeling_auto.h>
-#include <transformers/utils/generation/generate.h>
-#include <transformers/utils/tokenization/tokenizer.h>
 #include <transformers/utils/data/batch_loader.h>
+#include <transformers/utils/generation/generate.h>
 #include <transformers/utils/optim/lr_scheduler.h>
 #include <transformers/utils/optim/optimizer.h>
+#include <transformers/utils/tokenization/tokenizer.h>
 #include <transformers/utils/training/trainer.h>
 #include <transformers/utils/training/training_tasks.h>
 #include <unistd.h>

@@ -14,6 +14,13 @@ EXISTING = [
     "include/llama/modeling_llama.h",
 ]
 EXISTING += ["include/gptj/modeling_gptj.h", "src/utils/json/strict_json.h", "include/utils/model_pruning/importance.h"]
+EXISTING += ["src/utils/nn/internal/parallel_for.h", "src/utils/nn/dnn_linear.h"]
+LEVELS = """set(levels
+  "utils/json utils/nn"
+  "utils/io utils/pytorch_utils utils/pruning"
+  "utils/modeling"
+  "gptj llama utils/model_pruning")
+"""
 
 
 def check(file: str, line: str) -> str:
@@ -22,6 +29,7 @@ def check(file: str, line: str) -> str:
         for path in EXISTING + [file]:
             (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
             (Path(folder) / path).write_text("")
+        (Path(folder) / "src" / "CMakeLists.txt").write_text(LEVELS)
         (Path(folder) / file).write_text(f"#pragma once\n{line}\n")
         return subprocess.run([sys.executable, CHECKER, folder], capture_output=True, text=True).stdout
 
@@ -64,6 +72,13 @@ class CheckIncludesTest(unittest.TestCase):
         self.assert_accepted("src/utils/model_pruning/importance.cpp", "#include <transformers/utils/modeling/rope.h>")
         line = "#include <transformers/utils/model_pruning/importance.h>"
         self.assert_refused("src/utils/pruning/pruners.cpp", line, "may not include room 'model_pruning'")
+
+    def test_private_headers_of_other_rooms_are_refused_but_for_internal_ones(self):
+        self.assert_accepted("src/utils/nn/linear.cpp", '#include "utils/nn/dnn_linear.h"')
+        self.assert_accepted("src/utils/io/a.cpp", '#include "utils/nn/internal/parallel_for.h"')
+        self.assert_accepted("src/llama/a.cpp", '#include "utils/json/strict_json.h"')
+        self.assert_refused("src/llama/a.cpp", '#include "utils/nn/dnn_linear.h"', "private to its room")
+        self.assert_refused("src/examples/a.cpp", '#include "utils/nn/internal/parallel_for.h"', "public headers alone")
 
     def test_rooms_outside_the_table_are_refused(self):
         self.assert_refused(

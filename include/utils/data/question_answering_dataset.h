@@ -1,7 +1,7 @@
 #pragma once
 
+#include <transformers/utils/data/dataset.h>
 #include <transformers/utils/tokenization/tokenizer.h>
-#include <transformers/utils/training/evaluation.h>
 
 #include <memory>
 #include <string>
@@ -41,10 +41,11 @@ class QuestionAnsweringDataset : public Dataset {
   /// input_ids int64 [tokens]; start_positions, end_positions: int64 [].
   Batch get(int64_t index) const override;
 
-  /// The text a model answers each line with, from start_logits and end_logits of all samples in their order.
-  std::vector<std::string> answers(const EvalPrediction& prediction) const;
-  /// "exact_match" and "f1" of the answers, in per cent as HF's squad metric.
-  Metrics metrics(const EvalPrediction& prediction) const;
+  /// The text a model answers each line with. predictions: batches with start_logits and end_logits, [samples, tokens],
+  /// of all samples in their order.
+  std::vector<std::string> answers(const std::vector<Batch>& predictions) const;
+  /// The accepted answers of each line.
+  std::vector<std::vector<std::string>> references() const;
 
  private:
   /// A window of a line's context: its first token and how many.

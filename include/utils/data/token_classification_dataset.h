@@ -1,7 +1,7 @@
 #pragma once
 
-#include <transformers/utils/tokenization/tokenizer.h>
 #include <transformers/utils/data/dataset.h>
+#include <transformers/utils/tokenization/tokenizer.h>
 
 #include <map>
 #include <memory>

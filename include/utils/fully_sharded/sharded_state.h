@@ -3,7 +3,7 @@
 #include <torch/optim/optimizer.h>
 #include <transformers/utils/fully_sharded/fully_sharded.h>
 #include <transformers/utils/fully_sharded/sharded_checkpoint.h>
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/pretrained_model.h>
 #include <transformers/utils/nn/state_dict.h>
 
 #include <optional>

@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>  // ordered_dict.h needs it and does not include it
 #include <torch/ordered_dict.h>
+#include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/io/tensor_file.h>
 
 #include <functional>
@@ -27,7 +28,7 @@ class Checkpoint {
   /// Takes the first of model.safetensors, model.safetensors.index.json, pytorch_model.bin and
   /// pytorch_model.bin.index.json that the folder holds; with a `variant` their names carry it as in HF
   /// (model.fp16.safetensors, model.safetensors.index.fp16.json, ...).
-  explicit Checkpoint(const std::string& folder, const std::string& variant = "");
+  explicit Checkpoint(const ModelFolder& folder, const std::string& variant = "");
 
   /// Name, dtype, shape, bytes and file of each tensor, file by file in the order of their data.
   const std::vector<CheckpointTensor>& tensors() const { return tensors_; }

@@ -42,7 +42,7 @@ std::vector<std::string> activation_names();
 
 /// One of them as a module, as HF keeps it in its MLPs. Only `prelu` (`weight`) and `xielu` (`alpha_p`, `alpha_n`,
 /// `beta`, `eps`) hold tensors; for the others nothing is registered.
-class ActivationFunctionImpl : public Module {
+class ActivationFunctionImpl : public Cloneable<ActivationFunctionImpl> {
  public:
   explicit ActivationFunctionImpl(Activation activation);
 
@@ -51,7 +51,7 @@ class ActivationFunctionImpl : public Module {
 
   Activation activation() const { return activation_; }
 
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(weight_, alpha_p_, alpha_n_, beta_, eps_); }
 
   /// Sets the learned tensors to HF's initial values.
   void reset_parameters();

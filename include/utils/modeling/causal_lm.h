@@ -1,6 +1,11 @@
 #pragma once
 
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/base_model.h>
+#include <transformers/utils/modeling/generation_config.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
 
 namespace transformers {
 
@@ -25,11 +30,12 @@ class CausalLM : public PreTrainedModel {
   /// Read from the folder's generation_config.json; what `generate` falls back to.
   GenerationConfig generation_config;
 
- protected:
-  std::string generation_config_json() const override { return generation_config.to_json(); }
-  void read_generation_config(const std::string& folder) override {
+  void read_generation_config(const ModelFolder& folder) override {
     generation_config = GenerationConfig::from_pretrained(folder);
   }
+
+ protected:
+  std::string generation_config_json() const override { return generation_config.to_json(); }
 };
 
 /// Whether `CausalLMOptions::loss_chunk_rows` can go with this head: one that is packed, quantised, adapted or hooked

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <c10/core/ScalarType.h>
+#include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/modeling/attention.h>
 #include <transformers/utils/modeling/losses.h>
 #include <transformers/utils/modeling/output_hidden_states.h>
@@ -78,6 +79,10 @@ struct PretrainedConfig {
   virtual int64_t get_hidden_size() const = 0;
   virtual int64_t get_num_hidden_layers() const = 0;
   virtual int64_t get_max_position_embeddings() const = 0;
+  /// Whether positions from get_max_position_embeddings() on are an error.
+  virtual bool has_last_position() const { return false; }
+  /// Arguments of forward (fields of ModelInputs) that this family takes beside those that all take.
+  virtual std::vector<std::string> additional_inputs() const { return {}; }
   virtual ModelSizes sizes() const = 0;
   virtual void set_sizes(const ModelSizes& sizes) = 0;
 
@@ -120,13 +125,15 @@ struct PretrainedConfig {
   void check_pruning() const;
   /// `source` names the text in errors. A `model_type` that is not the family's own is a warning.
   void read_json(std::string_view text, const std::string& source);
-  void read_folder(const std::string& folder);
+  /// The same of the folder's config.json.
+  void read_folder(const ModelFolder& folder);
+
+ private:
+  void read(ConfigReader& reader);
 };
 
 /// `folder`/config.json.
 std::string config_path(const std::string& folder);
-/// Its text; throws when there is no such folder or file.
-std::string read_config_text(const std::string& folder);
 
 /// Whether a key of config.json belongs to generation_config.json: old files have such keys, saving leaves them out.
 bool is_generation_key(std::string_view key);

@@ -87,7 +87,7 @@ struct GenerationConfig {
   static GenerationConfig from_json(std::string_view text, const std::string& source = "GenerationConfig");
   /// `folder`/generation_config.json, else what `folder`/config.json says. Only types are judged here: what one call
   /// has no use for, or says otherwise, keeps no model from loading.
-  static GenerationConfig from_pretrained(const std::string& folder);
+  static GenerationConfig from_pretrained(const ModelFolder& folder);
   /// What a model's config says about generation: its special tokens.
   static GenerationConfig from_model_config(const PretrainedConfig& config);
   std::string to_json() const;

@@ -23,6 +23,8 @@ struct ModelStructure {
   std::vector<LayerStructure> layers{};
   std::vector<std::shared_ptr<torch::nn::Module>> norms{};  // each parameter is [hidden]
   std::vector<Linear> heads{};                              // columns: the last hidden states
+
+  std::vector<std::shared_ptr<torch::nn::Module>> blocks() const;
 };
 
 /// Keeps the listed rows (dim 0) or columns (dim 1) of a layer in place, as `prune_linear_layer` does in a new one: own

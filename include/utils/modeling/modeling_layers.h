@@ -1,6 +1,6 @@
 #pragma once
 
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/base_model.h>
 
 #include <functional>
 #include <memory>
@@ -16,7 +16,7 @@ class ModelWithHead : public PreTrainedModel {
  public:
   const PretrainedConfig& config() const override { return base_->config(); }
   PretrainedConfig& config() override { return base_->config(); }
-  PreTrainedModel& base_model() override { return *base_; }
+  BaseModel& base_model() override { return *base_; }
   std::string base_model_prefix() const override { return prefix_; }
 
  protected:

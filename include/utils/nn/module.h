@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -51,7 +52,7 @@ class Module : public torch::nn::Module, public ForwardHooks {
   /// Returns `tensor`, to be kept as a member; member and entry stay one tensor through every move.
   torch::Tensor register_non_persistent_buffer(std::string name, torch::Tensor tensor);
 
-  /// For `clone()`: in a copy that the copy constructor made, puts copies in the place of all tensors and submodules,
+  /// For `Cloneable`: in a copy that the copy constructor made, puts copies in the place of all tensors and submodules,
   /// which are still those of the original. `members` are the fields that hold them: tensors and module holders.
   template <typename... Members>
   void own(const std::optional<torch::Device>& device, Members&... members) {
@@ -74,6 +75,25 @@ class Module : public torch::nn::Module, public ForwardHooks {
                                                const std::shared_ptr<torch::nn::Module>& child);
 
   std::vector<std::pair<std::string, torch::Tensor>> non_persistent_buffers_;
+};
+
+/// Base of a module class that gives it `clone()`, as `torch::nn::Cloneable` does for torch's. `Derived::members()`
+/// lists the fields that hold tensors and submodules:
+///
+///     class MLPImpl : public Cloneable<MLPImpl> {
+///      public:
+///       auto members() { return std::tie(up_proj, down_proj); }
+template <typename Derived, typename Base = Module>
+class Cloneable : public Base {
+ public:
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override {
+    auto copy = std::make_shared<Derived>(static_cast<const Derived&>(*this));
+    std::apply([&](auto&... members) { copy->own(device, members...); }, copy->members());
+    return copy;
+  }
+
+ protected:
+  using Base::Base;
 };
 
 /// `torch::nn::ModuleHolder` whose call runs the module's forward hooks. Outputs of which no overload of

@@ -2,7 +2,7 @@
 
 #include <transformers/utils/distributed/process_group.h>
 #include <transformers/utils/distributed/together.h>
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/from_pretrained.h>
 #include <transformers/utils/tensor_parallel/collectives.h>
 
 #include <map>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 
 #include <cstdint>
@@ -30,7 +31,7 @@ struct ChatFormat {
 ChatFormat recognize_chat_template(std::string_view chat_template, const std::string& source);
 
 /// The same for a folder: chat_template.jinja, else `chat_template` in tokenizer_config.json.
-ChatFormat load_chat_format(const std::string& folder);
+ChatFormat load_chat_format(const ModelFolder& folder);
 
 /// The prompt of a conversation as token ids; with `add_generation_prompt` up to where the assistant's answer begins.
 /// Equals HF `apply_chat_template(messages, tokenize=True)`, except that what messages contain is always plain text:

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 
 namespace transformers {
@@ -9,7 +10,7 @@ namespace transformers {
 class SentencePieceTokenizer : public Tokenizer {
  public:
   /// `folder` holds tokenizer.model, at most 64 MB.
-  static std::shared_ptr<SentencePieceTokenizer> from_folder(const std::string& folder);
+  static std::shared_ptr<SentencePieceTokenizer> from_folder(const ModelFolder& folder);
 
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens = true) const override;
   /// Each text is encoded by itself, so it gets its own leading ▁ where the model adds one.

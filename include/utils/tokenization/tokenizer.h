@@ -1,5 +1,7 @@
 #pragma once
 
+#include <transformers/utils/files/model_folder.h>
+
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -8,6 +10,10 @@
 #include <string_view>
 #include <variant>
 #include <vector>
+
+namespace at {
+class Tensor;
+}
 
 namespace transformers {
 
@@ -45,6 +51,8 @@ class Tokenizer {
 
   /// Text of the ids; an id without a token is an error that names it. `skip_special_tokens` leaves special tokens out.
   std::string decode(std::span<const int64_t> ids, bool skip_special_tokens = true) const;
+  /// The same of a tensor, int64 or int32 [n] on any device: `decode(output.sequences[0])`.
+  std::string decode(const at::Tensor& ids, bool skip_special_tokens = true) const;
 
   /// A decoder for one text. It keeps what it needs of the tokenizer alive.
   virtual std::unique_ptr<StreamingDecoder> streaming_decoder(bool skip_special_tokens = true) const = 0;
@@ -61,6 +69,6 @@ class Tokenizer {
 /// The tokenizer of a Hugging Face folder: tokenizer.json, else tokenizer.model (SentencePiece or tiktoken ranks), else
 /// vocab.json with merges.txt; with tokenizer_config.json, special_tokens_map.json and added_tokens.json for special
 /// and added tokens. Mirrors HF `AutoTokenizer.from_pretrained`.
-std::shared_ptr<Tokenizer> load_tokenizer(const std::string& folder);
+std::shared_ptr<Tokenizer> load_tokenizer(const ModelFolder& folder);
 
 }  // namespace transformers

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <transformers/utils/modeling/causal_lm.h>
 #include <transformers/utils/data/data_collator.h>
+#include <transformers/utils/modeling/causal_lm.h>
 #include <transformers/utils/peft/peft_model.h>
 #include <transformers/utils/training/trainer.h>
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/utils/data/question_answering_dataset.h>
 #include <transformers/utils/training/evaluation.h>
 
 #include <map>
@@ -8,7 +9,7 @@
 
 namespace transformers {
 
-// For Evaluation::compute_metrics, of predictions with "logits".
+// For Evaluation::compute_metrics; of predictions with "logits" unless said otherwise.
 
 /// "accuracy" and "f1": of class 1 where there are two, else the mean over the classes. labels: int64 [batch].
 Metrics classification_metrics(const EvalPrediction& prediction);
@@ -19,5 +20,9 @@ Metrics token_classification_metrics(const EvalPrediction& prediction, const std
 
 /// Their names.
 std::vector<std::string> token_classification_metric_names(const std::map<int64_t, std::string>& id2label);
+
+/// "exact_match" and "f1" of the dataset's answers, in per cent as HF's squad metric; of predictions with
+/// "start_logits" and "end_logits".
+Metrics question_answering_metrics(const EvalPrediction& prediction, const QuestionAnsweringDataset& dataset);
 
 }  // namespace transformers

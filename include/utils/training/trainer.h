@@ -1,15 +1,15 @@
 #pragma once
 
 #include <torch/nn/module.h>
-#include <transformers/utils/distributed/data_parallel.h>
 #include <transformers/utils/data/batch_loader.h>
-#include <transformers/utils/training/early_stopping.h>
-#include <transformers/utils/training/evaluation.h>
+#include <transformers/utils/distributed/data_parallel.h>
 #include <transformers/utils/optim/exponential_moving_average.h>
 #include <transformers/utils/optim/grad_scaler.h>
 #include <transformers/utils/optim/lr_scheduler.h>
 #include <transformers/utils/optim/optimizer.h>
 #include <transformers/utils/optim/step_in_backward.h>
+#include <transformers/utils/training/early_stopping.h>
+#include <transformers/utils/training/evaluation.h>
 #include <transformers/utils/training/training_task.h>
 
 #include <functional>

@@ -1,6 +1,6 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/modeling/losses.h>
 #include <transformers/utils/data/data_collator.h>
+#include <transformers/utils/modeling/losses.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/data/dataset.h>
+#include <transformers/utils/io/safetensors.h>
 
 #include "utils/data/text_file.h"
 

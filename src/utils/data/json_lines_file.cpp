@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "utils/files/regular_file.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {

@@ -1,15 +1,14 @@
 // Semantics: transformers 5.23.0, examples/pytorch/question-answering (run_qa.py, utils_qa.py).
 #include <ATen/ATen.h>
-#include <transformers/utils/training/metrics.h>
 #include <transformers/utils/data/question_answering_dataset.h>
 
 #include <algorithm>
 #include <limits>
 #include <optional>
 
-#include "utils/text/utf8.h"
 #include "utils/data/json_lines_file.h"
 #include "utils/data/token_frame.h"
+#include "utils/text/utf8.h"
 
 namespace transformers {
 namespace {
@@ -184,11 +183,11 @@ QuestionAnsweringDataset::Candidate QuestionAnsweringDataset::best_answer(const 
   return best;
 }
 
-std::vector<std::string> QuestionAnsweringDataset::answers(const EvalPrediction& prediction) const {
+std::vector<std::string> QuestionAnsweringDataset::answers(const std::vector<Batch>& predictions) const {
   std::vector<std::string> answers(static_cast<size_t>(file_->size()));
   std::vector<double> scores(answers.size(), -std::numeric_limits<double>::infinity());
   size_t index = 0;
-  for (const auto& batch : prediction.predictions) {
+  for (const auto& batch : predictions) {
     const auto starts = batch.at("start_logits").to(at::kFloat), ends = batch.at("end_logits").to(at::kFloat);
     for (int64_t row = 0; row < starts.size(0); ++row) {
       const auto& sample = samples_.at(index++);
@@ -205,16 +204,12 @@ std::vector<std::string> QuestionAnsweringDataset::answers(const EvalPrediction&
   return answers;
 }
 
-Metrics QuestionAnsweringDataset::metrics(const EvalPrediction& prediction) const {
-  const auto found = answers(prediction);
-  SquadScores sum;
-  for (size_t line = 0; line < found.size(); ++line) {
-    const auto scores = squad_scores(found[line], text_of(static_cast<int64_t>(line)).answer.texts);
-    sum.exact_match += scores.exact_match;
-    sum.f1 += scores.f1;
+std::vector<std::vector<std::string>> QuestionAnsweringDataset::references() const {
+  std::vector<std::vector<std::string>> references;
+  for (int64_t line = 0; line < file_->size(); ++line) {
+    references.push_back(text_of(line).answer.texts);
   }
-  const auto lines = static_cast<double>(found.size());
-  return {{"exact_match", 100 * sum.exact_match / lines}, {"f1", 100 * sum.f1 / lines}};
+  return references;
 }
 
 }  // namespace transformers

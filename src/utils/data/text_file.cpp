@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "utils/files/internal/regular_file.h"
 #include "utils/text/foreign_format.h"
-#include "utils/files/regular_file.h"
 
 namespace transformers {
 namespace {

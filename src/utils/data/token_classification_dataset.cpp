@@ -1,6 +1,6 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/modeling/losses.h>
 #include <transformers/utils/data/token_classification_dataset.h>
+#include <transformers/utils/modeling/losses.h>
 
 #include <algorithm>
 

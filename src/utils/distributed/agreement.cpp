@@ -1,4 +1,4 @@
-#include "utils/distributed/agreement.h"
+#include "utils/distributed/internal/agreement.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>

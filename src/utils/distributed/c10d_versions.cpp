@@ -1,4 +1,4 @@
-#include "utils/distributed/c10d_versions.h"
+#include "utils/distributed/internal/c10d_versions.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,4 +1,4 @@
-#include "utils/distributed/collective_check.h"
+#include "utils/distributed/internal/collective_check.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -7,9 +7,9 @@
 #include <cstring>
 #include <sstream>
 
-#include "utils/distributed/c10d_handles.h"
-#include "utils/distributed/c10d_versions.h"
-#include "utils/distributed/collective_error.h"
+#include "utils/distributed/internal/c10d_handles.h"
+#include "utils/distributed/internal/c10d_versions.h"
+#include "utils/distributed/internal/collective_error.h"
 
 namespace transformers {
 namespace {

@@ -1,4 +1,4 @@
-#include "utils/distributed/collective_error.h"
+#include "utils/distributed/internal/collective_error.h"
 
 #include <algorithm>
 

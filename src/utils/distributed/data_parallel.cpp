@@ -8,13 +8,13 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 #include <unordered_set>
 
-#include "utils/distributed/agreement.h"
 #include "utils/distributed/backward_end.h"
-#include "utils/distributed/c10d_handles.h"
-#include "utils/distributed/c10d_versions.h"
-#include "utils/distributed/collective_check.h"
-#include "utils/distributed/collective_error.h"
 #include "utils/distributed/gradient_hook.h"
+#include "utils/distributed/internal/agreement.h"
+#include "utils/distributed/internal/c10d_handles.h"
+#include "utils/distributed/internal/c10d_versions.h"
+#include "utils/distributed/internal/collective_check.h"
+#include "utils/distributed/internal/collective_error.h"
 #include "utils/distributed/low_precision_parameters.h"
 
 namespace transformers::detail {

@@ -1,7 +1,7 @@
 #include "utils/distributed/gradient_hook.h"
 
-#include "utils/distributed/c10d_handles.h"
-#include "utils/distributed/collective_error.h"
+#include "utils/distributed/internal/c10d_handles.h"
+#include "utils/distributed/internal/collective_error.h"
 
 namespace transformers {
 

@@ -7,11 +7,11 @@
 #include <sstream>
 #include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
 
-#include "utils/distributed/agreement.h"
 #include "utils/distributed/backends.h"
-#include "utils/distributed/c10d_handles.h"
-#include "utils/distributed/collective_error.h"
 #include "utils/distributed/environment.h"
+#include "utils/distributed/internal/agreement.h"
+#include "utils/distributed/internal/c10d_handles.h"
+#include "utils/distributed/internal/collective_error.h"
 #include "utils/distributed/rendezvous.h"
 
 namespace transformers {

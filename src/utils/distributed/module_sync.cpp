@@ -5,7 +5,7 @@
 #include <sstream>
 #include <unordered_set>
 
-#include "utils/distributed/agreement.h"
+#include "utils/distributed/internal/agreement.h"
 
 namespace transformers {
 namespace {

@@ -4,10 +4,10 @@
 #include <array>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 
-#include "utils/distributed/c10d_handles.h"
-#include "utils/distributed/c10d_versions.h"
-#include "utils/distributed/collective_check.h"
-#include "utils/distributed/collective_error.h"
+#include "utils/distributed/internal/c10d_handles.h"
+#include "utils/distributed/internal/c10d_versions.h"
+#include "utils/distributed/internal/collective_check.h"
+#include "utils/distributed/internal/collective_error.h"
 
 namespace transformers {
 namespace {

@@ -5,9 +5,9 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
-#include "utils/distributed/c10d_handles.h"
-#include "utils/distributed/collective_error.h"
 #include "utils/distributed/environment.h"
+#include "utils/distributed/internal/c10d_handles.h"
+#include "utils/distributed/internal/collective_error.h"
 
 namespace transformers {
 namespace {

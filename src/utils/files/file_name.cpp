@@ -1,4 +1,4 @@
-#include "utils/files/file_name.h"
+#include "utils/files/internal/file_name.h"
 
 #include <c10/util/Exception.h>
 

@@ -1,4 +1,4 @@
-#include "utils/files/file_status.h"
+#include "utils/files/internal/file_status.h"
 
 #include <c10/util/Exception.h>
 #include <sys/stat.h>

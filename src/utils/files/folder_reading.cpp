@@ -8,7 +8,7 @@
 #include <optional>
 #include <string_view>
 
-#include "utils/files/save_journal.h"
+#include "utils/files/internal/save_journal.h"
 
 namespace transformers {
 namespace {
@@ -63,12 +63,6 @@ std::map<std::string, FileIdentity> model_files(const std::string& folder) {
     }
   }
   return files;
-}
-
-int prepare_reading(const std::string& folder) {
-  finish_interrupted_save(folder);
-  constexpr int kAttempts = 50;
-  return kAttempts;
 }
 
 }  // namespace transformers

@@ -1,8 +1,8 @@
-#include "utils/files/json_file.h"
+#include "utils/files/internal/json_file.h"
 
 #include <nlohmann/json.hpp>
 
-#include "utils/files/regular_file.h"
+#include "utils/files/internal/regular_file.h"
 
 namespace transformers {
 

@@ -1,4 +1,4 @@
-#include "utils/files/mapped_file.h"
+#include "utils/files/internal/mapped_file.h"
 
 #include <ATen/ops/empty.h>
 #include <c10/core/CPUAllocator.h>
@@ -12,8 +12,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "utils/files/internal/regular_file.h"
 #include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
 
 namespace transformers {
 

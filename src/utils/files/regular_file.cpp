@@ -1,4 +1,4 @@
-#include "utils/files/regular_file.h"
+#include "utils/files/internal/regular_file.h"
 
 #include <c10/util/Exception.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "utils/files/internal/save_journal.h"
 #include "utils/text/printable.h"
-#include "utils/files/save_journal.h"
 
 namespace transformers {
 namespace {

@@ -1,13 +1,13 @@
-#include "utils/files/replace_file.h"
+#include "utils/files/internal/replace_file.h"
 
 #include <c10/util/Exception.h>
 #include <sys/stat.h>
 
 #include <filesystem>
 
+#include "utils/files/internal/save_journal.h"
 #include "utils/files/pending_file.h"
 #include "utils/text/printable.h"
-#include "utils/files/save_journal.h"
 
 namespace transformers {
 

@@ -1,4 +1,4 @@
-#include "utils/files/save_journal.h"
+#include "utils/files/internal/save_journal.h"
 
 #include <c10/util/Exception.h>
 #include <fcntl.h>
@@ -10,19 +10,16 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "utils/files/internal/file_name.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/json/config_reader.h"
-#include "utils/files/file_name.h"
-#include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
 #include "utils/json/strict_json.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr JsonLimits kLimits{.max_bytes = 16 << 20};
 
@@ -86,6 +83,17 @@ std::pair<std::string, std::string> parts_of(const std::string& path) {
                                     : std::pair(path.substr(0, std::max<size_t>(slash, 1)), path.substr(slash + 1));
 }
 
+/// Where the file called `name` lies under a temporary name, if it does.
+std::optional<std::string> current_path(const SaveJournal& journal, const std::string& folder,
+                                        const std::string& name) {
+  for (const auto& [temporary, final_name] : journal.replacements) {
+    if (final_name == name && is_there(in(folder, temporary))) {
+      return in(folder, temporary);
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::string SaveJournal::to_json() const {
@@ -147,19 +155,8 @@ void finish_interrupted_save(const std::string& folder) {
 
 std::string current_path(const std::string& path) {
   const auto [folder, name] = parts_of(path);
-  if (name == kSaveJournal) {
-    return path;
-  }
-  const auto journal = read_save_journal(folder);
-  if (!journal) {
-    return path;
-  }
-  for (const auto& [temporary, final_name] : journal->replacements) {
-    if (final_name == name && is_there(in(folder, temporary))) {
-      return in(folder, temporary);
-    }
-  }
-  return path;
+  const auto journal = name == kSaveJournal ? std::nullopt : read_save_journal(folder);
+  return journal ? current_path(*journal, folder, name).value_or(path) : path;
 }
 
 bool file_exists(const std::string& path) {
@@ -168,7 +165,7 @@ bool file_exists(const std::string& path) {
   if (journal && std::ranges::find(journal->removals, name) != journal->removals.end()) {
     return false;
   }
-  return is_there(current_path(path)) || is_there(path);
+  return (journal && current_path(*journal, folder, name)) || is_there(path);
 }
 
 void sync_folder(const std::string& folder) {

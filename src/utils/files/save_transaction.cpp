@@ -9,10 +9,10 @@
 #include <cstring>
 #include <filesystem>
 
+#include "utils/files/internal/file_name.h"
+#include "utils/files/internal/save_journal.h"
 #include "utils/files/pending_file.h"
-#include "utils/files/file_name.h"
 #include "utils/text/printable.h"
-#include "utils/files/save_journal.h"
 
 namespace transformers {
 

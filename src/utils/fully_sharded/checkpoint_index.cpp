@@ -6,10 +6,10 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "utils/io/checked_math.h"
-#include "utils/io/safetensors_header.h"
-#include "utils/files/file_name.h"
-#include "utils/files/regular_file.h"
+#include "utils/files/internal/file_name.h"
+#include "utils/files/internal/regular_file.h"
+#include "utils/io/internal/checked_math.h"
+#include "utils/io/internal/safetensors_header.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {

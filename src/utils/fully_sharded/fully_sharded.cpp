@@ -7,10 +7,10 @@
 
 #include <map>
 
-#include "utils/distributed/agreement.h"
+#include "utils/distributed/internal/agreement.h"
 #include "utils/fully_sharded/fully_sharded_state.h"
 #include "utils/fully_sharded/unit_plan.h"
-#include "utils/nn/gradient_norm.h"
+#include "utils/nn/internal/gradient_norm.h"
 
 namespace transformers {
 namespace {

@@ -10,9 +10,9 @@
 #include <regex>
 #include <sstream>
 
-#include "utils/distributed/agreement.h"
+#include "utils/distributed/internal/agreement.h"
+#include "utils/files/internal/file_status.h"
 #include "utils/fully_sharded/checkpoint_index.h"
-#include "utils/files/file_status.h"
 
 namespace transformers {
 namespace {

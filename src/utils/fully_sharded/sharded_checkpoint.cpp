@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <sstream>
 
-#include "utils/distributed/agreement.h"
+#include "utils/distributed/internal/agreement.h"
+#include "utils/files/internal/save_journal.h"
 #include "utils/fully_sharded/checkpoint_index.h"
 #include "utils/text/printable.h"
-#include "utils/files/save_journal.h"
 
 namespace transformers {
 namespace {

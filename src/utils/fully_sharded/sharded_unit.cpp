@@ -5,10 +5,10 @@
 #include <transformers/utils/distributed/storage.h>
 #include <transformers/utils/nn/state_dict.h>
 
-#include "utils/distributed/c10d_handles.h"
-#include "utils/distributed/c10d_versions.h"
-#include "utils/distributed/collective_check.h"
-#include "utils/distributed/collective_error.h"
+#include "utils/distributed/internal/c10d_handles.h"
+#include "utils/distributed/internal/c10d_versions.h"
+#include "utils/distributed/internal/collective_check.h"
+#include "utils/distributed/internal/collective_error.h"
 
 namespace transformers {
 namespace {

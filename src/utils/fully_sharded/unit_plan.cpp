@@ -1,6 +1,6 @@
 #include "utils/fully_sharded/unit_plan.h"
 
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/base_model.h>
 
 #include <algorithm>
 #include <unordered_set>

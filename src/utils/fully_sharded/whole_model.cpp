@@ -1,9 +1,9 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/distributed/together.h>
+#include <transformers/utils/files/save_transaction.h>
 #include <transformers/utils/fully_sharded/sharded_state.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/files/save_transaction.h>
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/pretrained_model.h>
 
 #include <unordered_map>
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "utils/generation/logits_processor_list.h"
+#include "utils/generation/vocabulary_ids.h"
 
 namespace transformers {
 namespace {
@@ -18,14 +19,6 @@ struct PromptSizes {
   int64_t seq;   // tokens the prompt brings, be it as ids or embeddings
   int64_t past;  // tokens in the given cache
 };
-
-/// End tokens of the vocabulary; others never occur.
-std::vector<int64_t> known_eos(const GenerationConfig& options, const PretrainedConfig& config) {
-  std::vector<int64_t> known;
-  std::ranges::copy_if(options.eos_token_id, std::back_inserter(known),
-                       [&](int64_t id) { return id >= 0 && id < config.vocab_size; });
-  return known;
-}
 
 std::optional<int64_t> pad_id(const GenerationConfig& options) {
   return options.pad_token_id || options.eos_token_id.empty() ? options.pad_token_id : options.eos_token_id.front();
@@ -262,7 +255,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
   check_asked_by_file(config, model.generation_config);
   check_options(options, inputs, hooks);
   warn_of_unused_options(config, options);
-  options.eos_token_id = known_eos(options, model.config());
+  options.eos_token_id = ids_of_vocabulary(options.eos_token_id, model.config());
   const auto ids = prompt_ids(model, inputs, options);
   const PromptSizes sizes{
       .ids = ids.size(1),

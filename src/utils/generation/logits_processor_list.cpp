@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "utils/generation/guidance.h"
+#include "utils/generation/vocabulary_ids.h"
 
 namespace transformers {
 namespace {
@@ -12,17 +13,6 @@ using Processors = std::vector<std::shared_ptr<LogitsProcessor>>;
 template <typename Processor, typename... Arguments>
 void add(Processors& processors, Arguments&&... arguments) {
   processors.push_back(std::make_shared<Processor>(std::forward<Arguments>(arguments)...));
-}
-
-/// Tokens of the vocabulary among these; the others never occur.
-std::vector<int64_t> known(const std::vector<int64_t>& ids, const CausalLM& model) {
-  std::vector<int64_t> found;
-  for (const auto id : ids) {
-    if (id >= 0 && id < model.config().vocab_size) {
-      found.push_back(id);
-    }
-  }
-  return found;
 }
 
 void check_known(const char* option, const std::vector<int64_t>& ids, const CausalLM& model) {
@@ -82,10 +72,11 @@ void add_constraints(Processors& processors, const GenerationConfig& config, con
     add<ExponentialDecayLengthPenalty>(processors, *config.exponential_decay_length_penalty, context.eos_token_id,
                                        context.prompt_length);
   }
-  if (const auto suppressed = known(config.suppress_tokens, context.model); !suppressed.empty()) {
+  if (const auto suppressed = ids_of_vocabulary(config.suppress_tokens, context.model.config()); !suppressed.empty()) {
     add<SuppressTokensLogitsProcessor>(processors, suppressed);
   }
-  if (const auto suppressed = known(config.begin_suppress_tokens, context.model); !suppressed.empty()) {
+  if (const auto suppressed = ids_of_vocabulary(config.begin_suppress_tokens, context.model.config());
+      !suppressed.empty()) {
     const bool after_bos = context.prompt_length <= 1 && config.forced_bos_token_id.has_value();
     add<SuppressTokensAtBeginLogitsProcessor>(processors, suppressed, context.prompt_length + (after_bos ? 1 : 0));
   }

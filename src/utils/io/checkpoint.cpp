@@ -1,6 +1,5 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/files/one_save.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/io/torch_checkpoint.h>
 
@@ -10,11 +9,10 @@
 #include <filesystem>
 #include <set>
 
+#include "utils/files/internal/file_name.h"
+#include "utils/files/internal/save_journal.h"
 #include "utils/io/shard_index.h"
-#include "utils/files/file_name.h"
-#include "utils/files/folder_reading.h"
 #include "utils/text/printable.h"
-#include "utils/files/save_journal.h"
 
 namespace transformers {
 namespace {
@@ -87,12 +85,12 @@ std::string all_weights_names(const std::string& inserted) {
 
 }  // namespace
 
-Checkpoint::Checkpoint(const std::string& folder, const std::string& variant) : folder_(folder) {
+Checkpoint::Checkpoint(const ModelFolder& folder, const std::string& variant) : folder_(folder.path()) {
   std::error_code ignored;
-  TORCH_CHECK(std::filesystem::is_directory(folder, ignored), printable(folder), ": expected a folder with weights");
+  TORCH_CHECK(std::filesystem::is_directory(folder_, ignored), printable(folder_), ": expected a folder with weights");
   const auto inserted = variant.empty() ? "" : "." + variant;
   check_plain_file_name("model" + inserted, "variant");
-  read_one_save(folder, [&] { open(inserted); });
+  folder.read_one_save([&] { open(inserted); });
 }
 
 void Checkpoint::open(const std::string& inserted) {
@@ -222,13 +220,6 @@ std::vector<std::string> Checkpoint::skipped() const {
     }
   }
   return values;
-}
-
-void read_one_save(const std::string& folder, const std::function<void()>& read) {
-  from_one_save(folder, [&] {
-    read();
-    return true;
-  });
 }
 
 }  // namespace transformers

@@ -10,7 +10,7 @@
 #include <optional>
 #include <unordered_map>
 
-#include "utils/io/checked_math.h"
+#include "utils/io/internal/checked_math.h"
 #include "utils/io/pickle_globals.h"
 #include "utils/text/printable.h"
 

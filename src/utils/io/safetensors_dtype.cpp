@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <array>
 
-#include "utils/io/safetensors_header.h"
+#include "utils/io/internal/safetensors_header.h"
 
 namespace transformers {
 namespace {

@@ -1,5 +1,5 @@
 // Follows the format of the safetensors library, version 0.8.0.
-#include "utils/io/safetensors_header.h"
+#include "utils/io/internal/safetensors_header.h"
 
 #include <c10/util/Exception.h>
 
@@ -9,9 +9,9 @@
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
-#include "utils/io/checked_math.h"
-#include "utils/text/foreign_format.h"
+#include "utils/io/internal/checked_math.h"
 #include "utils/json/strict_json.h"
+#include "utils/text/foreign_format.h"
 
 namespace transformers {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "utils/files/mapped_file.h"
-#include "utils/io/safetensors_header.h"
+#include "utils/files/internal/mapped_file.h"
+#include "utils/io/internal/safetensors_header.h"
 #include "utils/text/printable.h"
 
 namespace transformers {

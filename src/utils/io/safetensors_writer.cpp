@@ -1,5 +1,5 @@
 // Follows what the safetensors library, version 0.8.0, writes.
-#include "utils/io/safetensors_writer.h"
+#include "utils/io/internal/safetensors_writer.h"
 
 #include <c10/util/Exception.h>
 #include <transformers/utils/io/safetensors.h>
@@ -9,8 +9,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "utils/files/replace_file.h"
-#include "utils/io/safetensors_header.h"
+#include "utils/files/internal/replace_file.h"
+#include "utils/io/internal/safetensors_header.h"
 #include "utils/text/printable.h"
 
 namespace transformers {

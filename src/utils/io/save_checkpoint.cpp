@@ -3,8 +3,8 @@
 // original counts the storage.
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
-#include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/files/save_transaction.h>
+#include <transformers/utils/io/checkpoint.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -14,7 +14,7 @@
 #include <sstream>
 #include <tuple>
 
-#include "utils/io/safetensors_writer.h"
+#include "utils/io/internal/safetensors_writer.h"
 #include "utils/io/shard_index.h"
 
 namespace transformers {

@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "utils/files/file_name.h"
-#include "utils/files/regular_file.h"
+#include "utils/files/internal/file_name.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {

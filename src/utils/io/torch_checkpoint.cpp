@@ -4,7 +4,7 @@
 #include <map>
 #include <mutex>
 
-#include "utils/files/mapped_file.h"
+#include "utils/files/internal/mapped_file.h"
 #include "utils/io/torch_contents.h"
 #include "utils/text/printable.h"
 

@@ -128,12 +128,10 @@ void watch(ScopedHooks& hooks, LayerStructure& layer, PrunablePart part, int64_t
 }
 
 void run(PreTrainedModel& model, const std::vector<at::Tensor>& calibration) {
-  auto* base = dynamic_cast<BaseModel*>(&model.base_model());
-  TORCH_CHECK(base != nullptr, model.architecture(), " has no base model to run on calibration tokens");
   const EvalGuard eval(model);
   const at::NoGradGuard no_grad;
   for (const auto& ids : calibration) {
-    base->forward({.input_ids = ids.to(model.device()), .use_cache = false});
+    model.base_model().forward({.input_ids = ids.to(model.device()), .use_cache = false});
   }
 }
 

@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
-#include "utils/files/regular_file.h"
-#include "utils/files/save_journal.h"
-#include "utils/files/json_file.h"
+#include "utils/files/internal/json_file.h"
+#include "utils/files/internal/regular_file.h"
+#include "utils/files/internal/save_journal.h"
 
 namespace transformers {
 namespace {

@@ -1,10 +1,10 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/model_pruning/pruning_plan.h>
 
-#include "utils/files/replace_file.h"
+#include "utils/files/internal/regular_file.h"
+#include "utils/files/internal/replace_file.h"
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
-#include "utils/files/regular_file.h"
 #include "utils/json/strict_json.h"
 
 namespace transformers {

@@ -7,7 +7,7 @@
 #include <numbers>
 #include <utility>
 
-#include "utils/modeling/fused_ops.h"
+#include "utils/modeling/internal/fused_ops.h"
 #include "utils/text/named_values.h"
 
 namespace transformers {
@@ -178,12 +178,6 @@ torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
       return xielu(x);
   }
   TORCH_INTERNAL_ASSERT(false, "activation without a formula");
-}
-
-std::shared_ptr<torch::nn::Module> ActivationFunctionImpl::clone(const std::optional<torch::Device>& device) const {
-  auto copy = std::make_shared<ActivationFunctionImpl>(*this);
-  copy->own(device, copy->weight_, copy->alpha_p_, copy->alpha_n_, copy->beta_, copy->eps_);
-  return copy;
 }
 
 torch::Tensor activate_and_mul(ActivationFunction& act_fn, torch::Tensor gate, const torch::Tensor& up) {

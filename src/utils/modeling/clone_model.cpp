@@ -1,8 +1,12 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/base_model.h>
+#include <transformers/utils/modeling/clone_model.h>
 #include <transformers/utils/nn/layer_norm.h>
+#include <transformers/utils/nn/state_dict.h>
 
-#include "utils/nn/parameter_hook.h"
+#include <algorithm>
+
+#include "utils/nn/internal/parameter_hook.h"
 
 namespace transformers {
 namespace {
@@ -29,6 +33,30 @@ void copy_others(const torch::nn::Module& module, torch::nn::Module& copy, Tenso
   }
 }
 
+bool spans_devices(const torch::nn::Module& model) {
+  const auto all = model.modules();
+  return std::any_of(all.begin(), all.end(), [](const auto& module) {
+    const auto* base = dynamic_cast<const BaseModel*>(module.get());
+    return base != nullptr && !base->block_devices().empty();
+  });
+}
+
+void copy_module(const torch::nn::Module& module, torch::nn::Module& copy, TensorCopies& copies) {
+  if (const auto* linear = module.as<LinearImpl>()) {
+    copy.as<LinearImpl>()->copy_from(*linear, copies);
+  } else if (const auto* embedding = module.as<EmbeddingImpl>()) {
+    copy.as<EmbeddingImpl>()->copy_from(*embedding, copies);
+  } else if (const auto* norm = module.as<LayerNormImpl>()) {
+    copy.as<LayerNormImpl>()->copy_from(*norm, copies);
+  } else {
+    copy_others(module, copy, copies);
+  }
+  if (auto* part = dynamic_cast<PreTrainedModel*>(&copy)) {
+    part->copy_settings(dynamic_cast<const PreTrainedModel&>(module));
+  }
+  copy.train(module.is_training());
+}
+
 }  // namespace
 
 void copy_parameters(const torch::nn::Module& model, torch::nn::Module& copy,
@@ -36,7 +64,7 @@ void copy_parameters(const torch::nn::Module& model, torch::nn::Module& copy,
   const auto* whole = dynamic_cast<const PreTrainedModel*>(&model);
   TORCH_CHECK(whole == nullptr || whole->hf_device_map().empty(),
               "clone: a model that lies in several places by its device map cannot be copied");
-  TORCH_CHECK(whole == nullptr || !device || !whole->spans_devices(),
+  TORCH_CHECK(whole == nullptr || !device || !spans_devices(model),
               "clone: a model that is spread over several devices can be copied as it lies, not to one of them");
   const at::NoGradGuard no_grad;
   TensorCopies copies(device);
@@ -45,20 +73,7 @@ void copy_parameters(const torch::nn::Module& model, torch::nn::Module& copy,
   for (const auto& entry : modules) {
     const auto* counterpart = counterparts.find(entry.key());
     TORCH_CHECK(counterpart != nullptr, "clone: the config builds no module ", entry.key());
-    auto& module = *entry.value();
-    if (const auto* linear = module.as<LinearImpl>()) {
-      (*counterpart)->as<LinearImpl>()->copy_from(*linear, copies);
-    } else if (const auto* embedding = module.as<EmbeddingImpl>()) {
-      (*counterpart)->as<EmbeddingImpl>()->copy_from(*embedding, copies);
-    } else if (const auto* norm = module.as<LayerNormImpl>()) {
-      (*counterpart)->as<LayerNormImpl>()->copy_from(*norm, copies);
-    } else {
-      copy_others(module, **counterpart, copies);
-    }
-    if (auto* part = dynamic_cast<PreTrainedModel*>(counterpart->get())) {
-      part->copy_settings(dynamic_cast<const PreTrainedModel&>(module));
-    }
-    (*counterpart)->train(module.is_training());
+    copy_module(*entry.value(), **counterpart, copies);
   }
   if (device) {
     copy.to(*device);

@@ -10,11 +10,13 @@
 #include <limits>
 #include <utility>
 
+#include "utils/files/internal/folder_json.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
-#include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
 #include "utils/json/strict_json.h"
+#include "utils/text/named_values.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {
@@ -23,19 +25,18 @@ constexpr int64_t kMostLabels = 1 << 16;  // names and rows of a head are made f
 // Of the transformers whose files these are.
 constexpr std::string_view kFormatVersion = "5.23.0", kFormatVersion4 = "4.37.2";
 
-using DtypeName = std::pair<std::string_view, c10::ScalarType>;
-constexpr std::array kDtypes{
-    DtypeName{"float32", c10::kFloat},  DtypeName{"bfloat16", c10::kBFloat16}, DtypeName{"float16", c10::kHalf},
-    DtypeName{"float64", c10::kDouble}, DtypeName{"float", c10::kFloat},       DtypeName{"half", c10::kHalf},
-    DtypeName{"double", c10::kDouble},
-};
+constexpr std::array<NamedValue<c10::ScalarType>, 7> kDtypes{{{"float32", c10::kFloat},
+                                                              {"bfloat16", c10::kBFloat16},
+                                                              {"float16", c10::kHalf},
+                                                              {"float64", c10::kDouble},
+                                                              {"float", c10::kFloat},
+                                                              {"half", c10::kHalf},
+                                                              {"double", c10::kDouble}}};
 
-using ProblemName = std::pair<std::string_view, ProblemType>;
-constexpr std::array kProblems{
-    ProblemName{"regression", ProblemType::kRegression},
-    ProblemName{"single_label_classification", ProblemType::kSingleLabelClassification},
-    ProblemName{"multi_label_classification", ProblemType::kMultiLabelClassification},
-};
+constexpr std::array<NamedValue<ProblemType>, 3> kProblems{
+    {{"regression", ProblemType::kRegression},
+     {"single_label_classification", ProblemType::kSingleLabelClassification},
+     {"multi_label_classification", ProblemType::kMultiLabelClassification}}};
 
 // Old configs carry generation settings; they belong to generation_config.json and are not written back here.
 constexpr std::array kGenerationKeys{"max_length",
@@ -67,15 +68,7 @@ constexpr std::array kGenerationKeys{"max_length",
                                      "suppress_tokens",
                                      "begin_suppress_tokens"};
 
-ProblemType problem_type_from_name(std::string_view name) {
-  for (const auto& [known, problem] : kProblems) {
-    if (known == name) {
-      return problem;
-    }
-  }
-  TORCH_CHECK(false, "unknown problem_type \"", printable(name),
-              "\"; known are regression, single_label_classification, multi_label_classification");
-}
+ProblemType problem_type_from_name(std::string_view name) { return value_of_name(kProblems, "problem_type", name); }
 
 void read_dtype(ConfigReader& reader, std::optional<c10::ScalarType>& dtype) {
   for (const char* key : {"torch_dtype", "dtype"}) {
@@ -244,22 +237,13 @@ void write_labels(ConfigWriter& writer, const PretrainedConfig& config) {
 }  // namespace
 
 c10::ScalarType dtype_from_name(std::string_view name) {
-  const auto bare = name.starts_with("torch.") ? name.substr(6) : name;
-  for (const auto& [known, dtype] : kDtypes) {
-    if (known == bare) {
-      return dtype;
-    }
-  }
-  TORCH_CHECK(false, "unknown dtype \"", printable(name), "\"; known are float32, bfloat16, float16, float64");
+  return value_of_name(kDtypes, "dtype", name.starts_with("torch.") ? name.substr(6) : name);
 }
 
 std::string dtype_name(c10::ScalarType dtype) {
-  for (const auto& [known, value] : kDtypes) {
-    if (value == dtype) {
-      return std::string(known);
-    }
-  }
-  TORCH_CHECK(false, "a model cannot be of dtype ", dtype);
+  TORCH_CHECK(std::ranges::find(kDtypes, dtype, &NamedValue<c10::ScalarType>::second) != kDtypes.end(),
+              "a model cannot be of dtype ", dtype);
+  return name_of_value(kDtypes, dtype);
 }
 
 void PretrainedConfig::set_num_labels(int64_t num_labels) {
@@ -364,6 +348,17 @@ std::string PretrainedConfig::to_json(ConfigFormat format) const {
 void PretrainedConfig::read_json(std::string_view text, const std::string& source) {
   const auto json = parse_strict_json(text, source);
   ConfigReader reader(json, source);
+  read(reader);
+}
+
+void PretrainedConfig::read_folder(const ModelFolder& folder) {
+  check_folder(folder.path());
+  ConfigReader reader(folder_json(folder, "config.json"), config_path(folder.path()));
+  read(reader);
+}
+
+void PretrainedConfig::read(ConfigReader& reader) {
+  const auto& source = reader.source();
   std::string found_type = model_type();
   reader.read("model_type", found_type);
   if (found_type != model_type()) {
@@ -379,10 +374,6 @@ void PretrainedConfig::read_json(std::string_view text, const std::string& sourc
   warn_of_ids_beyond_vocabulary(*this, source);
 }
 
-void PretrainedConfig::read_folder(const std::string& folder) {
-  read_json(read_config_text(folder), config_path(folder));
-}
-
 void PretrainedConfig::save_pretrained(const std::string& folder) const {
   SaveTransaction save(folder);
   save.write("config.json", to_json());
@@ -390,11 +381,6 @@ void PretrainedConfig::save_pretrained(const std::string& folder) const {
 }
 
 std::string config_path(const std::string& folder) { return (std::filesystem::path(folder) / "config.json").string(); }
-
-std::string read_config_text(const std::string& folder) {
-  check_folder(folder);
-  return read_regular_file(config_path(folder), JsonLimits{}.max_bytes + 1);
-}
 
 bool is_generation_key(std::string_view key) {
   return std::ranges::find(kGenerationKeys, key) != kGenerationKeys.end();

@@ -1,4 +1,4 @@
-#include "utils/modeling/fused_ops.h"
+#include "utils/modeling/internal/fused_ops.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -14,7 +14,7 @@
 #include <numbers>
 
 #include "utils/modeling/fused_kernels.h"
-#include "utils/nn/parallel_for.h"
+#include "utils/nn/internal/parallel_for.h"
 
 namespace transformers::fused {
 namespace {

@@ -7,15 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <filesystem>
 #include <map>
 
+#include "utils/files/internal/folder_json.h"
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
-#include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
-#include "utils/files/save_journal.h"
 #include "utils/json/strict_json.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {
@@ -195,8 +193,7 @@ constexpr std::array kForeignKeys{"penalty_alpha",
                                   "encoder_repetition_penalty",
                                   "encoder_no_repeat_ngram_size"};
 
-GenerationConfig read_text(std::string_view text, const std::string& source, bool keep_unknown) {
-  const auto json = parse_strict_json(text, source);
+GenerationConfig read_object(const nlohmann::ordered_json& json, const std::string& source, bool keep_unknown) {
   ConfigReader reader(json, source);
   GenerationConfig config;
   read_fields(reader, config);
@@ -356,7 +353,7 @@ GenerationConfig GenerationConfig::with_defaults(const GenerationConfig& default
 }
 
 GenerationConfig GenerationConfig::from_json(std::string_view text, const std::string& source) {
-  auto config = read_text(text, source, /*keep_unknown=*/true);
+  auto config = read_object(parse_strict_json(text, source), source, /*keep_unknown=*/true);
   try {
     config.validate();
   } catch (const c10::Error& error) {
@@ -365,12 +362,11 @@ GenerationConfig GenerationConfig::from_json(std::string_view text, const std::s
   return config;
 }
 
-GenerationConfig GenerationConfig::from_pretrained(const std::string& folder) {
-  const auto path = (std::filesystem::path(folder) / "generation_config.json").string();
-  const auto read = [](const std::string& file, bool keep_unknown) {
-    return read_text(read_regular_file(file, JsonLimits{}.max_bytes + 1), file, keep_unknown);
+GenerationConfig GenerationConfig::from_pretrained(const ModelFolder& folder) {
+  const auto read = [&](const std::string& name, bool keep_unknown) {
+    return read_object(folder_json(folder, name), folder.file(name), keep_unknown);
   };
-  return file_exists(path) ? read(path, true) : read(config_path(folder), false);
+  return folder.contains("generation_config.json") ? read("generation_config.json", true) : read("config.json", false);
 }
 
 GenerationConfig GenerationConfig::from_model_config(const PretrainedConfig& config) {

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
-#include "utils/modeling/chunked_cross_entropy.h"
-#include "utils/modeling/fused_ops.h"
+#include "utils/modeling/internal/chunked_cross_entropy.h"
+#include "utils/modeling/internal/fused_ops.h"
 
 namespace transformers {
 namespace {

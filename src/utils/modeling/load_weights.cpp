@@ -2,7 +2,8 @@
 // an error where HF initialises it with a warning.
 #include <ATen/ATen.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/base_model.h>
+#include <transformers/utils/modeling/load_weights.h>
 #include <transformers/utils/nn/device.h>
 
 #include <algorithm>
@@ -10,9 +11,9 @@
 #include <map>
 #include <unordered_set>
 
-#include "utils/text/printable.h"
 #include "utils/modeling/init_parameter.h"
-#include "utils/placement/placement.h"
+#include "utils/placement/internal/placement.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {
@@ -205,15 +206,33 @@ void untie_if_different(PreTrainedModel& model, const Checkpoint& checkpoint, co
   slots = slots_of(model);
 }
 
-/// Throws where a weight cannot lie where it is to.
-void check_places(const Checkpoint& checkpoint, const Plan& plan, const Slots& slots, const Placement& placement,
-                  const std::string& folder) {
+DeviceMap map_asked_for(PreTrainedModel& model, const LoadOptions& options, c10::ScalarType dtype) {
+  const auto& wanted = options.device_map;
+  if (const auto* map = wanted.map()) {
+    return *map;
+  }
+  if (const auto* map_of_model = wanted.map_of_model()) {
+    return (*map_of_model)(model);
+  }
+  if (const auto* strategy = wanted.strategy()) {
+    return infer_auto_device_map(module_sizes(model, dtype), *strategy, options.max_memory, model.no_split_modules(),
+                                 find_tied_parameters(model));
+  }
+  return {{"", options.device}};
+}
+
+/// Throws where a weight is to stay on the disk in a file that cannot be read tensor by tensor.
+void check_disk_files(const Checkpoint& checkpoint, const Plan& plan, const Slots& slots, const Placement& placement,
+                      const std::string& folder) {
   std::map<std::string, const CheckpointTensor*> stored;
   for (const auto& tensor : checkpoint.tensors()) {
     stored[tensor.name] = &tensor;
   }
   for (const auto& [name, file_name] : plan.file_names) {
-    check_disk_files(placement, folder, slots.at(name).tensor, *stored.at(file_name));
+    const auto& tensor = *stored.at(file_name);
+    TORCH_CHECK(!placement.place_of(slots.at(name).tensor).is_disk() || tensor.file.ends_with(".safetensors"),
+                printable(folder), ": ", printable(tensor.name),
+                " is to stay on the disk, which takes a safetensors file, not ", printable(tensor.file));
   }
 }
 
@@ -267,18 +286,18 @@ void warn(const LoadReport& report, const std::string& folder) {
   }
   if (!report.initialized.empty()) {
     TORCH_WARN(printable(folder),
-               ": weights that were not there and have fresh values: ", printable_list(report.initialized));
+               ": weights missing from the checkpoint were newly initialized: ", printable_list(report.initialized));
   }
 }
 
 }  // namespace
 
-std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& folder, const PretrainedConfig& config,
+std::shared_ptr<const Checkpoint> open_checkpoint(const ModelFolder& folder, const PretrainedConfig& config,
                                                   const LoadOptions& options) {
   require_device(options.device);
   auto checkpoint = std::make_shared<const Checkpoint>(folder, options.variant);
   const auto tensors = static_cast<int64_t>(checkpoint->tensors().size());
-  TORCH_CHECK(config.get_num_hidden_layers() <= tensors, printable(config_path(folder)), ": ",
+  TORCH_CHECK(config.get_num_hidden_layers() <= tensors, printable(config_path(folder.path())), ": ",
               config.get_num_hidden_layers(), " layers cannot be filled from ", tensors, " tensors");
   // Tables of rotary frequencies are as long as a head and in no file: their size is believed only once a weight of
   // that size is there.
@@ -286,34 +305,35 @@ std::shared_ptr<const Checkpoint> open_checkpoint(const std::string& folder, con
   for (const auto& tensor : checkpoint->tensors()) {
     largest = std::max(largest, c10::multiply_integers(tensor.shape));
   }
-  TORCH_CHECK(config.sizes().head_dim <= largest, printable(config_path(folder)), ": heads of ",
+  TORCH_CHECK(config.sizes().head_dim <= largest, printable(config_path(folder.path())), ": heads of ",
               config.sizes().head_dim, " cannot be filled, the largest tensor has ", largest, " values");
   return checkpoint;
 }
 
 LoadReport load_weights(PreTrainedModel& model, const std::shared_ptr<const Checkpoint>& checkpoint,
-                        const std::string& folder, const LoadOptions& options) {
+                        const ModelFolder& folder, const LoadOptions& options) {
   const at::NoGradGuard no_grad;
   auto slots = slots_of(model);
   auto plan = match(*checkpoint, slots, model.base_model_prefix());
-  check_fit(plan.report, model, folder, options.ignore_mismatched_sizes);
+  check_fit(plan.report, model, folder.path(), options.ignore_mismatched_sizes);
   untie_if_different(model, *checkpoint, plan, slots);
   const auto dtype = target_dtype(model, *checkpoint, options);
-  auto placement = plan_placement(model, options, dtype);
-  check_places(*checkpoint, plan, slots, *placement, folder);
+  const auto blocks = model.base_model().structure().blocks();
+  auto placement = plan_placement(model, blocks, map_asked_for(model, options, dtype));
+  check_disk_files(*checkpoint, plan, slots, placement, folder.path());
   for (const auto& [name, file_name] : plan.file_names) {
-    fill(slots.at(name).tensor, checkpoint, file_name, dtype, *placement);
+    fill(slots.at(name).tensor, checkpoint, file_name, dtype, placement);
   }
-  initialize(model, slots, plan.file_names, dtype, *placement, plan.report);
+  initialize(model, slots, plan.file_names, dtype, placement, plan.report);
   if (!options.device_map.empty()) {
-    place(model, std::move(placement));
+    model.set_placement(std::make_shared<const Placement>(std::move(placement)));
   } else if (options.device != c10::kCPU) {
     model.to(options.device);
   }
   model.config().dtype = dtype;
   model.read_generation_config(folder);
   model.eval();
-  warn(plan.report, folder);
+  warn(plan.report, folder.path());
   return plan.report;
 }
 

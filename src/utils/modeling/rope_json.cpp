@@ -1,4 +1,4 @@
-#include "utils/modeling/rope_json.h"
+#include "utils/modeling/internal/rope_json.h"
 
 #include <c10/util/Exception.h>
 

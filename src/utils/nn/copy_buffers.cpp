@@ -1,6 +1,6 @@
 #include "utils/nn/copy_buffers.h"
 
-#include "utils/nn/module_buffers.h"
+#include "utils/nn/internal/module_buffers.h"
 
 namespace transformers {
 

@@ -1,4 +1,4 @@
-#include "utils/nn/gradient_norm.h"
+#include "utils/nn/internal/gradient_norm.h"
 
 #include <ATen/ATen.h>
 

@@ -1,4 +1,4 @@
-#include "utils/nn/parallel_for.h"
+#include "utils/nn/internal/parallel_for.h"
 
 #include <ATen/Parallel.h>
 

@@ -1,4 +1,4 @@
-#include "utils/nn/parameter_hook.h"
+#include "utils/nn/internal/parameter_hook.h"
 
 #include <torch/csrc/autograd/variable.h>
 

@@ -1,7 +1,7 @@
 #include <ATen/core/grad_mode.h>
 #include <transformers/utils/nn/tensor_copies.h>
 
-#include "utils/nn/parameter_hook.h"
+#include "utils/nn/internal/parameter_hook.h"
 
 namespace transformers {
 

@@ -1,8 +1,8 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/optim/exponential_moving_average.h>
 
+#include "utils/optim/internal/numbers.h"
 #include "utils/optim/named_parameters.h"
-#include "utils/optim/numbers.h"
 
 namespace transformers {
 namespace {

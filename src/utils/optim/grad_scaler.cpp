@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "utils/optim/numbers.h"
+#include "utils/optim/internal/numbers.h"
 
 namespace transformers {
 

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "utils/optim/internal/numbers.h"
 #include "utils/text/named_values.h"
-#include "utils/optim/numbers.h"
 
 namespace transformers {
 namespace {

@@ -1,4 +1,4 @@
-#include "utils/optim/numbers.h"
+#include "utils/optim/internal/numbers.h"
 
 #include <ATen/ops/tensor.h>
 

@@ -8,9 +8,9 @@
 #include <cmath>
 #include <unordered_map>
 
-#include "utils/text/printable.h"
 #include "utils/optim/quantized_state.h"
 #include "utils/optim/stochastic_rounding.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

@@ -1,12 +1,12 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/pytorch_utils.h>
 #include <transformers/utils/optim/parameter_groups.h>
+#include <transformers/utils/pytorch_utils.h>
 
 #include <algorithm>
 #include <regex>
 #include <unordered_set>
 
-#include "utils/nn/gradient_norm.h"
+#include "utils/nn/internal/gradient_norm.h"
 #include "utils/optim/named_parameters.h"
 
 namespace transformers {

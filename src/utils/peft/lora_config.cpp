@@ -10,19 +10,20 @@
 #include <set>
 #include <utility>
 
+#include "utils/files/internal/regular_file.h"
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
-#include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
 #include "utils/json/strict_json.h"
+#include "utils/text/named_values.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::array<std::pair<LoraBias, const char*>, 3> kBiases{
-    {{LoraBias::kNone, "none"}, {LoraBias::kAll, "all"}, {LoraBias::kLoraOnly, "lora_only"}}};
+constexpr std::array<NamedValue<LoraBias>, 3> kBiases{
+    {{"none", LoraBias::kNone}, {"all", LoraBias::kAll}, {"lora_only", LoraBias::kLoraOnly}}};
 
 /// Switches of computations that are not built, all off with a value of null, false, [] or {}.
 constexpr std::array kForeignSwitches{"alora_invocation_tokens",
@@ -85,23 +86,7 @@ void read_pattern(ConfigReader& reader, const std::string& key, std::vector<std:
   }
 }
 
-LoraBias bias_from_name(std::string_view name) {
-  for (const auto& [bias, known] : kBiases) {
-    if (name == known) {
-      return bias;
-    }
-  }
-  TORCH_CHECK(false, "must be \"none\", \"all\" or \"lora_only\", got \"", printable(name), "\"");
-}
-
-const char* bias_name(LoraBias wanted) {
-  for (const auto& [bias, name] : kBiases) {
-    if (bias == wanted) {
-      return name;
-    }
-  }
-  TORCH_INTERNAL_ASSERT(false);
-}
+LoraBias bias_from_name(std::string_view name) { return value_of_name(kBiases, "bias", name); }
 
 void read_init(ConfigReader& reader, LoraInit& init) {
   const std::string key = "init_lora_weights";
@@ -216,7 +201,7 @@ std::string LoraConfig::to_json() const {
   writer.write("target_modules", selection_json(target_modules));
   writer.write("exclude_modules", selection_json(exclude_modules));
   writer.write("modules_to_save", list_json(modules_to_save));
-  writer.write("bias", bias_name(bias));
+  writer.write("bias", name_of_value(kBiases, bias));
   writer.write("lora_bias", lora_bias);
   writer.write("init_lora_weights", init_json(init_lora_weights));
   writer.write("layers_to_transform", list_json(layers_to_transform));

@@ -55,12 +55,6 @@ LoraWeightsImpl::LoraWeightsImpl(const LinearImpl& linear, const LoraConfig& con
   }
 }
 
-std::shared_ptr<torch::nn::Module> LoraWeightsImpl::clone(const std::optional<torch::Device>& device) const {
-  auto copy = std::make_shared<LoraWeightsImpl>(*this);
-  copy->own(device, copy->lora_A, copy->lora_B, copy->lora_B_bias, copy->lora_magnitude_vector);
-  return copy;
-}
-
 void LoraWeightsImpl::initialize(const LinearImpl& linear, LoraInit init, at::Generator generator) {
   const at::NoGradGuard no_grad;
   const auto uniform = [&](const at::Tensor& target, double bound) {

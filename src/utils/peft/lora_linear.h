@@ -14,13 +14,13 @@ namespace transformers {
 
 /// What one adapter trains beside one Linear. lora_A: [r, in]; lora_B: [out, r]; undefined unless the config asks for
 /// them: lora_B_bias: [out], lora_magnitude_vector: [out].
-class LoraWeightsImpl : public Module {
+class LoraWeightsImpl : public Cloneable<LoraWeightsImpl> {
  public:
   /// Uninitialised. `alpha` and `rank` are those of this layer. device: unset: where the layer's weight lies.
   LoraWeightsImpl(const LinearImpl& linear, const LoraConfig& config, int64_t rank, double alpha, c10::ScalarType dtype,
                   std::optional<c10::Device> device = std::nullopt);
 
-  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
+  auto members() { return std::tie(lora_A, lora_B, lora_B_bias, lora_magnitude_vector); }
 
   /// Draws in the order in which peft does, so that its values come of its seed.
   void initialize(const LinearImpl& linear, LoraInit init, at::Generator generator);

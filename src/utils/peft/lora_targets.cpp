@@ -3,13 +3,13 @@
 // modules to save of which none is there are an error.
 #include "utils/peft/lora_targets.h"
 
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/pretrained_model.h>
 
 #include <algorithm>
 #include <set>
 
-#include "utils/text/printable.h"
 #include "utils/text/pattern.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

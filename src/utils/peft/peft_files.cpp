@@ -1,7 +1,7 @@
 // Mirrors utils/save_and_load.py, peft 0.21.2. Deviation: a missing or unknown tensor is an error.
 #include <ATen/ATen.h>
-#include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/files/save_transaction.h>
+#include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/io/torch_checkpoint.h>
 #include <transformers/utils/peft/peft_model.h>
 
@@ -9,10 +9,10 @@
 #include <filesystem>
 #include <set>
 
-#include "utils/io/safetensors_writer.h"
-#include "utils/text/printable.h"
-#include "utils/files/save_journal.h"
+#include "utils/files/internal/save_journal.h"
+#include "utils/io/internal/safetensors_writer.h"
 #include "utils/peft/peft_state.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

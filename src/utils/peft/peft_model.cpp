@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <set>
 
-#include "utils/text/printable.h"
 #include "utils/peft/peft_state.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {

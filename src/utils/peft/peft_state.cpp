@@ -1,7 +1,7 @@
 #include "utils/peft/peft_state.h"
 
 #include <ATen/ATen.h>
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/clone_model.h>
 
 #include <algorithm>
 

@@ -7,7 +7,7 @@
 #include <sstream>
 #include <unordered_set>
 
-#include "utils/distributed/agreement.h"
+#include "utils/distributed/internal/agreement.h"
 
 namespace transformers {
 namespace {
@@ -120,7 +120,7 @@ PipelineStage::PipelineStage(std::shared_ptr<CausalLM> model, const ProcessGroup
       assign_tensor(parameter, at::empty_like(parameter, at::kMeta));
     }
   }
-  model_->run_blocks(
+  model_->base_model().run_blocks(
       split_blocks(model_->config().get_num_hidden_layers(), num_stages())[static_cast<size_t>(stage_index())]);
   if (const auto table = shared_embeddings(); table.defined()) {
     take_from_first(group_, table);
@@ -152,8 +152,7 @@ at::Tensor PipelineStage::forward_one_chunk(const at::Tensor& hidden_states, Mod
     inputs.inputs_embeds = hidden_states;
   }
   inputs.use_cache = false;
-  return is_last() ? model_->forward(inputs, options).loss
-                   : dynamic_cast<BaseModel&>(model_->base_model()).forward(inputs).last_hidden_state;
+  return is_last() ? model_->forward(inputs, options).loss : model_->base_model().forward(inputs).last_hidden_state;
 }
 
 }  // namespace transformers

@@ -9,7 +9,7 @@
 #include <sstream>
 #include <utility>
 
-#include "utils/distributed/agreement.h"
+#include "utils/distributed/internal/agreement.h"
 
 namespace transformers {
 namespace {

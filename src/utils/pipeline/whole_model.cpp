@@ -5,7 +5,7 @@
 
 #include <map>
 
-#include "utils/nn/gradient_norm.h"
+#include "utils/nn/internal/gradient_norm.h"
 
 namespace transformers {
 namespace {

@@ -3,9 +3,9 @@
 #include <ATen/ops/empty.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/nn/module.h>
-#include <transformers/utils/placement/device_map.h>
 #include <transformers/utils/nn/device.h>
 #include <transformers/utils/nn/module.h>
+#include <transformers/utils/placement/device_map.h>
 
 #include <algorithm>
 #include <array>

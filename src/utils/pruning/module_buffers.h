@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "utils/nn/module_buffers.h"
+#include "utils/nn/internal/module_buffers.h"
 
 namespace transformers {
 

@@ -5,7 +5,7 @@
 #include <torch/csrc/autograd/variable.h>
 #include <transformers/utils/pruning/parametrization.h>
 
-#include "utils/nn/parameter_hook.h"
+#include "utils/nn/internal/parameter_hook.h"
 
 namespace transformers {
 

@@ -102,12 +102,6 @@ torch::Tensor Conv1DImpl::forward(const torch::Tensor& x) {
   return at::addmm(bias, x.reshape({-1, x.size(-1)}), weight).view(sizes);
 }
 
-std::shared_ptr<torch::nn::Module> Conv1DImpl::clone(const std::optional<torch::Device>& device) const {
-  auto copy = std::make_shared<Conv1DImpl>(*this);
-  copy->own(device, copy->weight, copy->bias);
-  return copy;
-}
-
 void Conv1DImpl::set_parameters(torch::Tensor new_weight, torch::Tensor new_bias) {
   TORCH_CHECK(new_weight.dim() == 2 && new_bias.sizes() == at::IntArrayRef{new_weight.size(1)},
               "Conv1D: weight must be [nx, nf] and bias [nf], got ", new_weight.sizes(), " and ", new_bias.sizes());

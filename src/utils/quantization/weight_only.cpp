@@ -4,14 +4,19 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <transformers/utils/quantization/weight_only.h>
 
+#include <array>
 #include <limits>
 #include <optional>
 
-#include "utils/nn/parallel_for.h"
+#include "utils/nn/internal/parallel_for.h"
 #include "utils/quantization/few_rows.h"
+#include "utils/text/named_values.h"
 
 namespace transformers {
 namespace {
+
+constexpr std::array<NamedValue<WeightFormat>, 2> kFormats{
+    {{"int8", WeightFormat::kInt8}, {"int4", WeightFormat::kInt4}}};
 
 // Above that many rows making a dense copy costs less than reading the stored form for each.
 constexpr int64_t kFewRows = 4;
@@ -81,10 +86,7 @@ at::Tensor evens_before_odds(const at::Tensor& rows, int64_t group_size) {
 
 }  // namespace
 
-WeightFormat weight_format_from_name(const std::string& name) {
-  TORCH_CHECK(name == "int8" || name == "int4", "the format of weights must be int8 or int4, got ", name);
-  return name == "int8" ? WeightFormat::kInt8 : WeightFormat::kInt4;
-}
+WeightFormat weight_format_from_name(const std::string& name) { return value_of_name(kFormats, "weight format", name); }
 
 WeightOnlyLinear::WeightOnlyLinear(const torch::Tensor& weight, const QuantizationOptions& options)
     : dtype_(weight.scalar_type()) {

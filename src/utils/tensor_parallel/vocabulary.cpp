@@ -5,7 +5,7 @@
 #include <optional>
 #include <utility>
 
-#include "utils/modeling/chunked_cross_entropy.h"
+#include "utils/modeling/internal/chunked_cross_entropy.h"
 
 namespace transformers {
 namespace {

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "utils/files/json_file.h"
+#include "utils/files/internal/json_file.h"
 
 namespace transformers {
 namespace {

@@ -14,7 +14,7 @@ namespace transformers {
 template <typename Value>
 using NamedValue = std::pair<std::string_view, Value>;
 
-/// Throws with the list of names on an unknown one. `kind` says what is named.
+/// Throws with the list of names on an unknown one. `kind` says what is named: "rope_type".
 template <typename Names>
 auto value_of_name(const Names& names, std::string_view kind, std::string_view name) {
   std::string list;

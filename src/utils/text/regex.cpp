@@ -9,8 +9,8 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#include "utils/text/printable.h"
 #include "utils/text/pattern.h"
+#include "utils/text/printable.h"
 #include "utils/text/utf8.h"
 
 namespace transformers::tokenization {

@@ -10,9 +10,9 @@
 #include <unordered_set>
 #include <vector>
 
+#include "utils/text/text_trie.h"
 #include "utils/tokenization/json_node.h"
 #include "utils/tokenization/normalizer.h"
-#include "utils/text/text_trie.h"
 
 namespace transformers::tokenization {
 

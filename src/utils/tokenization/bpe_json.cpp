@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "utils/text/printable.h"
-#include "utils/tokenization/bpe.h"
 #include "utils/text/utf8.h"
+#include "utils/tokenization/bpe.h"
 
 namespace transformers::tokenization {
 namespace {

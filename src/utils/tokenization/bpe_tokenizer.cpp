@@ -1,8 +1,8 @@
 #include <c10/util/Exception.h>
 #include <transformers/utils/tokenization/bpe_tokenizer.h>
 
-#include "utils/tokenization/bpe_pipeline.h"
 #include "utils/text/utf8.h"
+#include "utils/tokenization/bpe_pipeline.h"
 
 namespace transformers {
 namespace {

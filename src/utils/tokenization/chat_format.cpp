@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "utils/text/printable.h"
-#include "utils/tokenization/tokenizer_config.h"
 #include "utils/text/utf8.h"
+#include "utils/tokenization/tokenizer_config.h"
 
 namespace transformers {
 namespace {
@@ -154,7 +154,7 @@ PromptBuilder llama2(const Tokenizer& tokenizer, const std::vector<ChatMessage>&
 
 }  // namespace
 
-ChatFormat load_chat_format(const std::string& folder) {
+ChatFormat load_chat_format(const ModelFolder& folder) {
   const auto config = tokenization::read_tokenizer_config(folder);
   TORCH_CHECK(config.chat_template, printable(config.path), ": has no chat_template");
   return recognize_chat_template(*config.chat_template, config.path);

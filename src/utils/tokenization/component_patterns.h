@@ -3,8 +3,8 @@
 #include <string>
 #include <string_view>
 
-#include "utils/tokenization/json_node.h"
 #include "utils/text/pattern.h"
+#include "utils/tokenization/json_node.h"
 
 namespace transformers::tokenization {
 

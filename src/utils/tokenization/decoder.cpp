@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "utils/text/byte_level.h"
-#include "utils/tokenization/component_patterns.h"
 #include "utils/text/text_budget.h"
 #include "utils/text/utf8.h"
+#include "utils/tokenization/component_patterns.h"
 
 namespace transformers::tokenization {
 namespace {

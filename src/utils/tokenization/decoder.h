@@ -4,8 +4,8 @@
 #include <variant>
 #include <vector>
 
-#include "utils/tokenization/json_node.h"
 #include "utils/text/pattern.h"
+#include "utils/tokenization/json_node.h"
 #include "utils/tokenization/pre_tokenizer.h"
 
 namespace transformers::tokenization {

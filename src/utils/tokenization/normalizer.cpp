@@ -8,10 +8,10 @@
 #include <memory>
 
 #include "utils/text/base64.h"
-#include "utils/tokenization/component_patterns.h"
-#include "utils/tokenization/precompiled.h"
 #include "utils/text/text_budget.h"
 #include "utils/text/utf8.h"
+#include "utils/tokenization/component_patterns.h"
+#include "utils/tokenization/precompiled.h"
 
 namespace transformers::tokenization {
 namespace {
@@ -57,7 +57,7 @@ NormalizerStep make_precompiled(const JsonNode& node) {
 }
 
 /// White space taken off either end.
-NormalizerStep make_strip(const JsonNode& node) {
+NormalizerStep make_strip_normalizer(const JsonNode& node) {
   return [left = node.at("strip_left").flag(), right = node.at("strip_right").flag()](std::string_view text, size_t) {
     while (left && !text.empty() && is_whitespace(first_character(text).code)) {
       text.remove_prefix(first_character(text).length);
@@ -112,7 +112,7 @@ NormalizerStep make_normalizer_step(const JsonNode& node) {
     return make_precompiled(node);
   }
   if (type == "Strip") {
-    return make_strip(node);
+    return make_strip_normalizer(node);
   }
   if (type == "Lowercase") {
     return lower_case;

@@ -3,11 +3,11 @@
 
 #include <c10/util/Exception.h>
 
-#include "utils/text/printable.h"
 #include "utils/text/byte_level.h"
-#include "utils/tokenization/component_patterns.h"
+#include "utils/text/printable.h"
 #include "utils/text/text_budget.h"
 #include "utils/text/utf8.h"
+#include "utils/tokenization/component_patterns.h"
 
 namespace transformers::tokenization {
 namespace {

@@ -6,9 +6,9 @@
 
 #include <cstring>
 
-#include "utils/tokenization/sentencepiece_model.h"
 #include "utils/text/text_budget.h"
 #include "utils/text/utf8.h"
+#include "utils/tokenization/sentencepiece_model.h"
 
 namespace transformers::tokenization {
 namespace {

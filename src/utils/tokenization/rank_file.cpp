@@ -8,11 +8,11 @@
 #include <charconv>
 #include <tuple>
 
-#include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/text/base64.h"
-#include "utils/tokenization/bpe_pipeline.h"
 #include "utils/text/byte_level.h"
+#include "utils/text/printable.h"
+#include "utils/tokenization/bpe_pipeline.h"
 #include "utils/tokenization/side_tokens.h"
 
 namespace transformers {
@@ -120,11 +120,11 @@ std::unique_ptr<Bpe> make_bpe_from_ranks(std::string_view text, const std::strin
 
 }  // namespace tokenization
 
-std::shared_ptr<BpeTokenizer> BpeTokenizer::from_rank_file(const std::string& folder) {
+std::shared_ptr<BpeTokenizer> BpeTokenizer::from_rank_file(const ModelFolder& folder) {
   using namespace tokenization;
   constexpr const char* kLlama3Regex =
       R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-  const auto path = file_in(folder, "tokenizer.model");
+  const auto path = folder.file("tokenizer.model");
   const auto source = printable(path);
   const auto text = read_regular_file(path, kMaxTokenizerBytes);
   const auto config = read_tokenizer_config(folder);

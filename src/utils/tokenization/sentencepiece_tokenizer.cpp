@@ -3,15 +3,15 @@
 
 #include <algorithm>
 
-#include "utils/text/printable.h"
-#include "utils/files/regular_file.h"
-#include "utils/tokenization/added_tokens.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/text/byte_level.h"
+#include "utils/text/printable.h"
+#include "utils/text/utf8.h"
+#include "utils/tokenization/added_tokens.h"
 #include "utils/tokenization/sentencepiece_library.h"
 #include "utils/tokenization/sentencepiece_model.h"
 #include "utils/tokenization/side_tokens.h"
 #include "utils/tokenization/tokenizer_config.h"
-#include "utils/text/utf8.h"
 
 namespace transformers {
 
@@ -205,9 +205,9 @@ void SentencePieceTokenizer::Model::settle(const tokenization::TokenizerConfig& 
   }
 }
 
-std::shared_ptr<SentencePieceTokenizer> SentencePieceTokenizer::from_folder(const std::string& folder) {
+std::shared_ptr<SentencePieceTokenizer> SentencePieceTokenizer::from_folder(const ModelFolder& folder) {
   auto model = std::make_shared<Model>();
-  model->load(tokenization::file_in(folder, "tokenizer.model"));
+  model->load(folder.file("tokenizer.model"));
   const auto config = tokenization::read_tokenizer_config(folder);
   const tokenization::BaseVocabulary pieces{model->processor->piece_size(),
                                             [&](std::string_view text) { return model->token_to_id(text); }};

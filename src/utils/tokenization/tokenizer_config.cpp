@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "utils/files/regular_file.h"
-#include "utils/files/json_file.h"
+#include "utils/files/internal/folder_json.h"
+#include "utils/files/internal/regular_file.h"
+#include "utils/text/printable.h"
 #include "utils/text/utf8.h"
 
 namespace transformers::tokenization {
@@ -164,10 +164,9 @@ void read_added_tokens_file(const JsonNode& node, const std::vector<AddedToken>&
 }
 
 template <typename Read>
-void read_if_present(const std::string& path, Read read) {
-  if (file_exists(path)) {
-    const auto json = read_json_file(path, kLimits);
-    read(JsonNode(json, printable(path)));
+void read_if_present(const ModelFolder& folder, const char* name, Read read) {
+  if (folder.contains(name)) {
+    read(JsonNode(folder_json(folder, name, kLimits), printable(folder.file(name))));
   }
 }
 
@@ -190,29 +189,25 @@ void take_special_tokens(const SpecialTokens& special, TokenizerConfig& config) 
 
 }  // namespace
 
-std::string file_in(const std::string& folder, const char* name) {
-  return (std::filesystem::path(folder) / name).string();
-}
-
-TokenizerConfig read_tokenizer_config(const std::string& folder) {
+TokenizerConfig read_tokenizer_config(const ModelFolder& folder) {
   TokenizerConfig config;
   SpecialTokens special;
   bool has_decoder = false;
-  config.path = file_in(folder, "tokenizer_config.json");
-  read_if_present(config.path, [&](const JsonNode& node) {
+  config.path = folder.file("tokenizer_config.json");
+  read_if_present(folder, "tokenizer_config.json", [&](const JsonNode& node) {
     read_main(node, config);
     special.read(node);
     has_decoder = node.has("added_tokens_decoder");
   });
   if (!has_decoder) {  // as in HF, which takes the older files only then
-    read_if_present(file_in(folder, "special_tokens_map.json"), [&](const JsonNode& node) { special.read(node); });
-    read_if_present(file_in(folder, "added_tokens.json"),
+    read_if_present(folder, "special_tokens_map.json", [&](const JsonNode& node) { special.read(node); });
+    read_if_present(folder, "added_tokens.json",
                     [&](const JsonNode& node) { read_added_tokens_file(node, special.in_order(), config); });
   }
   set_class_defaults(config, special);
   take_special_tokens(special, config);
-  const auto jinja = file_in(folder, "chat_template.jinja");
-  if (file_exists(jinja)) {
+  if (folder.contains("chat_template.jinja")) {
+    const auto jinja = folder.file("chat_template.jinja");
     config.chat_template = read_regular_file(jinja, kMaxTemplateBytes);
     TORCH_CHECK(is_valid_utf8(*config.chat_template), printable(jinja), ": is not valid UTF-8");
   }

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <transformers/utils/files/model_folder.h>
+
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "utils/files/save_journal.h"
 #include "utils/tokenization/added_tokens.h"
 
 namespace transformers::tokenization {
@@ -26,8 +27,6 @@ struct TokenizerConfig {
   std::optional<std::string> chat_template;
 };
 
-TokenizerConfig read_tokenizer_config(const std::string& folder);
-
-std::string file_in(const std::string& folder, const char* name);
+TokenizerConfig read_tokenizer_config(const ModelFolder& folder);
 
 }  // namespace transformers::tokenization

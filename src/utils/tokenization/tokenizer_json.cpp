@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
-#include "utils/files/json_file.h"
+#include "utils/files/internal/json_file.h"
 #include "utils/tokenization/bpe_pipeline.h"
 #include "utils/tokenization/side_tokens.h"
 
@@ -95,8 +95,8 @@ void check_template_ids(const BpeTokenizer::Pipeline& pipeline, const std::strin
 
 }  // namespace
 
-std::shared_ptr<BpeTokenizer> BpeTokenizer::from_tokenizer_json(const std::string& folder) {
-  const auto path = file_in(folder, "tokenizer.json");
+std::shared_ptr<BpeTokenizer> BpeTokenizer::from_tokenizer_json(const ModelFolder& folder) {
+  const auto path = folder.file("tokenizer.json");
   const auto json = read_json_file(path, {.max_bytes = kMaxTokenizerBytes});
   const JsonNode root(json, printable(path));
   const auto version = root.optional_text("version").value_or("1.0");

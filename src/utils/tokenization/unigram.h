@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "utils/tokenization/json_node.h"
 #include "utils/text/text_trie.h"
+#include "utils/tokenization/json_node.h"
 #include "utils/tokenization/token_model.h"
 
 namespace transformers::tokenization {

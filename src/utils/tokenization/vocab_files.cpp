@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "utils/files/regular_file.h"
-#include "utils/files/json_file.h"
+#include "utils/files/internal/json_file.h"
+#include "utils/files/internal/regular_file.h"
 #include "utils/tokenization/bpe.h"
 #include "utils/tokenization/bpe_pipeline.h"
 #include "utils/tokenization/side_tokens.h"
@@ -16,19 +16,19 @@ namespace {
 using namespace tokenization;
 
 /// The files say neither how a text is cut nor which tokens are special: the class does.
-void check_class(const TokenizerConfig& config, const std::string& folder) {
+void check_class(const TokenizerConfig& config, const ModelFolder& folder) {
   const auto& name = config.tokenizer_class;
-  TORCH_CHECK(name.empty() || name == "GPT2Tokenizer" || name == "GPT2TokenizerFast", printable(folder),
+  TORCH_CHECK(name.empty() || name == "GPT2Tokenizer" || name == "GPT2TokenizerFast", printable(folder.path()),
               ": vocab.json and merges.txt without tokenizer.json are read for GPT2Tokenizer, found tokenizer_class ",
               printable(name));
 }
 
 }  // namespace
 
-std::shared_ptr<BpeTokenizer> BpeTokenizer::from_vocab_and_merges(const std::string& folder) {
+std::shared_ptr<BpeTokenizer> BpeTokenizer::from_vocab_and_merges(const ModelFolder& folder) {
   auto config = read_tokenizer_config(folder);
   check_class(config, folder);
-  const auto vocab_path = file_in(folder, "vocab.json"), merges_path = file_in(folder, "merges.txt");
+  const auto vocab_path = folder.file("vocab.json"), merges_path = folder.file("merges.txt");
   const auto vocab = read_json_file(vocab_path, {.max_bytes = kMaxTokenizerBytes});
   const auto merges = read_regular_file(merges_path, kMaxTokenizerBytes);
   auto model = make_bpe_from_merges(JsonNode(vocab, printable(vocab_path)), merges, printable(merges_path));

@@ -13,8 +13,8 @@
 #include <iomanip>
 #include <tuple>
 
-#include "utils/files/file_status.h"
-#include "utils/files/save_journal.h"
+#include "utils/files/internal/file_status.h"
+#include "utils/files/internal/save_journal.h"
 #include "utils/training/training_state.h"
 
 namespace transformers {

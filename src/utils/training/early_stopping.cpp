@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "utils/optim/numbers.h"
+#include "utils/optim/internal/numbers.h"
 
 namespace transformers {
 

@@ -1,9 +1,9 @@
-#include "utils/training/model_files.h"
+#include "utils/training/internal/model_files.h"
 
 #include <ATen/ATen.h>
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/io/safetensors.h>
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/from_pretrained.h>
 #include <transformers/utils/peft/peft_model.h>
 
 #include <filesystem>

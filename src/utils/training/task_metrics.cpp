@@ -82,4 +82,17 @@ std::vector<std::string> token_classification_metric_names(const std::map<int64_
                             : std::vector<std::string>{"accuracy", "f1"};
 }
 
+Metrics question_answering_metrics(const EvalPrediction& prediction, const QuestionAnsweringDataset& dataset) {
+  const auto answers = dataset.answers(prediction.predictions);
+  const auto references = dataset.references();
+  SquadScores sum;
+  for (size_t line = 0; line < answers.size(); ++line) {
+    const auto scores = squad_scores(answers[line], references[line]);
+    sum.exact_match += scores.exact_match;
+    sum.f1 += scores.f1;
+  }
+  const auto lines = static_cast<double>(answers.size());
+  return {{"exact_match", 100 * sum.exact_match / lines}, {"f1", 100 * sum.f1 / lines}};
+}
+
 }  // namespace transformers

@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 #include <c10/util/ScopeExit.h>
-#include <transformers/utils/training/neftune.h>
 #include <transformers/utils/optim/parameter_groups.h>
+#include <transformers/utils/training/neftune.h>
 #include <transformers/utils/training/trainer.h>
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 #include "utils/training/autocast_region.h"
 #include "utils/training/checkpoints.h"
-#include "utils/training/model_files.h"
+#include "utils/training/internal/model_files.h"
 
 namespace transformers {
 namespace {

@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <sstream>
 
+#include "utils/optim/internal/numbers.h"
 #include "utils/training/checkpoints.h"
-#include "utils/optim/numbers.h"
 #include "utils/training/training_state.h"
 
 namespace transformers {

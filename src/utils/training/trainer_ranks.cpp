@@ -3,9 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "utils/distributed/agreement.h"
+#include "utils/distributed/internal/agreement.h"
+#include "utils/optim/internal/numbers.h"
 #include "utils/text/printable.h"
-#include "utils/optim/numbers.h"
 
 namespace transformers {
 namespace {

@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <mutex>
 
+#include "utils/optim/internal/numbers.h"
 #include "utils/text/printable.h"
-#include "utils/optim/numbers.h"
 
 namespace transformers {
 namespace {

@@ -1,6 +1,6 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/data/batch_loader.h>
+#include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/training/dataset_check.h>
 
 #include <algorithm>

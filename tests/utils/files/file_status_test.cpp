@@ -1,4 +1,4 @@
-#include "utils/files/file_status.h"
+#include "utils/files/internal/file_status.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "utils/files/regular_file.h"
+#include "utils/files/internal/regular_file.h"
 
 #include <sys/stat.h>
 

@@ -3,9 +3,9 @@
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/files/one_save.h>
+#include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/files/save_transaction.h>
+#include <transformers/utils/io/checkpoint.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,9 +14,9 @@
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
+#include "utils/files/internal/regular_file.h"
+#include "utils/files/internal/save_journal.h"
 #include "utils/io/file_builders.h"
-#include "utils/files/regular_file.h"
-#include "utils/files/save_journal.h"
 
 namespace {
 
@@ -235,7 +235,7 @@ class TogetherTest : public ::testing::Test {
   static void check(const std::string& folder, int calls) {
     const auto found = found_by_reading(folder);
     EXPECT_TRUE(found == kOld || found == kNew) << "call " << calls;
-    read_one_save(folder, [] {});
+    ModelFolder(folder).read_one_save([] {});
     EXPECT_EQ(found_by_others(folder), found) << "call " << calls;
     save(folder, kNew);
     EXPECT_EQ(found_by_others(folder), kNew);

@@ -1,12 +1,12 @@
 #include <sys/stat.h>
-#include <transformers/utils/files/one_save.h>
+#include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/files/save_transaction.h>
 #include <unistd.h>
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
-#include "utils/files/regular_file.h"
-#include "utils/files/save_journal.h"
+#include "utils/files/internal/regular_file.h"
+#include "utils/files/internal/save_journal.h"
 
 namespace transformers {
 namespace {
@@ -131,7 +131,7 @@ TEST_F(SaveTransactionTest, ASaveThatDiedBetweenItsRenamesIsReadWholeAndFinished
 TEST_F(SaveTransactionTest, WhoeverLoadsTheFolderFinishesASaveThatDied) {
   write_file(folder_ / ".saving-1-0-a", "new");
   write_file(folder_ / ".saving-journal", R"({"temporary": [".saving-1-0-a"], "name": ["a"], "remove": []})");
-  read_one_save(path(), [&] { EXPECT_EQ(read_regular_file(folder_ / "a", 10), "new"); });
+  ModelFolder(path()).read_one_save([&] { EXPECT_EQ(read_regular_file(folder_ / "a", 10), "new"); });
   EXPECT_EQ(read_file(folder_ / "a"), "new");
   EXPECT_FALSE(std::filesystem::exists(folder_ / ".saving-journal"));
 }
@@ -154,7 +154,7 @@ TEST_F(SaveTransactionTest, WhatIsReadWhileTheFolderChangesIsReadAgain) {
   write_file(folder_ / "tokenizer.json", "1");
   int reads = 0;
   std::string both;
-  read_one_save(path(), [&] {
+  ModelFolder(path()).read_one_save([&] {
     both = read_file(folder_ / "config.json");
     if (++reads == 1) {
       SaveTransaction save(path());
@@ -171,7 +171,8 @@ TEST_F(SaveTransactionTest, WhatIsReadWhileTheFolderChangesIsReadAgain) {
 TEST_F(SaveTransactionTest, ALogThatGrowsInTheFolderIsNoReasonToReadAgain) {
   write_file(folder_ / "config.json", "1");
   int reads = 0;
-  read_one_save(path(), [&] { write_file(folder_ / "log.jsonl", std::string(static_cast<size_t>(++reads), 'x')); });
+  ModelFolder(path()).read_one_save(
+      [&] { write_file(folder_ / "log.jsonl", std::string(static_cast<size_t>(++reads), 'x')); });
   EXPECT_EQ(reads, 1);
 }
 

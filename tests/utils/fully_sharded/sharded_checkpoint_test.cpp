@@ -1,9 +1,9 @@
 #include <torch/torch.h>
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/utils/fully_sharded/sharded_state.h>
-#include <transformers/utils/tensor_parallel/tensor_parallel.h>
 #include <transformers/utils/optim/optimizer.h>
 #include <transformers/utils/optim/parameter_groups.h>
+#include <transformers/utils/tensor_parallel/tensor_parallel.h>
 
 #include <filesystem>
 #include <numeric>

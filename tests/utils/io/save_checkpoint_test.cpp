@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
+#include <transformers/utils/files/save_transaction.h>
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/io/safetensors.h>
-#include <transformers/utils/files/save_transaction.h>
 
 #include <atomic>
 #include <set>

@@ -1,10 +1,10 @@
-#include "utils/files/json_file.h"
 #include "utils/json/strict_json.h"
 
 #include <nlohmann/json.hpp>
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
+#include "utils/files/internal/json_file.h"
 
 namespace transformers {
 namespace {

@@ -1,4 +1,4 @@
-#include "utils/modeling/fused_ops.h"
+#include "utils/modeling/internal/fused_ops.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>

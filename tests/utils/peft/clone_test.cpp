@@ -2,11 +2,11 @@
 #include <transformers/gptj/modeling_gptj.h>
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/utils/nn/packed_linear.h>
+#include <transformers/utils/optim/parameter_groups.h>
+#include <transformers/utils/peft/peft_model.h>
 #include <transformers/utils/pruning/prune.h>
 #include <transformers/utils/quantization/weight_only.h>
 #include <transformers/utils/training/neftune.h>
-#include <transformers/utils/optim/parameter_groups.h>
-#include <transformers/utils/peft/peft_model.h>
 
 #include <unordered_set>
 

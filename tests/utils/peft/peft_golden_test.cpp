@@ -1,8 +1,8 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/quantization/weight_only.h>
 #include <transformers/utils/optim/optimizer.h>
 #include <transformers/utils/optim/parameter_groups.h>
 #include <transformers/utils/peft/peft_model.h>
+#include <transformers/utils/quantization/weight_only.h>
 
 #include <algorithm>
 

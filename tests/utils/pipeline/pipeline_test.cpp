@@ -1,6 +1,6 @@
 #include <torch/torch.h>
-#include <transformers/utils/pipeline/schedules.h>
 #include <transformers/utils/optim/optimizer.h>
+#include <transformers/utils/pipeline/schedules.h>
 
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"

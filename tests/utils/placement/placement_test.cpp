@@ -243,9 +243,9 @@ TEST_F(DeviceMapLoadTest, AParallelizedModelIsNotPrunedUntilItIsDeparallelized) 
 void expect_two_halves_equal_the_whole(CausalLM& model, const ModelInputs& inputs) {
   const at::NoGradGuard no_grad;
   const auto expected = model.forward(inputs).logits;
-  model.run_blocks({0, 1});
-  const auto half = dynamic_cast<BaseModel&>(model.base_model()).forward(inputs).last_hidden_state;
-  model.run_blocks({1, 2});
+  model.base_model().run_blocks({0, 1});
+  const auto half = model.base_model().forward(inputs).last_hidden_state;
+  model.base_model().run_blocks({1, 2});
   const auto found = model.forward({.attention_mask = inputs.attention_mask, .inputs_embeds = half}).logits;
   EXPECT_TENSORS_EQUAL(found, expected);
 }
@@ -258,9 +258,9 @@ TEST(RunBlocksTest, TwoHalvesInTurnAreTheWholeModel) {
 
 TEST(RunBlocksTest, RefusesBlocksThatTheModelLacks) {
   const auto model = tiny_model(tiny_llama());
-  EXPECT_ERROR(model->run_blocks({0, 3}), "[0, 3)", "2");
-  EXPECT_ERROR(model->run_blocks({1, 1}), "[1, 1)");
-  EXPECT_ERROR(model->run_blocks({-1, 1}), "[-1, 1)");
+  EXPECT_ERROR(model->base_model().run_blocks({0, 3}), "[0, 3)", "2");
+  EXPECT_ERROR(model->base_model().run_blocks({1, 1}), "[1, 1)");
+  EXPECT_ERROR(model->base_model().run_blocks({-1, 1}), "[-1, 1)");
 }
 
 TEST(NoSplitModulesTest, AreTheBlocks) {

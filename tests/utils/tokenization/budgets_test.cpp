@@ -6,8 +6,8 @@
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
-#include "utils/tokenization/jinja_text.h"
 #include "utils/text/pattern.h"
+#include "utils/tokenization/jinja_text.h"
 
 namespace transformers {
 namespace {

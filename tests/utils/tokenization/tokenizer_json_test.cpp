@@ -290,6 +290,17 @@ TEST(TokenizerTest, LongWordsAreNotQuadratic) {
   EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
 }
 
+TEST(TokenizerTest, DecodesTensorsOfIds) {
+  const auto tokenizer = load_tokenizer(golden_path("gpt2"));
+  const auto ids = at::tensor(tokenizer->encode("text of a model"), at::kLong);
+  EXPECT_EQ(tokenizer->decode(ids), "text of a model");
+  EXPECT_EQ(tokenizer->decode(ids.to(at::kInt)), "text of a model");
+  EXPECT_EQ(tokenizer->decode(at::stack({ids, ids}, 1).select(1, 0)), "text of a model") << "strided";
+  EXPECT_EQ(tokenizer->decode(at::empty({0}, at::kLong)), "");
+  EXPECT_ERROR(tokenizer->decode(ids.unsqueeze(0)), "shape [n]", "[1, ");
+  EXPECT_ERROR(tokenizer->decode(ids.to(at::kFloat)), "integers", "Float");
+}
+
 TEST(StreamingDecoderTest, HoldsBackUnfinishedCharacters) {
   const auto tokenizer = load_tokenizer(golden_path("gpt2"));
   ASSERT_EQ(tokenizer->encode("\xF0\x9F\x98\x80").size(), 4);  // an emoji the vocabulary has only as bytes

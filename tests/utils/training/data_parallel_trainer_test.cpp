@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/quantization/weight_only.h>
 #include <transformers/utils/optim/parameter_groups.h>
 #include <transformers/utils/peft/peft_model.h>
+#include <transformers/utils/quantization/weight_only.h>
 #include <transformers/utils/training/training_tasks.h>
 
 #include "support/tensor_assertions.h"

@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/training/distillation.h>
 #include <transformers/utils/optim/optimizer.h>
 #include <transformers/utils/optim/parameter_groups.h>
+#include <transformers/utils/training/distillation.h>
 
 #include "support/golden_collection.h"
 #include "support/tensor_assertions.h"

@@ -1,6 +1,6 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/training/dpo.h>
 #include <transformers/utils/optim/parameter_groups.h>
+#include <transformers/utils/training/dpo.h>
 
 #include <cmath>
 

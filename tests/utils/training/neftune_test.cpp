@@ -1,6 +1,6 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/training/neftune.h>
 #include <transformers/utils/peft/peft_model.h>
+#include <transformers/utils/training/neftune.h>
 
 #include "support/golden_collection.h"
 #include "support/tensor_assertions.h"

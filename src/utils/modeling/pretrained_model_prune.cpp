@@ -1,9 +1,8 @@
 // Mirrors PreTrainedModel.prune_heads of modeling_utils.py, transformers 4.37.2, which neither GPT-J nor LLaMA
 // implements there. Deviation: an empty list and a head listed twice are errors.
 #include <ATen/ATen.h>
-#include <transformers/utils/modeling/modeling_utils.h>
-#include <transformers/utils/nn/linear_slices.h>
-#include <transformers/utils/nn/packed_linear.h>
+#include <transformers/utils/modeling/base_model.h>
+#include <transformers/utils/modeling/model_structure.h>
 #include <transformers/utils/pytorch_utils.h>
 
 #include <algorithm>
@@ -69,28 +68,6 @@ Heads united(const Heads& first, const Heads& second) {
 
 }  // namespace
 
-void keep_features(Linear layer, const at::Tensor& index, int64_t dim) {
-  const auto smaller = prune_linear_layer(layer, index, dim);
-  const bool bias_requires_grad = layer->bias.defined() && layer->bias.requires_grad();
-  const bool is_packed = dynamic_cast<const PackedLinear*>(layer->method().get()) != nullptr;
-  layer->set_parameters(smaller->weight, smaller->bias);
-  if (layer->bias.defined()) {
-    layer->bias.requires_grad_(bias_requires_grad);
-  }
-  if (is_packed) {
-    layer->set_method(std::make_shared<PackedLinear>(layer->weight));
-  }
-}
-
-void check_plain_product(const std::string& name, const LinearImpl& layer) {
-  const auto* method = layer.method().get();
-  const bool follows_weight = method == nullptr || dynamic_cast<const RowSlices*>(method) != nullptr ||
-                              dynamic_cast<const ColumnSlices*>(method) != nullptr ||
-                              dynamic_cast<const PackedLinear*>(method) != nullptr;
-  TORCH_CHECK(follows_weight, name, ": is adapted or quantised and can be neither pruned nor resized; merge it or ",
-              "restore its plain product first");
-}
-
 void PreTrainedModel::check_prunable() {
   check_unplaced();
   for (const auto& entry : named_modules()) {
@@ -98,16 +75,6 @@ void PreTrainedModel::check_prunable() {
       check_plain_product(entry.key(), *linear);
     }
   }
-}
-
-ModelStructure PreTrainedModel::structure() {
-  auto structure = base_model().structure();
-  for (const auto& child : children()) {
-    if (auto head = std::dynamic_pointer_cast<LinearImpl>(child)) {
-      structure.heads.emplace_back(std::move(head));
-    }
-  }
-  return structure;
 }
 
 void PreTrainedModel::prune_heads(const HeadsByLayer& heads_to_prune) {
@@ -139,7 +106,7 @@ void PreTrainedModel::keep_layers(const std::vector<int64_t>& layers) {
     TORCH_CHECK(i == 0 || layers[i - 1] < layers[i], "keep_layers: layers must ascend, got ", layers[i], " after ",
                 layers[i - 1]);
   }
-  select_layers(layers);
+  base_model().select_layers(layers);
   config().keep_layers(layers);
 }
 

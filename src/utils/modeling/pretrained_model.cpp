@@ -1,17 +1,19 @@
 // Mirrors modeling_utils.py, transformers 5.23.0.
 #include <ATen/ATen.h>
 #include <torch/nn/modules/embedding.h>
-#include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/files/save_transaction.h>
+#include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/modeling/activations.h>
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/base_model.h>
+#include <transformers/utils/modeling/pretrained_model.h>
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <unordered_set>
 
 #include "utils/modeling/init_parameter.h"
-#include "utils/placement/placement.h"
+#include "utils/placement/internal/placement.h"
 
 namespace transformers {
 namespace {
@@ -65,52 +67,25 @@ void PreTrainedModel::post_init() {
 
 void PreTrainedModel::gradient_checkpointing_enable(int64_t every_n) {
   TORCH_CHECK(every_n > 0, "gradient checkpointing of every n-th block needs a positive n, got ", every_n);
-  base_model().checkpoint_every_ = every_n;
+  base_model().checkpoint_every(every_n);
 }
 
-void PreTrainedModel::enable_input_require_grads() {
-  disable_input_require_grads();
-  base_model().require_grads_hook_ =
-      get_input_embeddings()->register_forward_hook([](const at::Tensor&, const at::Tensor& output) {
-        const bool is_frozen = at::GradMode::is_enabled() && !output.requires_grad();
-        return is_frozen ? output.detach().requires_grad_() : at::Tensor();
-      });
-}
+void PreTrainedModel::gradient_checkpointing_disable() { base_model().checkpoint_every(0); }
 
-void PreTrainedModel::disable_input_require_grads() {
-  if (auto& hook = base_model().require_grads_hook_; hook) {
-    get_input_embeddings()->remove_forward_hook(*hook);
-    hook.reset();
-  }
-}
+bool PreTrainedModel::is_gradient_checkpointing() { return base_model().checkpoint_every() > 0; }
 
-void PreTrainedModel::copy_settings(const PreTrainedModel& other) {
-  checkpoint_every_ = other.checkpoint_every_;
-  require_grads_hook_ = other.require_grads_hook_;
-  blocks_ = other.blocks_;
-  block_devices_ = other.block_devices_;
-}
+void PreTrainedModel::enable_input_require_grads() { base_model().require_grads_of_embeddings(); }
 
-bool PreTrainedModel::spans_devices() const {
-  const auto all = modules();
-  return std::any_of(all.begin(), all.end(), [](const auto& module) {
-    const auto* model = dynamic_cast<const PreTrainedModel*>(module.get());
-    return model != nullptr && !model->block_devices_.empty();
-  });
-}
+void PreTrainedModel::disable_input_require_grads() { base_model().stop_requiring_grads_of_embeddings(); }
 
-bool PreTrainedModel::checkpoints_block(size_t i) const {
-  return checkpoint_every_ > 0 && is_training() && at::GradMode::is_enabled() &&
-         i % static_cast<size_t>(checkpoint_every_) == 0;
-}
+void PreTrainedModel::read_generation_config(const ModelFolder&) {}
 
-ModelInputs PreTrainedModel::without_cache_when_checkpointing(ModelInputs inputs) const {
-  if (checkpoints_block(0) && (inputs.past_key_values || inputs.use_cache.value_or(config().use_cache))) {
-    TORCH_WARN_ONCE("use_cache is off while gradient checkpointing runs blocks twice");
-    inputs.past_key_values = nullptr;
-    inputs.use_cache = false;
-  }
-  return inputs;
+void PreTrainedModel::copy_settings(const PreTrainedModel&) {}
+
+Embedding PreTrainedModel::get_input_embeddings() { return base_model().get_input_embeddings(); }
+
+void PreTrainedModel::set_input_embeddings(Embedding embeddings) {
+  base_model().set_input_embeddings(std::move(embeddings));
 }
 
 void PreTrainedModel::set_output_embeddings(Linear) { TORCH_CHECK(false, architecture(), " has no output embeddings"); }
@@ -177,6 +152,16 @@ int64_t PreTrainedModel::get_memory_footprint(bool with_buffers) const {
   return bytes;
 }
 
+ModelStructure PreTrainedModel::structure() {
+  auto structure = base_model().structure();
+  for (const auto& child : children()) {
+    if (auto head = std::dynamic_pointer_cast<LinearImpl>(child)) {
+      structure.heads.emplace_back(std::move(head));
+    }
+  }
+  return structure;
+}
+
 c10::ScalarType PreTrainedModel::dtype() const {
   for (const auto& parameter : parameters()) {
     if (parameter.is_floating_point()) {
@@ -193,6 +178,49 @@ c10::Device PreTrainedModel::device() const {
   const auto all = parameters();
   const auto found = std::find_if(all.begin(), all.end(), [](const auto& parameter) { return !parameter.is_meta(); });
   return all.empty() ? construction_options().device : (found == all.end() ? all.front() : *found).device();
+}
+
+const DeviceMap& PreTrainedModel::hf_device_map() const {
+  static const DeviceMap kOnePlace;
+  return placement_ ? placement_->device_map : kOnePlace;
+}
+
+std::vector<std::string> PreTrainedModel::no_split_modules() {
+  std::set<std::string> names;
+  for (const auto& layer : base_model().structure().layers) {
+    names.insert(module_sizes(*layer.block).class_name);
+  }
+  return {names.begin(), names.end()};
+}
+
+void PreTrainedModel::set_placement(const std::shared_ptr<const Placement>& placement) {
+  base_model().set_block_devices(place(*this, *placement, base_model().structure().blocks()));
+  placement_ = placement;
+}
+
+void PreTrainedModel::check_movable() {
+  TORCH_CHECK(!placement_ && base_model().block_devices().empty(), architecture(),
+              " lies in several places by its device map and can be neither moved nor cast");
+}
+
+void PreTrainedModel::check_unplaced() {
+  TORCH_CHECK(!placement_ && base_model().block_devices().empty(), architecture(),
+              " was placed by a device map and can be neither pruned nor resized; load it without one");
+}
+
+void PreTrainedModel::to(torch::Device device, torch::Dtype dtype, bool non_blocking) {
+  check_movable();
+  Module::to(device, dtype, non_blocking);
+}
+
+void PreTrainedModel::to(torch::Dtype dtype, bool non_blocking) {
+  check_movable();
+  Module::to(dtype, non_blocking);
+}
+
+void PreTrainedModel::to(torch::Device device, bool non_blocking) {
+  check_movable();
+  Module::to(device, non_blocking);
 }
 
 void PreTrainedModel::save_pretrained(const std::string& folder, const SaveOptions& options) {

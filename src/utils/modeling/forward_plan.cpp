@@ -1,6 +1,6 @@
 #include <ATen/ATen.h>
+#include <transformers/utils/modeling/forward_plan.h>
 #include <transformers/utils/modeling/masking.h>
-#include <transformers/utils/modeling/model_forward.h>
 
 namespace transformers {
 namespace {
@@ -52,28 +52,17 @@ void check_model_inputs(const ModelInputs& inputs, const PretrainedConfig& confi
   }
 }
 
-void warn_if_padding_and_no_attention_mask(const ModelInputs& inputs, const PretrainedConfig& config) {
-  const auto& ids = inputs.input_ids;
-  if (inputs.attention_mask.defined() || !config.pad_token_id || !ids.defined() || !ids.is_cpu()) {
-    return;
-  }
-  const auto ends = at::stack({ids.select(1, 0), ids.select(1, -1)});
-  if (ends.eq(*config.pad_token_id).any().item<bool>()) {
-    TORCH_WARN_ONCE("input_ids hold the padding token ", *config.pad_token_id,
-                    " at the start or end of a row and no attention_mask hides it");
-  }
-}
-
-ForwardPlan plan_forward(const ModelInputs& inputs, const at::Tensor& inputs_embeds, const PretrainedConfig& config,
-                         bool weights_wanted) {
+ForwardPlan plan_forward(const ModelInputs& inputs, const at::Tensor& inputs_embeds, const PretrainedConfig& config) {
   const bool output_attentions = inputs.output_attentions || config.output_attentions;
   ForwardPlan plan{
-      .implementation = resolve_attn_implementation(config.attn_implementation, output_attentions || weights_wanted),
+      .implementation =
+          resolve_attn_implementation(config.attn_implementation, output_attentions || inputs.head_mask.defined()),
       .past_key_values = inputs.past_key_values,
       .position_ids = {},
       .attention_mask = {},
       .output_attentions = output_attentions,
       .output_hidden_states = inputs.output_hidden_states ? inputs.output_hidden_states : config.output_hidden_states,
+      .num_hidden_layers = config.get_num_hidden_layers(),
   };
   if (!plan.past_key_values && inputs.use_cache.value_or(config.use_cache)) {
     plan.past_key_values = std::make_shared<DynamicCache>();
@@ -90,6 +79,14 @@ ForwardPlan plan_forward(const ModelInputs& inputs, const at::Tensor& inputs_emb
       .and_mask_function = {},
   });
   return plan;
+}
+
+void ForwardPlan::add_hidden_state(BaseModelOutputWithPast& outputs, const at::Tensor& hidden_states,
+                                   int64_t index) const {
+  if (output_hidden_states) {
+    outputs.hidden_states.push_back(output_hidden_states.wants(index, num_hidden_layers + 1) ? hidden_states
+                                                                                             : at::Tensor());
+  }
 }
 
 }  // namespace transformers

@@ -1,5 +1,5 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <transformers/utils/modeling/pretrained_model.h>
 
 namespace transformers {
 namespace {

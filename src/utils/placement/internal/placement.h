@@ -1,12 +1,16 @@
 #pragma once
 
-#include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/modeling/modeling_utils.h>
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
 #include <transformers/utils/nn/forward_hooks.h>
+#include <transformers/utils/nn/state_dict.h>
+#include <transformers/utils/placement/device_map.h>
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <unordered_map>
+#include <vector>
 
 namespace transformers {
 
@@ -30,15 +34,16 @@ struct Placement {
   bool is_offloaded(const Place& place) const { return place.is_disk() || (place.is_cpu() && !main_device.is_cpu()); }
 };
 
-/// The places that the options ask for, of a model on the meta device whose floating tensors will be `dtype`. Throws
-/// when the map does not fit the model or the machine, or parts a block.
-std::shared_ptr<Placement> plan_placement(PreTrainedModel& model, const LoadOptions& options, c10::ScalarType dtype);
-/// Throws when a tensor would lie on the disk in a file that is not safetensors.
-void check_disk_files(const Placement& placement, const std::string& folder, const at::Tensor& tensor,
-                      const CheckpointTensor& stored);
+/// The modules of a model that take and return hidden states; each of them runs in one place.
+using Blocks = std::vector<std::shared_ptr<torch::nn::Module>>;
 
-/// Makes a filled model run over its places.
-void place(PreTrainedModel& model, std::shared_ptr<Placement> placement);
+/// Where the tensors of a model on the meta device will lie by the map. Throws when the map does not fit the model or
+/// the machine, or divides a block.
+Placement plan_placement(const torch::nn::Module& model, const Blocks& blocks, DeviceMap device_map);
+
+/// Makes a filled model run over its places, by hooks on its layers. Returns where each block runs; empty where all run
+/// in one place.
+std::vector<c10::Device> place(const torch::nn::Module& model, const Placement& placement, const Blocks& blocks);
 
 /// Moves what a layer is called with to `device`, and what it returns to `output`, where one is given.
 std::vector<ForwardHooks::HookId> align_devices(ForwardHooks& layer, c10::Device device,
@@ -48,6 +53,6 @@ std::vector<ForwardHooks::HookId> align_devices(ForwardHooks& layer, c10::Device
 void move_layer(torch::nn::Module& layer, c10::Device device);
 
 /// The state dict with the values of what is offloaded. Throws when there are parts without values.
-StateDict whole_state_dict(const PreTrainedModel& model, const Placement* placement);
+StateDict whole_state_dict(const torch::nn::Module& model, const Placement* placement);
 
 }  // namespace transformers

@@ -11,10 +11,6 @@ namespace transformers {
 /// the vocabulary (looked at on the CPU only: elsewhere it would stall the device).
 void check_model_inputs(const ModelInputs& inputs, const PretrainedConfig& config);
 
-/// Warns once when ids begin or end a row with padding and no mask says so. Mirrors the method of that name of
-/// transformers 4.37.2; looked at on the CPU only.
-void warn_if_padding_and_no_attention_mask(const ModelInputs& inputs, const PretrainedConfig& config);
-
 /// What a base model settles before its first layer.
 struct ForwardPlan {
   AttnImplementation implementation;       // resolved
@@ -23,12 +19,16 @@ struct ForwardPlan {
   at::Tensor attention_mask;               // as `attention` takes it
   bool output_attentions;
   OutputHiddenStates output_hidden_states;
+  int64_t num_hidden_layers;
+
+  /// Appends the input of layer `index`, or what the last layer gave where `index` is the number of layers, to the
+  /// output's hidden states, where the call asks for it.
+  void add_hidden_state(BaseModelOutputWithPast& outputs, const at::Tensor& hidden_states, int64_t index) const;
 };
 
-/// Cache, positions and mask of a call, as HF's models prepare them. `weights_wanted`: the call needs attention weights
-/// inside, for which only eager will do.
-ForwardPlan plan_forward(const ModelInputs& inputs, const at::Tensor& inputs_embeds, const PretrainedConfig& config,
-                         bool weights_wanted = false);
+/// Cache, positions and mask of a call, as HF's models prepare them. Attention weights, which `output_attentions` and a
+/// `head_mask` need, take the eager implementation.
+ForwardPlan plan_forward(const ModelInputs& inputs, const at::Tensor& inputs_embeds, const PretrainedConfig& config);
 
 /// The same tensor where it is there already; undefined stays undefined.
 inline at::Tensor moved(const at::Tensor& tensor, c10::Device device) {
@@ -36,14 +36,6 @@ inline at::Tensor moved(const at::Tensor& tensor, c10::Device device) {
 }
 inline RotaryEmbeddings moved(const RotaryEmbeddings& tables, c10::Device device) {
   return {.cos = moved(tables.cos, device), .sin = moved(tables.sin, device)};
-}
-
-/// Brings hidden states, and what a block takes beside them, to where the block runs.
-template <typename LayerInputs>
-void hop(c10::Device device, at::Tensor& hidden_states, LayerInputs& inputs) {
-  hidden_states = hidden_states.to(device);
-  inputs.attention_mask = moved(inputs.attention_mask, device);
-  inputs.position_embeddings = moved(inputs.position_embeddings, device);
 }
 
 }  // namespace transformers

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <transformers/utils/modeling/modeling_outputs.h>
+#include <transformers/utils/modeling/pretrained_model.h>
+#include <transformers/utils/nn/forward_hooks.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace transformers {
+
+/// Blocks [begin, end) of a model, a stage of a pipeline.
+struct BlockRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+/// A model without a head: GPTJModel, LlamaModel. Holds how its blocks run: which of them, where, and which of them
+/// again in backward.
+class BaseModel : public PreTrainedModel {
+ public:
+  virtual BaseModelOutputWithPast forward(const ModelInputs& inputs) = 0;
+
+  BaseModel& base_model() override { return *this; }
+  std::string base_model_prefix() const override { return {}; }
+  Embedding get_input_embeddings() override = 0;
+  void set_input_embeddings(Embedding embeddings) override = 0;
+  ModelStructure structure() override = 0;
+
+  /// Keeps these layers alone, in this order, and renumbers them; the config is the caller's business.
+  virtual void select_layers(const std::vector<int64_t>& layers) = 0;
+
+  /// Restricts forward to these blocks. If the first block is excluded, pass hidden states as `inputs_embeds`; if the
+  /// last is, forward returns hidden states without the last norm. The other blocks may stay on the meta device.
+  void run_blocks(const BlockRange& blocks);
+  /// Which of its `count` blocks a forward runs.
+  BlockRange blocks_to_run(size_t count) const;
+  /// Whether forward runs the last block, so that the last norm follows.
+  bool runs_last_block() const { return !blocks_ || blocks_->end == config().get_num_hidden_layers(); }
+
+  /// Where each block runs; empty: all in one place.
+  const std::vector<c10::Device>& block_devices() const { return block_devices_; }
+  void set_block_devices(std::vector<c10::Device> devices) { block_devices_ = std::move(devices); }
+
+  /// Training keeps only the input of every n-th block; 0: of none. See PreTrainedModel::gradient_checkpointing_enable.
+  void checkpoint_every(int64_t n) { checkpoint_every_ = n; }
+  int64_t checkpoint_every() const { return checkpoint_every_; }
+  /// Whether a forward that is running now is to run block `i` again in backward.
+  bool checkpoints_block(size_t i) const;
+
+  /// See PreTrainedModel::enable_input_require_grads; a hook on the embeddings.
+  void require_grads_of_embeddings();
+  void stop_requiring_grads_of_embeddings();
+
+  void copy_settings(const PreTrainedModel& other) override;
+
+ protected:
+  /// The inputs without a cache, with a warning where one was wanted, while blocks are checkpointed.
+  ModelInputs without_cache_when_checkpointing(ModelInputs inputs) const;
+
+ private:
+  int64_t checkpoint_every_ = 0;                            // 0: off
+  std::optional<ForwardHooks::HookId> require_grads_hook_;  // on the embeddings
+  std::optional<BlockRange> blocks_;                        // unset: all
+  std::vector<c10::Device> block_devices_;                  // empty: all in one place
+};
+
+}  // namespace transformers

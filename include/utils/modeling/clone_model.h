@@ -1,0 +1,46 @@
+#pragma once
+
+#include <transformers/utils/modeling/pretrained_model.h>
+#include <transformers/utils/nn/construction.h>
+
+#include <memory>
+#include <optional>
+
+namespace transformers {
+
+/// Makes `copy`, built alike, have the parameters of `model` in memory of its own, whatever their shapes: with their
+/// ties, requires_grad, masks, buffers, training mode, hooks and linear methods. Moves to `device`, where one is given.
+void copy_parameters(const torch::nn::Module& model, torch::nn::Module& copy,
+                     const std::optional<torch::Device>& device);
+
+/// A copy that is independent of the model, as `copy.deepcopy` makes one; what `clone()` of a model does. Adapters in
+/// its layers are copied with it; `PeftModel::clone` copies them with what manages them. Hooks are the same functions.
+/// Throws on a model whose parts lie in several places by a device map.
+template <typename Impl>
+std::shared_ptr<torch::nn::Module> clone_model(const Impl& model, const std::optional<torch::Device>& device) {
+  std::shared_ptr<Impl> copy;
+  {
+    const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
+    copy = std::make_shared<Impl>(static_cast<const typename Impl::Config&>(model.config()));
+  }
+  copy_parameters(model, *copy, device);
+  if constexpr (requires { copy->generation_config; }) {
+    copy->generation_config = model.generation_config;
+  }
+  return copy;
+}
+
+/// Base of a model class that gives it `clone()`: `class LlamaModelImpl : public CloneableModel<LlamaModelImpl,
+/// BaseModel>`.
+template <typename Derived, typename Base>
+class CloneableModel : public Base {
+ public:
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override {
+    return clone_model(static_cast<const Derived&>(*this), device);
+  }
+
+ protected:
+  using Base::Base;
+};
+
+}  // namespace transformers
