@@ -42,7 +42,7 @@ struct LoadOptions {
   bool ignore_mismatched_sizes = false;
   /// Classes of a classification head, in place of what config.json says.
   std::optional<int64_t> num_labels{};
-  /// model.<variant>.safetensors and so on.
+  /// The variant in the files' names: `model.<variant>.safetensors` and so on.
   std::string variant{};
   /// Filled when given.
   LoadReport* report = nullptr;
