@@ -1,7 +1,5 @@
 // README.md shows the rest of this file word for word.
-#include <transformers/auto/modeling_auto.h>
-#include <transformers/utils/generation/generate.h>
-#include <transformers/utils/tokenization/tokenizer.h>
+#include <transformers/transformers.h>
 
 #include <iostream>
 
@@ -11,6 +9,5 @@ int main() {
   const auto model = transformers::AutoModelForCausalLM::from_pretrained(folder);
   const auto prompt = torch::tensor(tokenizer->encode("The capital of France is")).unsqueeze(0);
   const auto output = transformers::generate(*model, {.input_ids = prompt}, {.max_new_tokens = 8});
-  const auto ids = output.sequences[0].contiguous();
-  std::cout << tokenizer->decode({ids.const_data_ptr<int64_t>(), ids.nbytes() / sizeof(int64_t)}) << '\n';
+  std::cout << tokenizer->decode(output.sequences[0]) << '\n';
 }
