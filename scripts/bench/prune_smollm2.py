@@ -96,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        models = {"(whole)": options.model} | {criterion: scratch / criterion for criterion in CRITERIA}
+        models = {"(unpruned)": options.model} | {criterion: scratch / criterion for criterion in CRITERIA}
         for criterion in CRITERIA:
             prune(options.model, options.share, criterion, models[criterion])
         rates = decode_rates(list(models.values()), options.threads, options.rounds)
