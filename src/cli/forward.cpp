@@ -115,15 +115,15 @@ Outputs run_task(const ForwardOptions& options) {
 }  // namespace
 
 void add_forward(CLI::App& app) {
-  auto* command = app.add_subcommand("forward", "Run a model once and write what it gives to a safetensors file");
+  auto* command = app.add_subcommand("forward", "Run a model once and write its outputs to a safetensors file");
   auto options = std::make_shared<ForwardOptions>();
   add_model_options(*command, options->model);
   command
       ->add_option("--inputs", options->inputs, "safetensors file; tensors carry the names of HF's forward arguments")
       ->required();
-  command->add_option("--output", options->output, "safetensors file to write; floating tensors as float32")
+  command->add_option("--output", options->output, "safetensors file to write; floating-point tensors as float32")
       ->required();
-  command->add_option("--task", options->task, "which head")
+  command->add_option("--task", options->task, "model head")
       ->check(
           CLI::IsMember({"causal-lm", "base", "sequence-classification", "question-answering", "token-classification"}))
       ->capture_default_str();

@@ -267,7 +267,7 @@ void warn(const LoadReport& report, const std::string& folder) {
   }
   if (!report.initialized.empty()) {
     TORCH_WARN(printable(folder),
-               ": weights that were not there and have fresh values: ", printable_list(report.initialized));
+               ": weights missing from the checkpoint were newly initialized: ", printable_list(report.initialized));
   }
 }
 
