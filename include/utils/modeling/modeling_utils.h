@@ -28,7 +28,7 @@ struct Placement;
 /// What loading a folder met, by the model's own names.
 struct LoadReport : IncompatibleKeys {
   std::vector<std::string> ignored;      // legacy buffers in the file that a model computes itself
-  std::vector<std::string> initialized;  // were not in the file and got fresh values
+  std::vector<std::string> initialized;  // missing from the file, so newly initialized
   /// Why stored tensors are no weights, a sentence each: whole numbers, codes whose scales lie beside them.
   std::vector<std::string> unreadable;
 };
@@ -38,7 +38,7 @@ struct LoadOptions {
   std::optional<c10::ScalarType> dtype{};
   c10::Device device = c10::kCPU;
   AttnImplementation attn_implementation = AttnImplementation::kAuto;
-  /// Give fresh values to tensors of another shape instead of throwing.
+  /// Newly initialize tensors of another shape instead of throwing.
   bool ignore_mismatched_sizes = false;
   /// Classes of a classification head, in place of what config.json says.
   std::optional<int64_t> num_labels{};
@@ -48,8 +48,8 @@ struct LoadOptions {
   LoadReport* report = nullptr;
   /// Several places instead of `device`: "auto", another strategy, or {{"model", 0}, {"lm_head", "cpu"}}. Weights on
   /// the disk are read from the safetensors files when their layer runs and dropped afterwards; weights on the CPU of a
-  /// model that has GPUs wait there and run on the first GPU. Neither can be trained. Placing is the last change to a
-  /// model: it can be saved, and neither moved, copied, pruned nor resized.
+  /// model that has GPUs wait there and run on the first GPU. Neither can be trained. A placed model can
+  /// still be saved, but no longer moved, copied, pruned or resized.
   DeviceMapOption device_map{};
   /// What each place may hold where `device_map` is a strategy; unset: the memory that is free.
   std::optional<MaxMemory> max_memory{};
@@ -69,7 +69,7 @@ struct SaveOptions {
 
 struct ResizeOptions {
   std::optional<int64_t> pad_to_multiple_of{};
-  /// New rows around the mean of the old ones, with their covariance times 1e-9; false: as fresh weights.
+  /// New rows around the mean of the old ones, with their covariance times 1e-9; false: newly initialized.
   bool mean_resizing = true;
 };
 
@@ -131,8 +131,9 @@ class PreTrainedModel : public Module {
   const DeviceMap& hf_device_map() const;
   /// Classes of modules that a device map keeps whole: the blocks. Mirrors HF's `_no_split_modules`.
   std::vector<std::string> no_split_modules();
-  /// From now on a forward runs these blocks alone: from the first on, it takes hidden states as `inputs_embeds`;
-  /// before the last, the base model returns hidden states without the last norm. Only what runs needs values.
+  /// Restricts forward to these blocks. If the first block is excluded, pass hidden states as `inputs_embeds`. If the
+  /// last block is excluded, the base model returns hidden states without the last norm. Other blocks may stay on the
+  /// meta device.
   void run_blocks(const BlockRange& blocks);
 
   using Module::to;

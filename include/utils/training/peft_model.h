@@ -15,7 +15,7 @@ namespace transformers {
 class SaveTransaction;
 
 struct AdapterOptions {
-  /// Fresh matrices hang on this number alone; they are those of peft after torch.manual_seed(seed).
+  /// Newly initialized matrices depend on this number alone; they are those of peft after torch.manual_seed(seed).
   uint64_t seed = 42;
   /// fp32 matrices beside a bf16 or fp16 weight; false: in the weight's dtype.
   bool autocast_adapter_dtype = true;

@@ -65,7 +65,7 @@ struct TrainingArguments {
   /// `settings`, get an error before the first step that names the setting and both values.
   std::optional<ProcessGroup> process_group{};
   /// Settings of the caller that a resumed run and all ranks must share, by name, e.g. {"seed", "42"}. max_steps need
-  /// not be among them: a run may go on to more steps than it was saved with, not to fewer.
+  /// not be among them: a run may be continued to more steps than it was saved with, not to fewer.
   std::map<std::string, std::string> settings{};
 };
 
@@ -89,8 +89,8 @@ struct TrainerState {
   std::string best_model_checkpoint{};
 };
 
-/// What the loop calls, on every rank. Those that return a bool stop the run by false, with its weights as they are, to
-/// be saved or gone on with: a run that is stopped so does not load its best model.
+/// What the loop calls, on every rank. Returning false stops the run. The model and the trainer keep their state, so
+/// you can save it or continue: a run that is stopped this way does not load its best model.
 struct TrainerCallbacks {
   /// After each step.
   std::function<bool(const TrainingLog& log)> on_step{};
