@@ -52,8 +52,8 @@ struct GenerateHooks {
 /// mask over all; the cache then holds all but the last token.
 ///
 /// Options come from `config`, then model.generation_config, then HF's defaults; max_new_tokens goes before max_length.
-/// Ended rows are filled with pad_token_id (unset: the first end token). Pass −1 as end
-/// token to generate without one.
+/// Ended rows are filled with pad_token_id (unset: the first end token). Pass −1 as the end token to generate without
+/// one.
 ///
 /// Throws on options that make no sense (see GenerationConfig::validate), a prompt that reaches max_length, an empty
 /// prompt, forbidden words outside the vocabulary, stop strings without a tokenizer, a streamer with beams. Records no
