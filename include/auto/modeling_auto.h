@@ -13,7 +13,7 @@ namespace transformers {
 
 // HF's auto classes: the family is chosen by `model_type` in config.json. An unknown one, or one that contradicts
 // `architectures`, throws. `from_pretrained` loads a folder as the options say and leaves the model in eval mode;
-// `from_config` builds with fresh weights, in train mode, as `construction_options()` say.
+// `from_config` builds with newly initialized weights, in train mode, as `construction_options()` say.
 
 /// Mirrors HF `AutoConfig`. `source` names the text in errors.
 struct AutoConfig {

@@ -22,7 +22,8 @@ struct GPTJConfig : PretrainedConfig {
   int64_t rotary_dim = 64;         // of each head, its first dimensions
   std::optional<int64_t> n_inner;  // unset: 4 · n_embd; read through inner_size()
   Activation activation_function = Activation::kGeluNew;
-  // Of our extended form, for models that have lost heads or hidden units; transformers knows n_embd / n_head alone.
+  // Of the library-only form, for models that have lost heads or hidden units; transformers knows n_embd / n_head
+  // alone.
   std::optional<int64_t> head_dim;
   double resid_pdrop = 0.0;
   double embd_pdrop = 0.0;

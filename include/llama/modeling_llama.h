@@ -56,7 +56,7 @@ class LlamaRotaryEmbeddingImpl : public Cloneable<LlamaRotaryEmbeddingImpl> {
 
   /// x gives dtype and device; position_ids: int64 [batch or 1, seq]. Returns cos, sin: [batch or 1, seq, head_dim].
   /// The dynamic and longrope types choose their frequencies by the largest position of this call alone; HF's dynamic
-  /// type keeps those of the longest call so far, so that results there hang on what was called before.
+  /// type keeps those of the longest call so far, so that results there depend on earlier calls.
   RotaryEmbeddings forward(const torch::Tensor& x, const torch::Tensor& position_ids) const {
     return at_positions(x, position_ids, position_ids);
   }

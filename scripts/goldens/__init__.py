@@ -1,1 +1,1 @@
-"""The cases of scripts/make_goldens.py: one module a subject, each with `write(folder)`."""
+"""The cases of scripts/goldens/make_goldens.py: one module a subject, each with `write(folder)`."""

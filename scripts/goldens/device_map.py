@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, GPTJConfig, LlamaConfig
 
 from .collection import Collection
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 # Shares of the model's size that a place may hold.
 TIGHT, AMPLE = (0.02, 0.5), (0.3, 1.5)

@@ -218,11 +218,11 @@ void add_bench(CLI::App& app) {
   const auto count = [&](const char* name, int64_t& field, const char* help) {
     command->add_option(name, field, help)->check(positive_number())->capture_default_str();
   };
-  count("--new-tokens", options->new_tokens, "tokens decoded in a repetition");
+  count("--new-tokens", options->new_tokens, "tokens decoded per repetition");
   count("--context", options->context, "tokens before decoding starts");
-  count("--repetitions", options->repetitions, "counted runs of each phase, after one that is not");
-  count("--batch", options->batch, "rows");
-  command->add_option("--cache", options->cache, "how keys and values are kept")
+  count("--repetitions", options->repetitions, "measured runs of each phase, after one warm-up run");
+  count("--batch", options->batch, "batch size");
+  command->add_option("--cache", options->cache, "kind of key/value cache")
       ->check(CLI::IsMember({"dynamic", "static"}))
       ->capture_default_str();
   command->add_option_function<std::string>(

@@ -103,15 +103,15 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   source->add_option("--model", options.model, "Hugging Face folder: config.json, weights, tokenizer");
   source->add_option("--config", options.config, "config.json of a model with random weights; see --seed");
   source->require_option(1);
-  command.add_option("--dtype", options.dtype, "auto: what config.json or the weights say")
+  command.add_option("--dtype", options.dtype, "auto: the dtype stated in config.json, else that of the weights")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
   command.add_option("--device", options.device, "cpu, cuda or cuda:I")->capture_default_str();
   command.add_option("--attn", options.attn, "attention kernel")
       ->check(CLI::IsMember({"auto", "eager", "sdpa", "flash"}))
       ->capture_default_str();
-  command.add_option("--seed", options.seed, "of everything drawn at random");
-  command.add_option("--num-threads", options.num_threads, "0: as LibTorch finds best")
+  command.add_option("--seed", options.seed, "random seed");
+  command.add_option("--num-threads", options.num_threads, "CPU threads; 0: LibTorch's default")
       ->check(not_negative_number())
       ->capture_default_str();
 }

@@ -72,14 +72,14 @@ void convert(const ConvertOptions& options) {
 
 void add_convert(CLI::App& app) {
   auto* command =
-      app.add_subcommand("convert", "Write a model folder anew: safetensors, resharded, cast, ties stored once");
+      app.add_subcommand("convert", "Rewrite a model folder: safetensors, resharded, cast, ties stored once");
   auto options = std::make_shared<ConvertOptions>();
   command->add_option("--model", options->model, "Hugging Face folder to read")->required();
-  command->add_option("--output", options->output, "folder to write; made when missing")->required();
-  command->add_option("--dtype", options->dtype, "auto: what config.json or the weights say")
+  command->add_option("--output", options->output, "folder to write; created if missing")->required();
+  command->add_option("--dtype", options->dtype, "auto: the dtype stated in config.json, else that of the weights")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
-  command->add_option("--max-shard-size", options->max_shard_size, "bytes a file may hold, e.g. 500MB, 2GiB")
+  command->add_option("--max-shard-size", options->max_shard_size, "maximum size of a weight file, e.g. 500MB, 2GiB")
       ->capture_default_str();
   command->add_option("--config-format", options->config_format, "config.json as transformers 5.x or 4.x writes it")
       ->check(CLI::IsMember({"5.x", "4.x"}))

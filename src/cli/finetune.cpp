@@ -145,9 +145,9 @@ std::string checkpoint_to_resume(const FinetuneOptions& options, const std::opti
     checkpoint = broadcast_text(*group, checkpoint, /*src=*/0);
   }
   TORCH_CHECK(!options.resume || !checkpoint.empty(), options.output,
-              ": there is no checkpoint of the run that was last begun here to resume from");
+              ": there is no checkpoint of the run that was started last here to resume from");
   if (!checkpoint.empty()) {
-    inform("going on from " + checkpoint);
+    inform("continuing from " + checkpoint);
   }
   return checkpoint;
 }
@@ -205,7 +205,7 @@ std::string keep_training(const Learner& learner, Trainer& trainer, const Finetu
 
 void tell_what_is_kept(const std::string& checkpoint) {
   if (!checkpoint.empty()) {
-    inform("what was trained is kept in " + checkpoint + ", from which --resume goes on");
+    inform("the training so far is saved in " + checkpoint + "; --resume continues from it");
   }
 }
 
@@ -232,7 +232,7 @@ void run(const FinetuneOptions& options, Learner& learner, const std::optional<P
   try {
     trainer.train(data);
     if (!trainer.is_finished()) {
-      inform("stopped; " + trainer.save_checkpoint(data) + " is where --resume goes on");
+      inform("stopped; --resume continues from " + trainer.save_checkpoint(data));
       throw CLI::RuntimeError(interrupt_status());
     }
     if (leads(group)) {
@@ -286,7 +286,7 @@ void check_output_folder(const FinetuneOptions& options) {
   TORCH_CHECK(
       options.lora_r == 0 || options.merge || !holds_model || fs::equivalent(output, options.model.model, ignored),
       output,
-      ": holds a whole model (config.json); an adapter goes into a folder of its own or into that of "
+      ": holds a full model (config.json); an adapter goes into a folder of its own or into that of "
       "the model it was trained on");
 }
 

@@ -38,31 +38,32 @@ void add_data_options(CLI::App& command, FinetuneOptions& options) {
                      "question + context + answers, tokens + labels");
   command.add_option("--train-ids", options.train_ids, "safetensors: input_ids [samples, seq] and labels");
   command.add_option("--eval-file", options.eval_file, "as --train-file; loss and the task's metrics at the end");
-  add_task_option(command, options.task, "what to learn", /*trainable=*/true);
+  add_task_option(command, options.task, "task to train", /*trainable=*/true);
   const Adder add{command};
-  add.positive("--seq-length", options.seq_length, "tokens of a block or the most of a sample")->capture_default_str();
-  add.not_negative("--doc-stride", options.doc_stride, "tokens that parts of a long context share, in questions");
-  command.add_flag("--no-shuffle", options.no_shuffle, "samples in file order");
+  add.positive("--seq-length", options.seq_length, "tokens in a block, or the maximum of a sample")
+      ->capture_default_str();
+  add.not_negative("--doc-stride", options.doc_stride, "tokens that two parts of a long context share");
+  command.add_flag("--no-shuffle", options.no_shuffle, "keep the samples in file order");
 }
 
 void add_step_options(CLI::App& command, FinetuneOptions& options) {
   const Adder add{command};
   add.positive("--batch-size", options.batch_size, "samples of a micro-batch")->capture_default_str();
-  add.positive("--gradient-accumulation-steps", options.gradient_accumulation_steps, "micro-batches a step")
+  add.positive("--gradient-accumulation-steps", options.gradient_accumulation_steps, "micro-batches per optimizer step")
       ->capture_default_str();
   auto* steps = add.positive("--max-steps", options.max_steps, "optimizer steps");
-  add.positive("--epochs", options.epochs, "how often each sample is seen")->capture_default_str()->excludes(steps);
+  add.positive("--epochs", options.epochs, "passes over the data")->capture_default_str()->excludes(steps);
   command.add_option("--optim", options.optim, "optimizer; adamw_8bit keeps 2 bytes of state a parameter")
       ->check(CLI::IsMember({"adamw", "adamw_8bit", "sgd", "lion", "adafactor"}))
       ->capture_default_str();
-  add.not_negative("--learning-rate", options.learning_rate, "highest rate of the schedule");
+  add.not_negative("--learning-rate", options.learning_rate, "peak learning rate of the schedule");
   command.add_option("--lr-schedule", options.lr_schedule, "linear, cosine, constant, ... as in transformers")
       ->capture_default_str();
   command.add_option("--lr-scheduler-kwargs", options.lr_scheduler_kwargs,
-                     "what the schedule takes beside, as JSON with transformers' names: {\"min_lr_rate\": 0.1}");
-  add.not_negative("--warmup-steps", options.warmup_steps, "steps until the highest rate");
-  add.not_negative("--weight-decay", options.weight_decay, "biases and norms are spared");
-  add.not_negative("--max-grad-norm", options.max_grad_norm, "gradients are scaled to this norm; 0: never");
+                     "further arguments of the schedule, as JSON with transformers' names: {\"min_lr_rate\": 0.1}");
+  add.not_negative("--warmup-steps", options.warmup_steps, "steps until the peak learning rate");
+  add.not_negative("--weight-decay", options.weight_decay, "not applied to biases and norms");
+  add.not_negative("--max-grad-norm", options.max_grad_norm, "gradients are clipped to this norm; 0: no clipping");
   add.not_negative("--label-smoothing", options.label_smoothing, "share of the target spread over the vocabulary");
   add.positive("--neftune-noise-alpha", options.neftune_noise_alpha, "noise on the token embeddings, e.g. 5");
   command.add_option("--ema-decay", options.ema_decay, "evaluate and write an average of the weights, e.g. 0.999")
@@ -70,25 +71,26 @@ void add_step_options(CLI::App& command, FinetuneOptions& options) {
 }
 
 void add_memory_options(CLI::App& command, FinetuneOptions& options) {
-  command.add_flag("--bf16", options.bf16, "autocast: products in bfloat16, weights as they are");
-  command.add_option("--low-precision", options.low_precision, "how bf16 and fp16 weights take small updates")
+  command.add_flag("--bf16", options.bf16, "autocast: matmuls in bfloat16, weights unchanged");
+  command.add_option("--low-precision", options.low_precision, "how small updates of bf16 and fp16 weights are kept")
       ->check(CLI::IsMember({"plain", "master", "stochastic"}))
       ->capture_default_str();
   command.add_flag("--gradient-checkpointing", options.gradient_checkpointing, "less memory, about a third slower");
   command
       .add_option("--loss-chunk-rows", options.loss_chunk_rows,
-                  "positions whose logits are alive at a time; 0: all; without it what takes 24 MiB")
+                  "positions whose logits are kept in memory at once (0: all; default: as many as fit in 24 MiB)")
       ->check(not_negative_number());
-  command.add_flag("--step-in-backward", options.step_in_backward,
-                   "gradients are used up one by one; needs --max-grad-norm 0 and no accumulation");
+  command.add_flag(
+      "--step-in-backward", options.step_in_backward,
+      "step each parameter inside backward and free its gradient; needs --max-grad-norm 0 and no accumulation");
 }
 
 void add_evaluation_options(CLI::App& command, FinetuneOptions& options) {
   const Adder add{command};
-  add.not_negative("--save-every", options.save_every, "steps from checkpoint to checkpoint; 0: none");
-  add.not_negative("--save-total-limit", options.save_total_limit, "checkpoints that stay; 0: all");
-  command.add_flag("--resume", options.resume, "go on from the newest checkpoint in --output");
-  add.not_negative("--eval-steps", options.eval_steps, "steps from evaluation to evaluation; 0: at the end only");
+  add.not_negative("--save-every", options.save_every, "steps between checkpoints; 0: none");
+  add.not_negative("--save-total-limit", options.save_total_limit, "checkpoints to keep; 0: all");
+  command.add_flag("--resume", options.resume, "continue from the newest checkpoint in --output");
+  add.not_negative("--eval-steps", options.eval_steps, "steps between evaluations; 0: only at the end");
   command.add_flag("--load-best-model-at-end", options.load_best_model_at_end,
                    "write the best checkpoint's weights; --save-every must be a multiple of --eval-steps");
   command
@@ -96,29 +98,30 @@ void add_evaluation_options(CLI::App& command, FinetuneOptions& options) {
                   "loss, perplexity, accuracy, f1, exact_match, ...")
       ->capture_default_str();
   add.positive("--early-stopping-patience", options.early_stopping_patience,
-               "evaluations without an improvement that end the run");
-  add.not_negative("--early-stopping-threshold", options.early_stopping_threshold, "what counts as an improvement");
-  add.positive("--join-timeout", options.join_timeout, "seconds in which all ranks must have met")
+               "end the run after this many evaluations without an improvement");
+  add.not_negative("--early-stopping-threshold", options.early_stopping_threshold,
+                   "smallest change that counts as an improvement");
+  add.positive("--join-timeout", options.join_timeout, "seconds within which all ranks must have connected")
       ->capture_default_str();
   add.positive("--rank-timeout", options.rank_timeout,
                "seconds after which the other ranks give up on one that does not answer")
       ->capture_default_str();
-  command.add_option("--log-file", options.log_file, "a JSON object per step goes there");
+  command.add_option("--log-file", options.log_file, "file for one JSON object per step");
   command.add_option("--tensorboard", options.tensorboard, "folder for TensorBoard's event files");
 }
 
 void add_lora_options(CLI::App& command, FinetuneOptions& options) {
-  command.add_option("--lora-r", options.lora_r, "rank of LoRA adapters, which alone are trained and written; 0: none")
+  command.add_option("--lora-r", options.lora_r, "rank of LoRA adapters; only they are trained and written; 0: none")
       ->check(not_negative_number())
       ->capture_default_str();
   command.add_option("--lora-alpha", options.lora_alpha, "adapters are scaled by alpha / r; 8")
       ->check(positive_number());
-  command.add_option("--lora-dropout", options.lora_dropout, "on the adapters' input")
+  command.add_option("--lora-dropout", options.lora_dropout, "dropout on the adapters' input")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command.add_option("--lora-targets", options.lora_targets, "names of layers, e.g. q_proj,v_proj (the default)")
       ->delimiter(',');
-  command.add_flag("--merge", options.merge, "write the whole model with the adapters in its weights");
+  command.add_flag("--merge", options.merge, "write the full model with the adapters merged into its weights");
 }
 
 }  // namespace
@@ -136,7 +139,7 @@ bool holds_objects(const std::string& file) {
   std::transform(form.begin(), form.end(), form.begin(), [](unsigned char c) { return std::tolower(c); });
   TORCH_CHECK(
       std::count(kForeignForms.begin(), kForeignForms.end(), form) == 0, file, ": a ", form,
-      " file cannot be learned from; what is read is a text (.txt), a JSON object a line (.jsonl), or an array of "
+      " file cannot be used for training; accepted are a text (.txt), a JSON object a line (.jsonl), or an array of "
       "objects (.json)");
   return form == ".jsonl" || form == ".ndjson" || form == ".json";
 }

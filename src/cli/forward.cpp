@@ -116,15 +116,15 @@ Outputs run_task(const ForwardOptions& options) {
 }  // namespace
 
 void add_forward(CLI::App& app) {
-  auto* command = app.add_subcommand("forward", "Run a model once and write what it gives to a safetensors file");
+  auto* command = app.add_subcommand("forward", "Run a model once and write its outputs to a safetensors file");
   auto options = std::make_shared<ForwardOptions>();
   add_model_options(*command, options->model);
   command
       ->add_option("--inputs", options->inputs, "safetensors file; tensors carry the names of HF's forward arguments")
       ->required();
-  command->add_option("--output", options->output, "safetensors file to write; floating tensors as float32")
+  command->add_option("--output", options->output, "safetensors file to write; floating-point tensors as float32")
       ->required();
-  add_task_option(*command, options->task, "which head", /*trainable=*/false);
+  add_task_option(*command, options->task, "model head", /*trainable=*/false);
   command->add_flag("--output-hidden-states", options->output_hidden_states, "hidden_states.{i}, layers + 1 of them");
   command->add_flag("--output-attentions", options->output_attentions, "attentions.{i}, one a layer");
   command->add_flag("--use-cache", options->use_cache, "past_key_values.{i}.key and .value");

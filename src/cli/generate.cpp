@@ -304,7 +304,7 @@ void add_generate(CLI::App& app) {
       ->excludes(prompt);
   source
       ->add_option("--input-ids", options->input_ids,
-                   "safetensors file with input_ids [batch, seq] and, if wanted, attention_mask; needs no tokenizer")
+                   "safetensors file with input_ids [batch, seq] and optionally attention_mask; needs no tokenizer")
       ->excludes(prompt);
   source->add_flag("--interactive", options->interactive, "chat over stdin, a line a turn");
   source->require_option(1, 2);
@@ -313,7 +313,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--output", options->output, "safetensors file for sequences int64 [rows, seq + new]");
   command->add_flag("--output-scores", options->output_scores,
                     "also scores.{t}, the processed scores of each step; none with beams");
-  command->add_option("--cache", options->cache, "how keys and values are kept")
+  command->add_option("--cache", options->cache, "kind of key/value cache")
       ->check(CLI::IsMember({"dynamic", "static"}))
       ->default_str("dynamic");
   options->generation.add_to(*command);

@@ -17,11 +17,11 @@ struct Field {
 };
 
 constexpr std::array kFields{
-    Field{"max_length", "tokens in all, prompt included"},
-    Field{"max_new_tokens", "new tokens at most (20)"},
-    Field{"min_length", "tokens in all at least"},
-    Field{"min_new_tokens", "new tokens at least"},
-    Field{"max_time", "seconds at most"},
+    Field{"max_length", "maximum number of tokens, including the prompt"},
+    Field{"max_new_tokens", "maximum number of new tokens (20)"},
+    Field{"min_length", "minimum number of tokens, including the prompt"},
+    Field{"min_new_tokens", "minimum number of new tokens"},
+    Field{"max_time", "time limit in seconds"},
     Field{"temperature", "above 0; divides the scores (1.0)"},
     Field{"top_k", "keep the k best tokens, 0: all (50)"},
     Field{"top_p", "keep the best tokens up to this probability (1.0)"},
@@ -30,26 +30,26 @@ constexpr std::array kFields{
     Field{"typical_p", "keep typical tokens up to this probability (1.0)"},
     Field{"epsilon_cutoff", "drop tokens below this probability"},
     Field{"eta_cutoff", "the same, adapted to the entropy"},
-    Field{"repetition_penalty", "divides the scores of tokens already there (1.0)"},
-    Field{"no_repeat_ngram_size", "forbid any run of so many tokens to come twice, 0: off"},
-    Field{"num_beams", "texts followed at a time (1)"},
+    Field{"repetition_penalty", "divides the scores of tokens that already occurred (1.0)"},
+    Field{"no_repeat_ngram_size", "forbid repeated n-grams of this size, 0: off"},
+    Field{"num_beams", "number of beams (1)"},
     Field{"length_penalty", "exponent of the length in a beam's score (1.0)"},
     Field{"early_stopping", "of beam search: true, false or never"},
     Field{"num_return_sequences", "texts per prompt (1)"},
-    Field{"bad_words_ids", "JSON, e.g. [[1,2],[3]]: runs of tokens that may not come"},
-    Field{"sequence_bias", "JSON, e.g. [[[1,2],-2.5]]: added to the score of a run's last token"},
-    Field{"suppress_tokens", "JSON list of tokens that may not come"},
-    Field{"begin_suppress_tokens", "JSON list of tokens that may not come first"},
+    Field{"bad_words_ids", "JSON, e.g. [[1,2],[3]]: sequences of tokens that must not occur"},
+    Field{"sequence_bias", "JSON, e.g. [[[1,2],-2.5]]: added to the score of a sequence's last token"},
+    Field{"suppress_tokens", "JSON list of tokens that must not occur"},
+    Field{"begin_suppress_tokens", "JSON list of tokens that must not come first"},
     Field{"forced_bos_token_id", "the first new token"},
     Field{"forced_eos_token_id", "the token at max_length"},
     Field{"exponential_decay_length_penalty", "JSON, [start, factor]: raises the end token's score"},
-    Field{"guidance_scale", "above 1: weight of the prompt against none"},
+    Field{"guidance_scale", "classifier-free guidance; above 1: weight of the prompt"},
     Field{"eos_token_id", "one id or a JSON list, []: none"},
     Field{"pad_token_id", "fills rows that have ended"},
-    Field{"bos_token_id", "where a text without a prompt begins"},
+    Field{"bos_token_id", "first token of a text without a prompt"},
 };
 constexpr std::array kFlags{
-    Field{"do_sample", "draw tokens instead of taking the best"},
+    Field{"do_sample", "sample tokens instead of taking the most likely"},
     Field{"renormalize_logits", "make processed scores log-probabilities"},
     Field{"remove_invalid_values", "replace NaN and infinite scores"},
 };
@@ -86,7 +86,7 @@ void GenerationOptions::add_to(CLI::App& command) {
             [this, name = flag.name](int64_t count) { values_[name] = count > 0 ? "true" : "false"; }, flag.help)
         ->group(group);
   }
-  command.add_option("--stop", stop_strings_, "text at which to end; may be given again")
+  command.add_option("--stop", stop_strings_, "text at which to stop; may be repeated")
       ->group(group)
       ->take_all()
       ->allow_extra_args(false);

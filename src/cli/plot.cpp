@@ -142,7 +142,7 @@ void check_drawing(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0 && status.st_size > 0) {
     TORCH_CHECK(RegularFile(path).read(0, std::min<size_t>(4, RegularFile(path).size())) == "<svg", printable(path),
-                ": is no SVG file and is not overwritten");
+                ": is not an SVG file and is not overwritten");
   }
 }
 
@@ -165,10 +165,10 @@ void plot(const PlotOptions& options) {
 void add_plot(CLI::App& app) {
   auto* command = app.add_subcommand("plot", "Draw the curves of a training log, as SVG or in the terminal");
   auto options = std::make_shared<PlotOptions>();
-  command->add_option("log", options->logs, "what finetune --log-file wrote; several are drawn over each other")
+  command->add_option("log", options->logs, "file that finetune --log-file wrote; several are drawn over each other")
       ->required();
   command->add_option("-o,--output", options->output, "SVG file; without it the terminal");
-  command->add_option("--columns", options->columns, "what to draw, e.g. loss,grad_norm,learning_rate")
+  command->add_option("--columns", options->columns, "columns to draw, e.g. loss,grad_norm,learning_rate")
       ->delimiter(',')
       ->capture_default_str();
   command->footer("Example: transformers-cpp plot log.jsonl -o loss.svg");

@@ -315,11 +315,11 @@ void add_prune(CLI::App& app) {
     });
   };
   command->add_option("--model", options->model, "Hugging Face folder to read")->required();
-  command->add_option("--output", options->output, "folder to write; made when missing");
-  share("--heads", options->heads, "share of the key/value heads of each layer that goes, with their query heads");
-  share("--intermediate", options->intermediate, "share of the channels of each MLP that goes");
-  command->add_option("--layers", options->layers, "layers that go, counted from 0, e.g. 3,7")->delimiter(',');
-  command->add_option("--vocab", options->vocab, "file of the token ids that stay, one a line");
+  command->add_option("--output", options->output, "folder to write; created if missing");
+  share("--heads", options->heads, "share of key/value heads to remove from each layer, with their query heads");
+  share("--intermediate", options->intermediate, "share of channels to remove from each MLP");
+  command->add_option("--layers", options->layers, "layers to remove, counted from 0, e.g. 3,7")->delimiter(',');
+  command->add_option("--vocab", options->vocab, "file of the token ids to keep, one per line");
   auto* plan = command->add_option("--plan", options->plan, "carry out a plan that --save-plan wrote for this model");
   for (const char* choice : {"--heads", "--intermediate", "--layers", "--vocab"}) {
     plan->excludes(command->get_option(choice));
@@ -328,19 +328,19 @@ void add_prune(CLI::App& app) {
   for (const auto& [name, criterion] : kCriteria) {
     names.emplace_back(name);
   }
-  command->add_option("--criterion", options->criterion, "by what the least important heads and channels are found")
+  command->add_option("--criterion", options->criterion, "how the importance of heads and channels is measured")
       ->check(CLI::IsMember(names))
       ->capture_default_str();
   command->add_option("--calibration", options->calibration,
                       "text, or .safetensors with input_ids [samples, seq], for activation and taylor");
-  command->add_option("--dtype", options->dtype, "auto: what config.json or the weights say")
+  command->add_option("--dtype", options->dtype, "auto: the dtype stated in config.json, else that of the weights")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
-  command->add_option("--seed", options->seed, "of --criterion random")->capture_default_str();
-  command->add_flag("--global", options->global, "choose among all layers together, not a share of each");
-  command->add_flag("--zero", options->zero, "set to zero what would go; every size stays");
+  command->add_option("--seed", options->seed, "random seed of --criterion random")->capture_default_str();
+  command->add_flag("--global", options->global, "choose among all layers together instead of a share of each");
+  command->add_flag("--zero", options->zero, "set to zero instead of removing; all sizes stay");
   command->add_flag("--extended", options->extended,
-                    "allow what transformers' config cannot express, in a form that only this library reads");
+                    "allow the library-only form, for what transformers' config cannot express");
   command->add_option("--save-plan", options->save_plan, "also write the plan as JSON");
   command->add_flag("--dry-run", options->dry_run, "print the plan, write no folder");
   command->footer(

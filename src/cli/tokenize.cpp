@@ -54,8 +54,9 @@ void add_tokenize(CLI::App& app) {
   source->add_option("--text", options->text, "the text");
   source->add_option("--file", options->file, "file of text, byte for byte");
   source->require_option(1);
-  command->add_flag("--no-special-tokens", options->no_special_tokens, "leave out what goes around every text");
-  command->add_flag("--lines", options->lines, "one JSON object a line of the text");
+  command->add_flag("--no-special-tokens", options->no_special_tokens,
+                    "leave out the tokens that are added around a text");
+  command->add_flag("--lines", options->lines, "one JSON object for each line of the text");
   command->footer("Example: transformers-cpp tokenize --model models/SmolLM2-135M-Instruct --text 'Hello world'");
   command->callback([options] { tokenize(*options); });
 }

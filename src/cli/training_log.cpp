@@ -86,7 +86,7 @@ void TrainingLogFile::open(const std::string& kept) {
 void TrainingLogFile::write(const std::string& line) {
   if (file_.is_open() && !(file_ << line << std::endl)) {
     file_.close();
-    inform("warning: " + path_ + ": the log cannot be written; it ends here, the training goes on");
+    inform("warning: " + path_ + ": the log cannot be written; the log ends here and the training continues");
   }
 }
 
@@ -98,7 +98,8 @@ void TrainingLogFile::draw(const std::string& tag, double value, int64_t step) {
     board_->add_scalar(tag, value, step);
   } catch (const c10::Error& error) {
     board_.reset();
-    inform("warning: " + std::string(error.what_without_backtrace()) + "; it ends here, the training goes on");
+    inform("warning: " + std::string(error.what_without_backtrace()) +
+           "; the log ends here and the training continues");
   }
 }
 

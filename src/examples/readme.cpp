@@ -1,7 +1,5 @@
 // README.md shows the rest of this file word for word.
-#include <transformers/auto/modeling_auto.h>
-#include <transformers/utils/generation/generate.h>
-#include <transformers/utils/tokenization/tokenizer.h>
+#include <transformers/transformers.h>
 
 #include <iostream>
 

@@ -269,7 +269,7 @@ class FinetuneFaultsTest(ProgramTest):
         lora = ("--lora-r", 2, "--max-steps", 1)
         self.run_program(*self.command("--max-steps", 1))
         weights = (self.output / "model.safetensors").read_bytes()
-        self.fails(*lora, says=(str(self.output), "whole model"))
+        self.fails(*lora, says=(str(self.output), "full model"))
         self.assertEqual((self.output / "model.safetensors").read_bytes(), weights)
         self.run_program(*self.command(*lora, output=self.model_folder))
         self.assertTrue((self.model_folder / "adapter_model.safetensors").exists())
@@ -288,7 +288,7 @@ class FinetuneFaultsTest(ProgramTest):
         process.kill()
         process.wait()
         options = ("--max-steps", 1_000_000, "--resume")
-        self.fails(*options, says=("tuned", "no checkpoint of the run that was last begun"))
+        self.fails(*options, says=("tuned", "no checkpoint of the run that was started last"))
         process = self.start_long()
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
@@ -297,7 +297,7 @@ class FinetuneFaultsTest(ProgramTest):
         process = self.start_long(*options[2:])  # not from checkpoint-9
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
-        self.assertRegex(stderr.decode(), "going on from .*checkpoint-3\n")
+        self.assertRegex(stderr.decode(), "continuing from .*checkpoint-3\n")
 
     def test_a_finished_run_goes_on_to_more_steps(self):
         log = self.folder / "log.jsonl"

@@ -156,7 +156,7 @@ class FinetuneTest(ProgramTest):
             arguments = ("--model", model, "--train-ids", data, "--output", output, "--log-file", log, *options)
             result = self.under_torchrun(program, *arguments, restarts=1)
             self.assertEqual(result.returncode, 0, result.stderr.decode())
-            self.assertEqual(b"going on from" in result.stderr, name == "restarted", result.stderr.decode())
+            self.assertEqual(b"continuing from" in result.stderr, name == "restarted", result.stderr.decode())
             entries = [{k: v for k, v in entry.items() if k != "tokens_per_second"} for entry in log_of(log)]
             results[name] = (entries, (output / "model.safetensors").read_bytes())
         self.assertEqual(results["restarted"], results["whole"])

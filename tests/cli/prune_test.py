@@ -172,7 +172,7 @@ class PruneTest(ProgramTest):
         return sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
 
     def prune_nothing(self, folder: Path) -> int:
-        """The extended form is read and converted by the program, and can be inspected."""
+        """The library-only form is read and converted by the program, and can be inspected."""
         again = self.folder / "again"
         self.run_program("convert", "--model", folder, "--output", again)
         self.assertEqual(json.loads(self.run_program("inspect", again, "--json"))["mismatched"], [])

@@ -1,4 +1,4 @@
-"""scripts/check_includes.py accepts the allowed and names each fault, on small trees made here."""
+"""scripts/check/check_includes.py accepts the allowed and names each fault, on small trees made here."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-CHECKER = Path(__file__).resolve().parents[2] / "scripts" / "check_includes.py"
+CHECKER = Path(__file__).resolve().parents[2] / "scripts" / "check" / "check_includes.py"
 EXISTING = [
     "include/utils/nn/linear.h",
     "include/utils/io/safetensors.h",

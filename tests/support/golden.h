@@ -9,8 +9,8 @@
 
 namespace transformers::testing {
 
-/// One file of scripts/make_goldens.py: a tiny model, its inputs, and what transformers made of them. The layout stands
-/// at the head of scripts/goldens/case.py.
+/// One file of scripts/goldens/make_goldens.py: a tiny model, its inputs, and what transformers made of them. The
+/// layout stands at the head of scripts/goldens/case.py.
 class Golden {
  public:
   explicit Golden(const std::string& path);

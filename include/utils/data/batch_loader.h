@@ -14,13 +14,13 @@ namespace transformers {
 
 struct BatchLoaderOptions {
   int64_t batch_size = 8;
-  /// A new order each epoch, which hangs on the seed and the epoch alone.
+  /// A new order each epoch, which depends on the seed and the epoch alone.
   bool shuffle = true;
   uint64_t seed = 42;
   /// Of `world_size` processes, each takes its share of every global batch.
   int64_t rank = 0;
   int64_t world_size = 1;
-  /// The batch to begin with, for a run that goes on.
+  /// The batch to begin with, for a run that is continued.
   int64_t first_batch = 0;
   /// Batches made ahead in the background.
   size_t prefetch = 4;
@@ -37,7 +37,7 @@ class BatchLoader {
 
   /// Throws what reading a sample threw.
   Batch next();
-  /// The index of the batch that next() gives next; a loader with this first_batch goes on from here.
+  /// The index of the batch that next() gives next; a loader with this first_batch continues from here.
   int64_t position() const { return position_; }
   /// Samples in an epoch, over all processes.
   int64_t size() const { return dataset_->size(); }

@@ -34,7 +34,7 @@ struct MixedPrecision {
 struct DataParallelOptions {
   bool broadcast_buffers = true;  // rank 0's buffers go to all before each forward that is synchronised
   bool init_sync = true;          // verify shapes and take rank 0's values at the start; off: the caller has done it
-  /// Gradients travel in buckets of up to this many MiB, while the backward goes on. Unset: 25, the first one 1.
+  /// Gradients travel in buckets of up to this many MiB, while the backward continues. Unset: 25, the first one 1.
   std::optional<double> bucket_cap_mb{};
   /// Some parameters may take no part in some forwards. Costs a walk through the graph in each.
   bool find_unused_parameters = false;

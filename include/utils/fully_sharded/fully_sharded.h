@@ -20,10 +20,10 @@ namespace transformers {
 
 struct FullyShardedOptions {
   /// Says of a module, by its name and itself, whether it becomes a unit of its own: what is gathered, computed with
-  /// and given back together. It has to be called through a holder that runs forward hooks. Unset: the decoder layers
+  /// and freed together. It has to be called through a holder that runs forward hooks. Unset: the decoder layers
   /// of the model, see wrap_modules too. What lies in no such module is the root unit.
   std::function<bool(const std::string& name, const torch::nn::Module& module)> auto_wrap_policy{};
-  /// Units give their whole parameters back between forward and backward; off: they keep them, for one all-gather less.
+  /// Units free their gathered parameters between forward and backward; off: they keep them, for one all-gather less.
   /// The root unit always keeps them, as backward begins with it.
   bool reshard_after_forward = true;
   /// The next unit's parameters travel while one computes.
@@ -120,7 +120,7 @@ class FullyShardedModule {
 };
 
 /// A module that several ranks train on their shares of each batch, of which each holds a part of the rows of every
-/// parameter. A unit's parameters are gathered just before the unit computes and given back right after, in forward and
+/// parameter. A unit's parameters are gathered just before the unit computes and freed right after, in forward and
 /// backward; its gradients become the mean over the ranks as soon as its backward is done, each rank keeping its rows.
 /// The loss must be the mean over the rank's share, and shares must be of one size, for the step to be that of the
 /// whole batch.

@@ -48,12 +48,12 @@ struct GenerateHooks {
 ///
 /// inputs: input_ids int64 [batch, seq] and/or inputs_embeds (used for the first step only); neither: the text begins
 /// with bos_token_id. attention_mask [batch, seq], 0 at padding on the left; undefined: 0 where a pad id that is no end
-/// token stands, if there is one. A given cache goes on growing and needs the whole text, or only its new part with a
+/// token stands, if there is one. A given cache continues to grow and needs the whole text, or only its new part with a
 /// mask over all; the cache then holds all but the last token.
 ///
 /// Options come from `config`, then model.generation_config, then HF's defaults; max_new_tokens goes before max_length.
-/// Ended rows are filled with pad_token_id (unset: the first end token). End tokens outside the vocabulary never occur,
-/// so −1 stands for none.
+/// Ended rows are filled with pad_token_id (unset: the first end token). Pass −1 as the end token to generate without
+/// one.
 ///
 /// Throws on options that make no sense (see GenerationConfig::validate), a prompt that reaches max_length, an empty
 /// prompt, forbidden words outside the vocabulary, stop strings without a tokenizer, a streamer with beams. Records no

@@ -44,7 +44,7 @@ struct PretrainedConfig {
   virtual ~PretrainedConfig() = default;
 
   int64_t vocab_size = 0;
-  double initializer_range = 0.02;  // standard deviation of fresh weights
+  double initializer_range = 0.02;  // standard deviation of new weights
   std::vector<std::string> architectures;
   std::optional<c10::ScalarType> dtype;  // of the stored weights; read as `dtype`, else `torch_dtype`
   bool tie_word_embeddings = false;

@@ -12,7 +12,7 @@ namespace transformers {
 
 struct PretrainedConfig;
 
-/// How long beam search goes on once it has enough finished texts.
+/// How long beam search continues once it has enough finished texts.
 enum class EarlyStopping { kNo, kYes, kNever };
 
 /// Marks text so that a detector finds it. Mirrors HF's `WatermarkingConfig`.

@@ -29,7 +29,7 @@ struct ModelStructure {
 
 /// Keeps the listed rows (dim 0) or columns (dim 1) of a layer in place, as `prune_linear_layer` does in a new one: own
 /// memory, dtype, device, which parameters require gradients. The parameters are new ones: an optimizer that held the
-/// old must be built anew. A packed product is packed again.
+/// old must be built anew. A packed weight is packed again.
 void keep_features(Linear layer, const at::Tensor& index, int64_t dim);
 
 /// Throws, naming the layer, when it multiplies in a way that holds more than its weight: adapters, quantised weights.

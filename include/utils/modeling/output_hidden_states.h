@@ -9,7 +9,7 @@
 
 namespace transformers {
 
-/// Which hidden states a forward gives back, HF's argument and config key `output_hidden_states`: none, all, or those
+/// Which hidden states a forward returns, HF's argument and config key `output_hidden_states`: none, all, or those
 /// of some numbers, 0 the embeddings and −1 the last. Numbers that do not exist choose nothing. GPT-J gives all of them
 /// where any are asked for, as HF does.
 class OutputHiddenStates {

@@ -36,7 +36,7 @@ struct SaveOptions {
 
 struct ResizeOptions {
   std::optional<int64_t> pad_to_multiple_of{};
-  /// New rows around the mean of the old ones, with their covariance times 1e-9; false: as fresh weights.
+  /// New rows around the mean of the old ones, with their covariance times 1e-9; false: newly initialized.
   bool mean_resizing = true;
 };
 

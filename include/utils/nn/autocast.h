@@ -5,7 +5,7 @@
 
 namespace transformers {
 
-/// Mixed precision while it lives: products in `dtype`, what needs range in fp32; `torch.autocast` of Python. Guards
+/// Mixed precision while it lives: matmuls in `dtype`, what needs range in fp32; `torch.autocast` of Python. Guards
 /// may be nested, also to switch it off for a while.
 class AutocastGuard {
  public:

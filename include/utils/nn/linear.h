@@ -9,8 +9,9 @@ namespace transformers {
 
 class LinearImpl;
 
-/// How a `Linear` multiplies. Exchanged in place, so that packed, quantised, adapted or partitioned products replace
-/// the plain one without the model or the names in its state dict knowing.
+/// The linear method: how a `Linear` computes its output from its weights. It is exchanged in place, so that packed,
+/// quantised, adapted or partitioned matmuls replace the plain one, and neither the model nor the names in its state
+/// dict change.
 class LinearMethod {
  public:
   virtual ~LinearMethod() = default;
@@ -50,7 +51,7 @@ class LinearImpl : public torch::nn::LinearImpl, public ForwardHooks {
   /// Makes `weight` the given tensor itself, as tied embeddings share one.
   void tie_weight(const torch::Tensor& shared);
 
-  /// Null is the plain product with `weight` and `bias`.
+  /// Null is the plain matmul with `weight` and `bias`.
   void set_method(std::shared_ptr<const LinearMethod> method) { method_ = std::move(method); }
   const std::shared_ptr<const LinearMethod>& method() const { return method_; }
 

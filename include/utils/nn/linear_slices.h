@@ -4,7 +4,7 @@
 
 namespace transformers {
 
-/// The product in `slices` parts of the output features, put side by side: `pretraining_tp` of LLaMA in
+/// The matmul in `slices` parts of the output features, put side by side: `pretraining_tp` of LLaMA in
 /// transformers 4.x.
 class RowSlices : public LinearMethod {
  public:
@@ -15,7 +15,7 @@ class RowSlices : public LinearMethod {
   int64_t slices_;
 };
 
-/// The product in `slices` parts of the input features, added up; the bias is added once (4.x drops it).
+/// The matmul in `slices` parts of the input features, added up; the bias is added once (4.x drops it).
 class ColumnSlices : public LinearMethod {
  public:
   explicit ColumnSlices(int64_t slices) : slices_(slices) {}

@@ -4,9 +4,9 @@
 
 namespace transformers {
 
-/// The product with a copy of the weight in oneDNN's own layout, made once: faster than the plain product on a CPU,
-/// most for few rows. fp32 and bf16; in bf16 bit-equal to the plain product. The layer keeps its weight, for the state
-/// dict and for what this method leaves to the plain product: calls that record gradients, inputs of another dtype or
+/// A matmul with a copy of the weight in oneDNN's own layout, made once: faster than the plain matmul on a CPU,
+/// most for few rows. fp32 and bf16; in bf16 bit-equal to the plain matmul. The layer keeps its weight, for the state
+/// dict and for what this method leaves to the plain matmul: calls that record gradients, inputs of another dtype or
 /// device, and a weight that is no longer the one that was packed. A weight changed in place must be packed again.
 class PackedLinear : public LinearMethod {
  public:

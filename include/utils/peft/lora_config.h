@@ -24,8 +24,8 @@ struct ModuleSelection {
 /// what they learned.
 enum class LoraBias { kNone, kAll, kLoraOnly };
 
-/// What fresh matrices hold. kEva and kOrthogonal are read from files, whose matrices are there already; nothing here
-/// makes such values.
+/// How new matrices are initialized. kEva and kOrthogonal are read from files, whose matrices are there already;
+/// nothing here makes such values.
 enum class LoraInit { kKaiming, kRandom, kGaussian, kEva, kOrthogonal };
 
 /// Mirrors peft's `LoraConfig` (tuners/lora/config.py, peft 0.21.2): the fields are the keys of adapter_config.json,

@@ -15,7 +15,7 @@ namespace transformers {
 class SaveTransaction;
 
 struct AdapterOptions {
-  /// Fresh matrices hang on this number alone; they are those of peft after torch.manual_seed(seed).
+  /// Newly initialized matrices depend on this number alone; they are those of peft after torch.manual_seed(seed).
   uint64_t seed = 42;
   /// fp32 matrices beside a bf16 or fp16 weight; false: in the weight's dtype.
   bool autocast_adapter_dtype = true;
@@ -93,7 +93,7 @@ class PeftModelImpl : public Module {
   /// Of the model and its adapters; a tied parameter counts once, a module to save once more for each copy.
   TrainableParameters get_nb_trainable_parameters() const;
 
-  /// An adapter's tensors by the keys of its file: base_model.model.<module>.lora_A.weight, ... They share memory.
+  /// An adapter's tensors by the keys of its file: `base_model.model.<module>.lora_A.weight`, ... They share memory.
   StateDict get_peft_model_state_dict(const std::string& name = "default") const;
 
   /// Writes adapter_config.json and adapter_model.safetensors, all or nothing, for peft's `from_pretrained` and ours.

@@ -23,10 +23,10 @@ struct QuantizationOptions {
   std::vector<std::string> modules_to_not_convert{};
 };
 
-/// The product with a frozen weight of 8 or 4 bits: rounded to nearest, int8 symmetrically by the largest value of a
-/// row, int4 by the smallest and largest of a group, its scales and zeros in bf16, as gpt-fast and torchao do.
+/// The linear method of a frozen weight of 8 or 4 bits: rounded to nearest, int8 symmetrically by the largest value of
+/// a row, int4 by the smallest and largest of a group, its scales and zeros in bf16, as gpt-fast and torchao do.
 /// Gradients reach the input. A few rows are multiplied with the stored form, more with a dense copy that lives for the
-/// product alone. CPU and CUDA; the few-rows kernel is for the CPU.
+/// matmul alone. CPU and CUDA; the few-rows kernel is for the CPU.
 class WeightOnlyLinear : public LinearMethod {
  public:
   /// weight: [out_features, in_features], floating. Throws when `group_size` does not divide in_features.
@@ -62,7 +62,7 @@ class WeightOnlyLinear : public LinearMethod {
 /// Gives every Linear within a module a `WeightOnlyLinear` and frees its weight: `weight` is then a meta tensor, so
 /// that saving or moving the model throws. For inference, and as the frozen base of adapters (QLoRA). Heads are best
 /// left as they are, as transformers leaves them: `quantize(model->base_model(), options)`. Throws, changing nothing,
-/// on a layer that has a way to multiply of its own, on a group size that does not divide a layer's in_features, and on
+/// on a layer that already has a linear method, on a group size that does not divide a layer's in_features, and on
 /// a name in `modules_to_not_convert` that fits no layer.
 void quantize(torch::nn::Module& module, const QuantizationOptions& options = {});
 

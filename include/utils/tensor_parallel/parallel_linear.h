@@ -11,7 +11,7 @@
 
 namespace transformers {
 
-// Ways to multiply for layers that hold one rank's slice of their parameters. Column- and row-wise are said of the
+// Linear methods for layers that hold one rank's slice of their parameters. Column- and row-wise are said of the
 // transposed weight, as in distributed/tensor_parallel.py, transformers 5.23.0.
 
 /// The input of layers that read the same tensor, such as query, key and value: one `copy_to_group` for all of them, so

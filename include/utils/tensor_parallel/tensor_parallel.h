@@ -38,9 +38,9 @@ struct TensorParallel {
 /// head masks and masks that differ by head are not supported. Splitting is the last change to a model: it can be
 /// neither resized, pruned nor saved by its own functions any more, see save_pretrained below.
 ///
-/// Throws on all ranks, changing nothing, when the models differ in shape, a layer multiplies in a way of its own
-/// (adapted, quantised, packed, split already), the ranks do not divide query heads or channels, do neither divide nor
-/// are divided by key/value heads, or are more than tokens.
+/// Throws on all ranks, changing nothing, when the models differ in shape, when a layer has its own linear method
+/// (adapted, quantised, packed, split already), when the number of ranks does not divide the number of query heads or
+/// channels, neither divides nor is a multiple of the number of key/value heads, or exceeds the vocabulary size.
 TensorParallel tensor_parallelize(PreTrainedModel& model, const ProcessGroup& group);
 
 /// Scales the gradients of a split model so that their norm, over all ranks, is at most `max_norm`; returns the norm

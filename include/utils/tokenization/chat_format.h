@@ -35,7 +35,7 @@ ChatFormat load_chat_format(const ModelFolder& folder);
 
 /// The prompt of a conversation as token ids; with `add_generation_prompt` up to where the assistant's answer begins.
 /// Equals HF `apply_chat_template(messages, tokenize=True)`, except that what messages contain is always plain text:
-/// special tokens written there are not parsed, and LLaMA 2's textual marks ([INST], <<SYS>>) are an error.
+/// special tokens written there are not parsed, and LLaMA 2's textual marks (`[INST]`, `<<SYS>>`) are an error.
 std::vector<int64_t> encode_chat(const Tokenizer& tokenizer, const ChatFormat& format,
                                  const std::vector<ChatMessage>& messages, bool add_generation_prompt = true);
 

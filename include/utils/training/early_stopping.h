@@ -15,7 +15,7 @@ class EarlyStoppingCallback {
   /// than `early_stopping_threshold`.
   explicit EarlyStoppingCallback(int64_t early_stopping_patience = 1, double early_stopping_threshold = 0);
 
-  /// After each evaluation, with the best metric before it; whether the run goes on.
+  /// After each evaluation, with the best metric before it; whether the run continues.
   bool on_evaluate(double metric, std::optional<double> best_metric, bool greater_is_better);
 
   /// Evaluations in a row without an improvement.

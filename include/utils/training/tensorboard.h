@@ -12,7 +12,7 @@ namespace transformers {
 class TensorBoardWriter {
  public:
   /// Begins a new file in the folder, which is made when its parent is there. With `purge_step`, what earlier files of
-  /// the folder say of this step and later ones is no longer shown: for a run that goes on.
+  /// the folder say of this step and later ones is no longer shown: for a run that is continued.
   explicit TensorBoardWriter(const std::string& folder, std::optional<int64_t> purge_step = std::nullopt);
 
   /// On the disk's way when it returns. Throws, naming the file, when it cannot be written.

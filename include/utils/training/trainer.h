@@ -31,7 +31,7 @@ struct TrainingArguments {
   Autocast autocast = Autocast::kNone;
   /// Steps from one call of on_log to the next, and the last step's.
   int64_t logging_steps = 500;
-  /// Where checkpoint-<step> folders go; needed when save_steps is not 0. A small file there, `.training_run`, says
+  /// Where `checkpoint-<step>` folders go; needed when save_steps is not 0. A small file there, `.training_run`, says
   /// whose checkpoints count: those that an earlier run has left do not.
   std::string output_dir{};
   /// A checkpoint after every so many steps; 0: none.
@@ -65,7 +65,7 @@ struct TrainingArguments {
   /// `settings`, get an error before the first step that names the setting and both values.
   std::optional<ProcessGroup> process_group{};
   /// Settings of the caller that a resumed run and all ranks must share, by name, e.g. {"seed", "42"}. max_steps need
-  /// not be among them: a run may go on to more steps than it was saved with, not to fewer.
+  /// not be among them: a run may be continued to more steps than it was saved with, not to fewer.
   std::map<std::string, std::string> settings{};
 };
 
@@ -89,8 +89,8 @@ struct TrainerState {
   std::string best_model_checkpoint{};
 };
 
-/// What the loop calls, on every rank. Those that return a bool stop the run by false, with its weights as they are, to
-/// be saved or gone on with: a run that is stopped so does not load its best model.
+/// What the loop calls, on every rank. Returning false stops the run. The model and the trainer keep their state, so
+/// you can save it or continue: a run that is stopped this way does not load its best model.
 struct TrainerCallbacks {
   /// After each step.
   std::function<bool(const TrainingLog& log)> on_step{};
@@ -130,7 +130,7 @@ class Trainer {
   /// The figures of TrainingArguments::evaluation. Every rank goes through all of the data.
   Metrics evaluate();
 
-  /// Writes checkpoint-<step> and removes those beyond save_total_limit. Returns its folder. When it throws, what was
+  /// Writes `checkpoint-<step>` and removes those beyond save_total_limit. Returns its folder. When it throws, what was
   /// saved before is as it was.
   std::string save_checkpoint(const BatchLoader& data);
   /// The same by this rank alone, after an error: other ranks take no part. Throws when the error came in the middle of
@@ -192,7 +192,7 @@ class Trainer {
 /// Steps that see every sample `epochs` times, the last one perhaps beyond.
 int64_t steps_of_epochs(double epochs, const BatchLoader& data, int64_t gradient_accumulation_steps);
 
-/// The newest complete checkpoint-<step> folder of the run that was last begun in a folder; empty when there is none.
+/// The newest complete `checkpoint-<step>` folder of the run that was last begun in a folder; empty when there is none.
 std::string last_checkpoint(const std::string& output_dir);
 
 }  // namespace transformers

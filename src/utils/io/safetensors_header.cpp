@@ -93,7 +93,7 @@ class HeaderVisitor : public JsonVisitor {
 
   void start_entry() {
     if (in_metadata()) {
-      check(!seen_metadata_, "stands twice in the header");
+      check(!seen_metadata_, "occurs twice in the header");
       seen_metadata_ = true;
       return;
     }

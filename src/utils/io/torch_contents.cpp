@@ -76,7 +76,7 @@ class Flattener {
 
   void add(const PickleValue& dict, const std::string& prefix, size_t depth = 0) {
     check_pickle(depth < kMaxDepth, source_, "dictionaries are nested deeper than ", kMaxDepth);
-    check_pickle(visited_.insert(&dict).second, source_, "the dictionary ", printable(prefix), " stands in it twice");
+    check_pickle(visited_.insert(&dict).second, source_, "the dictionary ", printable(prefix), " occurs in it twice");
     for (size_t i = 0; i + 1 < dict.items.size(); i += 2) {
       add_item(prefix + key_text(*dict.items[i]), *dict.items[i + 1], depth);
     }

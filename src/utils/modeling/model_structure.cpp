@@ -33,7 +33,7 @@ void check_plain_product(const std::string& name, const LinearImpl& layer) {
                               dynamic_cast<const ColumnSlices*>(method) != nullptr ||
                               dynamic_cast<const PackedLinear*>(method) != nullptr;
   TORCH_CHECK(follows_weight, name, ": is adapted or quantised and can be neither pruned nor resized; merge it or ",
-              "restore its plain product first");
+              "restore its plain linear method first");
 }
 
 }  // namespace transformers

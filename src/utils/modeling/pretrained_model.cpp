@@ -246,8 +246,8 @@ void PreTrainedModel::save_pretrained(SaveTransaction& save, const SaveOptions& 
   const auto reason = config().inexpressible();
   TORCH_CHECK(reason.empty() || options.extended, save.folder(),
               ": this pruned model cannot be saved so that transformers ", "loads it: ", reason,
-              "; set heads, channels or layers to zero instead, or save in the extended form that ",
-              "only this library reads");
+              "; set heads, channels or layers to zero instead, or save in the library-only form ",
+              "(SaveOptions::extended)");
   TORCH_CHECK(options.max_shard_size > 0, "max_shard_size must be positive, found ", options.max_shard_size);
   if (!options.keep_architectures) {
     config().architectures = {architecture()};

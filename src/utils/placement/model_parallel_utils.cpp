@@ -56,7 +56,7 @@ void assert_device_map(const BlocksByDevice& device_map, int64_t num_blocks) {
     }
   }
   TORCH_CHECK(twice.empty(),
-              "device_map: a block lies on one device, these stand there more than once: ", listed(twice));
+              "device_map: a block lies on one device, these are listed more than once: ", listed(twice));
   TORCH_CHECK(missing.empty(), "device_map: these of ", num_blocks, " blocks have no device: ", listed(missing));
   TORCH_CHECK(extra.empty(), "device_map: the model has ", num_blocks, " blocks, not these: ", listed(extra));
 }

@@ -68,7 +68,7 @@ Place place_of(const std::vector<Chain>& chains, const std::string& layer) {
     }
   }
   TORCH_CHECK(!places.empty(), "'", layer,
-              "' cannot be pruned: what reads its output is not known, no Sequential or chain goes on from it");
+              "' cannot be pruned: what reads its output is not known, no Sequential or chain continues from it");
   TORCH_CHECK(places.size() == 1, "'", layer, "' cannot be pruned: it is followed by ", places.size(),
               " chains, a branch");
   return places.front();

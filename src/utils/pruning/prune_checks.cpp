@@ -28,7 +28,7 @@ void check_keep(const std::string& whose, const at::Tensor& keep, int64_t size) 
 void check_plain(const std::string& whose, const nn::Module& layer) {
   const auto* own = dynamic_cast<const LinearImpl*>(&layer);
   TORCH_CHECK(own == nullptr || own->method() == nullptr, whose,
-              ": a Linear with a method of its own (packed, quantised, adapted) cannot be pruned; reset it first");
+              ": a Linear with its own linear method (packed, quantised, adapted) cannot be pruned; reset it first");
   const auto* conv = dynamic_cast<const nn::Conv2dImpl*>(&layer);
   TORCH_CHECK(conv == nullptr || conv->options.groups() == 1, whose, ": a Conv2d with groups cannot be pruned, got ",
               conv->options.groups(), " groups");

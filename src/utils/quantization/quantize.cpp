@@ -40,7 +40,7 @@ std::vector<NamedLinear> chosen(torch::nn::Module& module, const std::vector<std
 }
 
 void check_layer(const NamedLinear& layer, const QuantizationOptions& options) {
-  TORCH_CHECK(layer.linear->method() == nullptr, layer.name, ": only a plain product can be quantised");
+  TORCH_CHECK(layer.linear->method() == nullptr, layer.name, ": only a plain linear method can be quantised");
   const auto in = layer.linear->options.in_features();
   TORCH_CHECK(options.format == WeightFormat::kInt8 || in % options.group_size == 0, layer.name,
               ": group_size must divide in_features ", in, ", got ", options.group_size);

@@ -38,8 +38,8 @@ void check_plain(const PreTrainedModel& model) {
     const auto* method = linear == nullptr ? nullptr : linear->method().get();
     const bool is_plain = method == nullptr || dynamic_cast<const RowSlices*>(method) != nullptr ||
                           dynamic_cast<const ColumnSlices*>(method) != nullptr;
-    TORCH_CHECK(is_plain, "tensor_parallelize: ", module.key(), " multiplies in a way of its own (adapted, quantised, ",
-                "packed or split already); merge it or restore its plain product first");
+    TORCH_CHECK(is_plain, "tensor_parallelize: ", module.key(), " has its own linear method (adapted, quantised, ",
+                "packed or split already); merge it or restore its plain linear method first");
   }
 }
 

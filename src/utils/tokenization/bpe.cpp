@@ -125,7 +125,7 @@ void Bpe::add_merge(const Merge& merge, int32_t rank, const std::string& source)
   const auto key = static_cast<uint64_t>(id(merge.first)) << 32 | static_cast<uint64_t>(id(merge.second));
   const bool inserted = merges_.try_emplace(key, MergeResult{rank, id(merge.first + merge.second)}).second;
   TORCH_CHECK(inserted, source, ": merge ", rank, " (", printable(merge.first), " ", printable(merge.second),
-              ") stands there twice");
+              ") is listed twice");
 }
 
 const Bpe::MergeResult* Bpe::merge_of(int32_t left, int32_t right) const {

@@ -62,7 +62,7 @@ TextMap<int32_t> read_ranks(std::string_view text, const std::string& source) {
     TORCH_CHECK(parsed->bytes.size() <= kMaxRankedBytes, source, ": line ", number, ": expected a token of at most ",
                 kMaxRankedBytes, " bytes, found ", parsed->bytes.size());
     TORCH_CHECK(ranks.emplace(parsed->bytes, parsed->rank).second, source, ": line ", number, ": the token ",
-                printable(line), " stands there twice");
+                printable(line), " is listed twice");
   }
   return ranks;
 }

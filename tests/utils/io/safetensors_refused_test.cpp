@@ -93,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"MetadataIsText", only(R"({"__metadata__":"pt"})"), "__metadata__: expected an object"},
         BadFile{"MetadataHoldsNumber", only(R"({"__metadata__":{"a":1}})"), "__metadata__: expected texts"},
         BadFile{"MetadataHoldsObject", only(R"({"__metadata__":{"a":{}}})"), "__metadata__: expected texts"},
-        BadFile{"MetadataTwice", only(R"({"__metadata__":{},"__metadata__":{}})"), "__metadata__: stands twice"}),
+        BadFile{"MetadataTwice", only(R"({"__metadata__":{},"__metadata__":{}})"), "__metadata__: occurs twice"}),
     name_of);
 
 /// One tensor `a` with 16 bytes of data behind it.

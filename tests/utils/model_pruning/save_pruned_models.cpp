@@ -1,5 +1,5 @@
-// Saves a tiny model of each kind of pruning that transformers' config can express, as scripts/load_saved_models.py
-// wants them: save_pruned_models FOLDER
+// Saves a tiny model of each kind of pruning that transformers' config can express, as
+// scripts/check/load_saved_models.py wants them: save_pruned_models FOLDER
 #include <ATen/ATen.h>
 #include <transformers/utils/io/safetensors.h>
 #include <transformers/utils/model_pruning/importance.h>

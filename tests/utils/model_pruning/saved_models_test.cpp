@@ -48,7 +48,7 @@ class SavedPrunedModelTest : public ::testing::Test {
   }
   void expect_extended(const PretrainedConfig& config, const Fill& fill, std::string_view reason) const {
     const auto model = pruned(config, fill);
-    EXPECT_ERROR(model->save_pretrained(folder_ / "refused"), "refused", reason, "extended form");
+    EXPECT_ERROR(model->save_pretrained(folder_ / "refused"), "refused", reason, "library-only form");
     EXPECT_FALSE(std::filesystem::exists(folder_ / "refused"));
     expect_comes_back(*model, /*extended=*/true);
   }

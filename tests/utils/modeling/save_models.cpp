@@ -1,4 +1,4 @@
-// Saves a model of every class as scripts/load_saved_models.py wants them: save_models FOLDER
+// Saves a model of every class as scripts/check/load_saved_models.py wants them: save_models FOLDER
 #include <ATen/ATen.h>
 #include <torch/utils.h>
 #include <transformers/gptj/modeling_gptj.h>

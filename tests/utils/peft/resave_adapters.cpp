@@ -1,6 +1,6 @@
-// resave_adapters FOLDER...: for the program scripts/round_trip_adapters.py. Each folder holds base/, a causal language
-// model, and adapter/, peft's adapter for it, and input_ids.safetensors; beside them come ours.safetensors (logits),
-// resaved/ (the adapter as we write it) and merged/ (a plain model).
+// resave_adapters FOLDER...: for the program scripts/check/round_trip_adapters.py. Each folder holds base/, a causal
+// language model, and adapter/, peft's adapter for it, and input_ids.safetensors; beside them come ours.safetensors
+// (logits), resaved/ (the adapter as we write it) and merged/ (a plain model).
 #include <torch/torch.h>
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/utils/io/safetensors.h>

@@ -102,7 +102,7 @@ TEST(QuantizeTest, RefusesWhatDoesNotFitAndChangesNothing) {
   EXPECT_ERROR(quantize(model->base_model(), {.format = WeightFormat::kInt4, .group_size = 3}), "even");
   EXPECT_TENSORS_EQUAL(logits_of(*model), before);
   quantize(model->base_model());
-  EXPECT_ERROR(quantize(model->base_model()), "layers.0.self_attn.q_proj", "plain product");
+  EXPECT_ERROR(quantize(model->base_model()), "layers.0.self_attn.q_proj", "plain linear method");
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 namespace transformers::testing {
 
-/// Path under tests/golden/tokenization, written by scripts/make_tokenizer_goldens.py.
+/// Path under tests/golden/tokenization, written by scripts/goldens/make_tokenizer_goldens.py.
 std::string golden_path(const std::string& relative);
 nlohmann::json read_golden(const std::string& relative);
 std::vector<std::string> corpus();

@@ -32,7 +32,7 @@ TEST(RankFileTest, RefusesBadLines) {
       {"IWFi 1.0", "found IWFi 1.0"},
       {"IWFi 9 9", "found IWFi 9 9"},
       {" 900", "found  900"},
-      {"IQ== 900", "stands there twice"},
+      {"IQ== 900", "is listed twice"},
       {"enp6 5", "gives id 5 to both"},
   };
   for (const auto& [line, message] : table) {

@@ -1,4 +1,4 @@
-// Ids and texts of HF tokenizers 0.23.3 and sentencepiece 0.2.3, from scripts/make_tokenizer_goldens.py.
+// Ids and texts of HF tokenizers 0.23.3 and sentencepiece 0.2.3, from scripts/goldens/make_tokenizer_goldens.py.
 #include <gtest/gtest.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 

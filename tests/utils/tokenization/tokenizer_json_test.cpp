@@ -70,7 +70,7 @@ TEST(TokenizerJsonTest, RefusesBadFiles) {
       {"/model/merges/0", "[\"a\", 1]", "as a pair of strings"},
       {"/model/merges/0", "\"a x\"", "names x, which is not in the vocabulary"},
       {"/model/merges/0", "\"b a\"", "names ba, which is not in the vocabulary"},
-      {"/model/merges/1", "[\"a\", \"b\"]", "merge 1 (a b) stands there twice"},
+      {"/model/merges/1", "[\"a\", \"b\"]", "merge 1 (a b) is listed twice"},
       {"/model/dropout", "0.1", "unsupported component BPE dropout"},
       {"/model/continuing_subword_prefix", "\"##\"", "unsupported component BPE continuing_subword_prefix"},
       {"/model/end_of_word_suffix", "\"</w>\"", "unsupported component BPE end_of_word_suffix"},

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs clang-tidy over the library and the program; any remark is a failure.
 
-    scripts/check_tidy.py            files that differ from the branch's base (on the base itself: from the commit before)
-    scripts/check_tidy.py --all      everything
-    scripts/check_tidy.py FILE...
+    scripts/check/check_tidy.py            files that differ from the branch's base (on the base itself: from the commit before)
+    scripts/check/check_tidy.py --all      everything
+    scripts/check/check_tidy.py FILE...
 
 Nearly all of clang-tidy's time goes into LibTorch's headers. Files of one folder are therefore looked at as one translation unit; where
 their private names collide, the unit is halved until they do not. The compile commands are those of the preset dev, without GCC's precompiled
@@ -20,7 +20,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "dev"
 TIDY = ROOT / ".venv" / "bin" / "clang-tidy"
 MOST_FILES = 12

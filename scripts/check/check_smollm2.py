@@ -2,7 +2,7 @@
 """Compares the program with the installed transformers on a real checkpoint, SmolLM2-135M-Instruct.
 
 In float32, on each prompt: the token ids, the logits of `forward` to 1e-5 of the largest, and 32 greedy tokens of `generate`. Ends with
-status 77, which ctest counts as skipped, where scripts/prepare_smollm2.py has not made the folder.
+status 77, which ctest counts as skipped, where scripts/data/prepare_smollm2.py has not made the folder.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from differential.compare import Mismatch, compare, compare_names, run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-5  # of the largest logit
 NEW_TOKENS = 32
 PROMPTS = [
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "SmolLM2-135M-Instruct")
     arguments = parser.parse_args()
     if not arguments.model.exists():
-        print(f"{arguments.model.name} is not there; scripts/prepare_smollm2.py makes it")
+        print(f"{arguments.model.name} is not there; scripts/data/prepare_smollm2.py makes it")
         sys.exit(77)
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(arguments.model)

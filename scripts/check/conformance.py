@@ -29,6 +29,9 @@ import safetensors.torch
 import torch
 import transformers
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts"))  # for the package goldens
+
 from differential import folder as folders
 from differential.compare import Mismatch, compare, compare_names, run
 from differential.draw import CLASSES, Trial, build, draw, unattended
@@ -36,7 +39,6 @@ from differential.draw_training import draw_training
 from differential.train import check_training
 from goldens.case import flatten_outputs, given_cache
 
-ROOT = Path(__file__).resolve().parent.parent
 # Of the largest value of a kind. The half types: rounding of single operations, which the order of summation moves.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-2, torch.float16: 5e-3}
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What each way to save memory saves: peak resident memory of `transformers-cpp finetune`, a run a row of a Markdown table.
 
-    scripts/measure_training_memory.py --program build/release/bin/transformers-cpp --model models/SmolLM2-135M-Instruct
+    scripts/bench/measure_training_memory.py --program build/release/bin/transformers-cpp --model models/SmolLM2-135M-Instruct
 
 Two steps each (the second with all optimizer states there) on random tokens, fp32 weights unless a row says otherwise.
 """

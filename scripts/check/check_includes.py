@@ -109,7 +109,7 @@ def umbrella_faults(root: Path):
 
 
 def main() -> int:
-    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2]
     found = [*faults(root), *umbrella_faults(root)]
     print("\n".join(found) if found else "all includes point downward")
     return 1 if found else 0

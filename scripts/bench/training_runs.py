@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Real trainings by the program and by a plain loop over transformers, one after the other, with the same data and settings.
 
-    scripts/training_runs.py bible        SmolLM2-135M on the King James Bible: fp32 with held-out perplexity, then bf16 for speed
-    scripts/training_runs.py sentiment    SmolLM2-135M as a classifier of film review snippets
+    scripts/bench/training_runs.py bible        SmolLM2-135M on the King James Bible: fp32 with held-out perplexity, then bf16 for speed
+    scripts/bench/training_runs.py sentiment    SmolLM2-135M as a classifier of film review snippets
 
 Prints a table of seconds, tokens/s, peak memory and results; the curves go to docs/training-<run>.svg, logs to models/training-runs. Needs
-scripts/prepare_smollm2.py and scripts/prepare_training_data.py to have run, and an idle machine.
+scripts/data/prepare_smollm2.py and scripts/data/prepare_training_data.py to have run, and an idle machine.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 # Some virtual machines report AMX without its tile table; torch's bf16 products then end the process.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DATA, RUNS = ROOT / "models" / "training-data", ROOT / "models" / "training-runs"
 SMOLLM2 = ROOT / "models" / "SmolLM2-135M-Instruct"
 CLASSIFIER = RUNS / "classifier-start"

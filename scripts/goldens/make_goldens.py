@@ -25,7 +25,8 @@ import torch
 import transformers
 from safetensors import safe_open
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[0] = str(ROOT / "scripts")  # the modules beside this file are the package goldens
 GOLDEN = ROOT / "tests" / "golden"
 # Module in scripts/goldens: folder in tests/golden.
 SUBJECTS = {

@@ -4,7 +4,7 @@
 Every attempt must end within its timeout, leave checkpoints that are whole, and go on bit-equal to a run that nothing
 disturbed. Prints a line an attempt; exit status 1 when one failed.
 
-    scripts/check_ranks.py [--program P] [--count 20] [--seed 0] [--ranks 2]
+    scripts/check/check_ranks.py [--program P] [--count 20] [--seed 0] [--ranks 2]
 """
 
 import argparse
@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "cli"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "cli"))
 
 import torch
 from program import read_golden, under
@@ -145,7 +145,7 @@ def disagree(training: Training, draw: random.Random, output: Path) -> str:
 
 
 def main() -> int:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", default=str(root / "build/release/bin/transformers-cpp"))
     parser.add_argument("--count", type=int, default=20)

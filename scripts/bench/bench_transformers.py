@@ -1,6 +1,6 @@
 """Measures Python transformers as `transformers-cpp bench` measures this library, in turns with it, and prints the ratios.
 
-    scripts/bench_transformers.py --config configs/bench-llama-1.1b.json --program build/release/bin/transformers-cpp
+    scripts/bench/bench_transformers.py --config configs/bench-llama-1.1b.json --program build/release/bin/transformers-cpp
 
 Both sides: random weights in the config's dtype written once to a folder, last-position logits in prefill, the same context and number of new tokens,
 one warm-up and the median of the repetitions, the same number of threads.

@@ -13,15 +13,18 @@ The tokenizers are kept when they exist already (--retrain makes them anew), sin
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[0] = str(ROOT / "scripts")  # the modules beside this file are the package goldens
+
 import sentencepiece
+from goldens.tokenization import fixtures
+from goldens.tokenization.corpus import corpus
 from tokenizers import Tokenizer
-from tokenizer_goldens import fixtures
-from tokenizer_goldens.corpus import corpus
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "tokenization"
 REAL_SMOLLM2 = ROOT / "models" / "SmolLM2-135M-Instruct"
 
