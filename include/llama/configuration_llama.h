@@ -50,6 +50,9 @@ struct LlamaConfig : PretrainedConfig {
   void read_fields(ConfigReader& reader) override;
   void write_fields(ConfigWriter& writer) const override;
   std::string inexpressible_sizes(const ModelSizes& sizes) const override;
+
+ private:
+  void check_pretraining_tp() const;
 };
 
 }  // namespace transformers

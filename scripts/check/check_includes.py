@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Refuses includes that break the layers of the library.
 
-A room may include itself and rooms of a lower level; src/CMakeLists.txt has the levels, and README.md shows the same.
+A room may include itself and rooms of a lower level; src/CMakeLists.txt has the
+levels, and docs/images/layers.svg shows the same.
 Of another room's private headers only those in its folder internal/ may be taken; a room without any public header is
 private as a whole. Examples take public headers alone. Public headers (include/) hold no JSON type and no private header;
 torch/torch.h is for tests, the program and examples; every project header that is named exists; include/transformers.h
@@ -98,6 +99,20 @@ def faults(root: Path):
                     yield f"{folder}/{path}:{number}: {fault}"
 
 
+def picture_faults(root: Path):
+    """docs/images/layers.svg shows the rooms of each level, from the highest down."""
+    picture = root / "docs" / "images" / "layers.svg"
+    if not picture.exists():
+        return
+    shown = {
+        int(number): set(re.findall(r'class="name"[^>]*>(\w+)<', level))
+        for number, level in re.findall(r"<!-- level (\d+) -->(.*?)(?=<!-- |\Z)", picture.read_text(encoding="utf-8"), re.DOTALL)
+    }
+    for number, rooms in enumerate(levels_of(root), start=1):
+        for room in sorted(set(rooms) ^ shown.get(number, set())):
+            yield f"docs/images/layers.svg: level {number}: room '{room}' is {'missing' if room in rooms else 'not there'}"
+
+
 def umbrella_faults(root: Path):
     umbrella = root / "include" / "transformers.h"
     if not umbrella.exists():
@@ -110,7 +125,7 @@ def umbrella_faults(root: Path):
 
 def main() -> int:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2]
-    found = [*faults(root), *umbrella_faults(root)]
+    found = [*faults(root), *umbrella_faults(root), *picture_faults(root)]
     print("\n".join(found) if found else "all includes point downward")
     return 1 if found else 0
 

@@ -304,9 +304,10 @@ void prune(const PruneOptions& options) {
 
 }  // namespace
 
-void add_prune(CLI::App& app) {
-  auto* command = app.add_subcommand("prune", "Remove heads, MLP channels, layers or tokens; write a smaller folder");
-  auto options = std::make_shared<PruneOptions>();
+namespace {
+
+/// What goes, and how it is chosen.
+void add_choices(CLI::App* command, const std::shared_ptr<PruneOptions>& options) {
   const auto share = [&](const char* name, std::optional<double>& field, const char* help) {
     command->add_option(name, field, help)->check([](const std::string& text) {
       double value = -1;
@@ -314,8 +315,6 @@ void add_prune(CLI::App& app) {
       return fits ? std::string() : "must be in [0, 1), got " + text;
     });
   };
-  command->add_option("--model", options->model, "Hugging Face folder to read")->required();
-  command->add_option("--output", options->output, "folder to write; created if missing");
   share("--heads", options->heads, "share of key/value heads to remove from each layer, with their query heads");
   share("--intermediate", options->intermediate, "share of channels to remove from each MLP");
   command->add_option("--layers", options->layers, "layers to remove, counted from 0, e.g. 3,7")->delimiter(',');
@@ -333,6 +332,16 @@ void add_prune(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--calibration", options->calibration,
                       "text, or .safetensors with input_ids [samples, seq], for activation and taylor");
+}
+
+}  // namespace
+
+void add_prune(CLI::App& app) {
+  auto* command = app.add_subcommand("prune", "Remove heads, MLP channels, layers or tokens; write a smaller folder");
+  auto options = std::make_shared<PruneOptions>();
+  command->add_option("--model", options->model, "Hugging Face folder to read")->required();
+  command->add_option("--output", options->output, "folder to write; created if missing");
+  add_choices(command, options);
   command->add_option("--dtype", options->dtype, "auto: the dtype stated in config.json, else that of the weights")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();

@@ -44,6 +44,26 @@ torch::Tensor counting_batch(int64_t vocab_size, int64_t step) {
   return (torch::randint(vocab_size, {kBatch, 1}, torch::kLong) + torch::arange(kLength)).remainder(vocab_size);
 }
 
+/// Where the last run of the same folder stopped; the number of its steps. 0: there was none.
+int64_t resume(const std::string& folder, const ProcessGroup& group, FullyShardedDataParallel& model,
+               AdamW& optimizer) {
+  group.barrier();
+  if (!ShardedCheckpoint::exists(folder)) {
+    return 0;
+  }
+  const ShardedCheckpoint checkpoint(folder, group);
+  load_sharded_checkpoint(checkpoint, group, checkpoint_state(model));
+  optimizer.load_state_dict(optimizer_state(checkpoint, model, optimizer));
+  return std::stoll(checkpoint.metadata().at("step"));
+}
+
+/// The mean over all ranks.
+double mean_loss(const torch::Tensor& loss, const ProcessGroup& group) {
+  const auto mean = loss.detach().clone().div_(group.size());
+  group.all_reduce(mean).wait();
+  return mean.item<double>();
+}
+
 int train(const std::vector<std::string>& arguments) {
   TORCH_CHECK(!arguments.empty(), "usage: example_sharded_finetune OUTPUT_FOLDER [MODEL_FOLDER]");
   const auto group = init_process_group();
@@ -59,14 +79,7 @@ int train(const std::vector<std::string>& arguments) {
   const auto options = torch::optim::AdamWOptions(1e-2).weight_decay(0.01);
   AdamW optimizer(decay_groups(*causal_lm, options), options);
 
-  int64_t step = 0;
-  group.barrier();
-  if (ShardedCheckpoint::exists(checkpoint_folder)) {
-    const ShardedCheckpoint checkpoint(checkpoint_folder, group);
-    load_sharded_checkpoint(checkpoint, group, checkpoint_state(model));
-    optimizer.load_state_dict(optimizer_state(checkpoint, model, optimizer));
-    step = std::stoll(checkpoint.metadata().at("step"));
-  }
+  auto step = resume(checkpoint_folder, group, model, optimizer);
   while (step < kSteps) {
     const auto batch = counting_batch(causal_lm->config().vocab_size, ++step);
     const auto input_ids = batch.chunk(group.size())[group.rank()];
@@ -77,10 +90,9 @@ int train(const std::vector<std::string>& arguments) {
     model.clip_grad_norm_(1.0);
     optimizer.step();
 
-    const auto loss = output.loss.detach().clone();
-    group.all_reduce(loss.div_(group.size())).wait();
+    const auto loss = mean_loss(output.loss, group);
     if (group.rank() == 0) {
-      std::cout << "step " << step << " loss " << loss.item<double>() << std::endl;
+      std::cout << "step " << step << " loss " << loss << std::endl;
     }
     if (step == kSteps / 2) {
       auto state = checkpoint_state(model);

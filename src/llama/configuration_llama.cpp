@@ -98,6 +98,24 @@ std::string LlamaConfig::inexpressible_sizes(const ModelSizes& sizes) const {
          std::to_string(sizes.hidden_size) + " and " + std::to_string(sizes.num_attention_heads);
 }
 
+void LlamaConfig::check_pretraining_tp() const {
+  const auto divides = [&](const char* field, int64_t size) {
+    TORCH_CHECK(size % pretraining_tp == 0, "pretraining_tp must divide ", field, ", got ", pretraining_tp, " and ",
+                size);
+  };
+  divides("vocab_size", vocab_size);
+  divides("intermediate_size", intermediate_size);
+  for (const auto width : intermediate_sizes) {
+    divides("intermediate_sizes", width);
+  }
+  divides("the key projection", kv_heads() * head_size());
+  divides("the query projection", num_attention_heads * head_size());
+  for (const auto& [layer, heads] : pruned_heads) {
+    divides("the key projection left by pruned_heads", num_key_value_heads_left(layer) * head_size());
+    divides("the query projection left by pruned_heads", num_heads_left(layer) * head_size());
+  }
+}
+
 void LlamaConfig::validate() const {
   check_size("hidden_size", hidden_size);
   check_size("intermediate_size", intermediate_size);
@@ -121,21 +139,7 @@ void LlamaConfig::validate() const {
                          {1, vocab_size, hidden_size}});
   TORCH_CHECK(std::isfinite(rms_norm_eps) && rms_norm_eps > 0, "rms_norm_eps must be above 0, got ", rms_norm_eps);
   check_probability("attention_dropout", attention_dropout);
-  const auto tp_divides = [&](const char* field, int64_t size) {
-    TORCH_CHECK(size % pretraining_tp == 0, "pretraining_tp must divide ", field, ", got ", pretraining_tp, " and ",
-                size);
-  };
-  tp_divides("vocab_size", vocab_size);
-  tp_divides("intermediate_size", intermediate_size);
-  for (const auto width : intermediate_sizes) {
-    tp_divides("intermediate_sizes", width);
-  }
-  tp_divides("the key projection", kv_heads() * head_size());
-  tp_divides("the query projection", num_attention_heads * head_size());
-  for (const auto& [layer, heads] : pruned_heads) {
-    tp_divides("the key projection left by pruned_heads", num_key_value_heads_left(layer) * head_size());
-    tp_divides("the query projection left by pruned_heads", num_heads_left(layer) * head_size());
-  }
+  check_pretraining_tp();
   rope_parameters.validate(head_size());
   TORCH_CHECK(rope_parameters.partial_rotary_factor.value_or(1) == 1 ||
                   rope_parameters.rope_type == RopeType::kDefault ||

@@ -39,6 +39,10 @@ struct RopeParameters {
 
   /// Throws, naming the field, when the type lacks a key or a value makes no sense. `head_dim` is that of the model.
   void validate(int64_t head_dim) const;
+
+ private:
+  /// What the type alone asks for. dim: the rotated part of head_dim.
+  void check_type(int64_t dim) const;
 };
 
 /// Sizes that the frequencies depend on besides their own parameters.

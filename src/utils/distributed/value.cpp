@@ -258,53 +258,82 @@ bool Value::is(const Value& other) const {
   }
 }
 
-Value map_leaves(const Value& root, bool with_keys, const std::function<Value(const Value&)>& leaf) {
+namespace {
+
+/// Rebuilds a value with its leaves exchanged, with a stack of its own: values may be nested deeper than the thread's
+/// stack allows.
+class LeafMapper {
+ public:
+  LeafMapper(bool with_keys, const std::function<Value(const Value&)>& leaf) : with_keys_(with_keys), leaf_(leaf) {}
+
+  Value map(const Value& root) {
+    visit(root);
+    while (!open_.empty()) {
+      advance(open_.back());
+    }
+    return std::move(result_);
+  }
+
+ private:
+  /// A container under construction and its items that are done.
   struct Frame {
     const Value::Container* source;
     std::vector<Value> done;
   };
-  std::vector<Frame> open;
-  Value result;
-  const auto finish = [&](Value value) {
-    if (open.empty()) {
-      result = std::move(value);
-    } else {
-      open.back().done.push_back(std::move(value));
-    }
-  };
-  const auto visit = [&](const Value& value) {
+
+  void visit(const Value& value) {
     if (const auto* container = value.container()) {
-      open.push_back({container, {}});
-      open.back().done.reserve(container->items.size());
+      open_.push_back({container, {}});
+      open_.back().done.reserve(container->items.size());
     } else {
-      finish(leaf(value));
+      finish(leaf_(value));
     }
-  };
-  const auto rebuilt = [](Frame& frame) {
+  }
+
+  void finish(Value value) {
+    if (open_.empty()) {
+      result_ = std::move(value);
+    } else {
+      open_.back().done.push_back(std::move(value));
+    }
+  }
+
+  void advance(Frame& frame) {
+    const auto position = frame.done.size();
+    if (position == frame.source->items.size()) {
+      auto value = rebuilt(frame);
+      open_.pop_back();
+      finish(std::move(value));
+    } else if (is_kept_key(frame, position)) {
+      frame.done.push_back(frame.source->items[position]);
+    } else {
+      visit(frame.source->items[position]);
+    }
+  }
+
+  bool is_kept_key(const Frame& frame, size_t position) const {
+    return frame.source->has_keys() && position % 2 == 0 && (!with_keys_ || frame.source->kind == Value::Kind::kStruct);
+  }
+
+  static Value rebuilt(Frame& frame) {
     const auto& source = *frame.source;
     if (source.kind == Value::Kind::kStruct) {
       return Value::make_struct(std::move(frame.done), source.prototype);
     }
     return source.kind == Value::Kind::kSet ? Value::set(std::move(frame.done))
                                             : Value::make_container(source.kind, std::move(frame.done));
-  };
-
-  visit(root);
-  while (!open.empty()) {
-    auto& frame = open.back();
-    const auto position = frame.done.size();
-    if (position == frame.source->items.size()) {
-      auto value = rebuilt(frame);
-      open.pop_back();
-      finish(std::move(value));
-    } else if (frame.source->has_keys() && position % 2 == 0 &&
-               (!with_keys || frame.source->kind == Value::Kind::kStruct)) {
-      frame.done.push_back(frame.source->items[position]);
-    } else {
-      visit(frame.source->items[position]);
-    }
   }
-  return result;
+
+  bool with_keys_;
+  const std::function<Value(const Value&)>& leaf_;
+  std::vector<Frame> open_;
+  Value result_;
+};
+
+}  // namespace
+
+Value map_leaves(const Value& root, bool with_keys, const std::function<Value(const Value&)>& leaf) {
+  return LeafMapper(with_keys, leaf).map(root);
 }
 
 }  // namespace transformers

@@ -20,6 +20,12 @@ struct PromptSizes {
   int64_t past;  // tokens in the given cache
 };
 
+PromptSizes prompt_sizes(const ModelInputs& inputs, const at::Tensor& ids) {
+  return {.ids = ids.size(1),
+          .seq = inputs.inputs_embeds.defined() ? inputs.inputs_embeds.size(1) : ids.size(1),
+          .past = inputs.past_key_values ? inputs.past_key_values->get_seq_length() : 0};
+}
+
 std::optional<int64_t> pad_id(const GenerationConfig& options) {
   return options.pad_token_id || options.eos_token_id.empty() ? options.pad_token_id : options.eos_token_id.front();
 }
@@ -247,6 +253,24 @@ ModelInputs first_inputs(const ModelInputs& inputs, const at::Tensor& mask, cons
   return first_step;
 }
 
+/// Where keys and values of the run are kept: what the call gave, nothing, or a new cache for its longest rows.
+void add_cache(GenerationPlan& plan, CausalLM& model, const ModelInputs& inputs, const GenerationConfig& options,
+               const GenerationConfig& call) {
+  // Embeddings serve the first step only: without a cache the later ones could not see them.
+  const bool use_cache = options.use_cache.value_or(inputs.use_cache.value_or(true)) || inputs.inputs_embeds.defined();
+  plan.model_inputs.use_cache = use_cache || inputs.past_key_values != nullptr;
+  if (!use_cache || plan.model_inputs.past_key_values) {
+    return;
+  }
+  const auto ids = plan.input_ids.size(1);
+  const auto seq = inputs.inputs_embeds.defined() ? inputs.inputs_embeds.size(1) : ids;
+  const auto tokens = plan.max_length - 1 + seq - ids;
+  if (options.cache_implementation == "static") {
+    check_static_size(model, call, plan.input_ids.size(0), tokens);
+  }
+  plan.model_inputs.past_key_values = make_cache(options, tokens);
+}
+
 }  // namespace
 
 GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const GenerationConfig& config,
@@ -257,11 +281,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
   warn_of_unused_options(config, options);
   options.eos_token_id = ids_of_vocabulary(options.eos_token_id, model.config());
   const auto ids = prompt_ids(model, inputs, options);
-  const PromptSizes sizes{
-      .ids = ids.size(1),
-      .seq = inputs.inputs_embeds.defined() ? inputs.inputs_embeds.size(1) : ids.size(1),
-      .past = inputs.past_key_values ? inputs.past_key_values->get_seq_length() : 0,
-  };
+  const auto sizes = prompt_sizes(inputs, ids);
   const auto mask = padding_mask(inputs, ids, sizes, options);
   const auto first = first_input(inputs, sizes);
   resolve_lengths(options, sizes, model.config(), config);
@@ -287,16 +307,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
       .logits_processors = {},
       .stopping_criteria = {},
   };
-  // Embeddings serve the first step only: without a cache the later ones could not see them.
-  const bool use_cache = options.use_cache.value_or(inputs.use_cache.value_or(true)) || inputs.inputs_embeds.defined();
-  plan.model_inputs.use_cache = use_cache || inputs.past_key_values != nullptr;
-  if (use_cache && !plan.model_inputs.past_key_values) {
-    const auto tokens = plan.max_length - 1 + sizes.seq - sizes.ids;
-    if (options.cache_implementation == "static") {
-      check_static_size(model, config, plan.input_ids.size(0), tokens);
-    }
-    plan.model_inputs.past_key_values = make_cache(options, tokens);
-  }
+  add_cache(plan, model, inputs, options, config);
   plan.logits_processors = make_logits_processors(options,
                                                   {.model = model,
                                                    .eos_token_id = plan.eos_token_id,

@@ -140,67 +140,118 @@ class Unpickler {
   // ---- opcodes
 
   void step(uint8_t opcode) {
+    if (!plain_value(opcode) && !container(opcode) && !reference(opcode)) {
+      refuse("it uses the opcode " + std::to_string(opcode));
+    }
+  }
+
+  /// None, booleans, numbers and texts. False for other opcodes, as the two functions below.
+  bool plain_value(uint8_t opcode) {
     switch (opcode) {
       case 'N':
-        return push(make(Kind::kNone));
+        push(make(Kind::kNone));
+        break;
       case 0x88:
       case 0x89:
-        return push(make(Kind::kBool, opcode == 0x88));
+        push(make(Kind::kBool, opcode == 0x88));
+        break;
       case 'K':
-        return push(make(Kind::kInteger, number<uint8_t>()));
+        push(make(Kind::kInteger, number<uint8_t>()));
+        break;
       case 'M':
-        return push(make(Kind::kInteger, number<uint16_t>()));
+        push(make(Kind::kInteger, number<uint16_t>()));
+        break;
       case 'J':
-        return push(make(Kind::kInteger, number<int32_t>()));
+        push(make(Kind::kInteger, number<int32_t>()));
+        break;
       case 0x8a:
-        return long_integer();
+        long_integer();
+        break;
       case 'G':
         take(8);
-        return push(make(Kind::kFloat));
+        push(make(Kind::kFloat));
+        break;
       case 'X':
-        return text();
+        text();
+        break;
+      default:
+        return false;
+    }
+    return true;
+  }
+
+  bool container(uint8_t opcode) {
+    switch (opcode) {
       case '(':
         check_count(marks_.size());
-        return marks_.push_back(stack_.size());
+        marks_.push_back(stack_.size());
+        break;
       case ')':
-        return push_tuple({});
+        push_tuple({});
+        break;
       case 0x85:
       case 0x86:
       case 0x87:
-        return push_tuple(pop_items(opcode - 0x84));
+        push_tuple(pop_items(opcode - 0x84));
+        break;
       case 't':
-        return push_tuple(pop_to_mark());
+        push_tuple(pop_to_mark());
+        break;
       case ']':
-        return push(make(Kind::kList));
+        push(make(Kind::kList));
+        break;
       case '}':
-        return push(make(Kind::kDict));
+        push(make(Kind::kDict));
+        break;
       case 'a':
-        return append(pop_items(1));
+        append(pop_items(1));
+        break;
       case 'e':
-        return append(pop_to_mark());
+        append(pop_to_mark());
+        break;
       case 's':
-        return set_items(pop_items(2));
+        set_items(pop_items(2));
+        break;
       case 'u':
-        return set_items(pop_to_mark());
-      case 'q':
-        return put(number<uint8_t>());
-      case 'r':
-        return put(number<uint32_t>());
-      case 'h':
-        return get(number<uint8_t>());
-      case 'j':
-        return get(number<uint32_t>());
-      case 'c':
-        return global();
-      case 'Q':
-        return persistent_id();
-      case 'R':
-        return reduce();
-      case 'b':
-        return build();
+        set_items(pop_to_mark());
+        break;
       default:
-        refuse("it uses the opcode " + std::to_string(opcode));
+        return false;
     }
+    return true;
+  }
+
+  /// The memo, names of Python's and what is made by them.
+  bool reference(uint8_t opcode) {
+    switch (opcode) {
+      case 'q':
+        put(number<uint8_t>());
+        break;
+      case 'r':
+        put(number<uint32_t>());
+        break;
+      case 'h':
+        get(number<uint8_t>());
+        break;
+      case 'j':
+        get(number<uint32_t>());
+        break;
+      case 'c':
+        global();
+        break;
+      case 'Q':
+        persistent_id();
+        break;
+      case 'R':
+        reduce();
+        break;
+      case 'b':
+        build();
+        break;
+      default:
+        return false;
+    }
+    return true;
   }
 
   void text() {

@@ -150,9 +150,6 @@ RopeType rope_type_from_name(std::string_view name) { return value_of_name(kName
 std::string rope_type_name(RopeType type) { return name_of_value(kNames, type); }
 
 void RopeParameters::validate(int64_t head_dim) const {
-  const auto require = [&](const char* name, bool present) {
-    TORCH_CHECK(present, "rope_parameters: rope_type \"", rope_type_name(rope_type), "\" needs ", name);
-  };
   check_positive("rope_theta", rope_theta);
   check_positive("factor", factor);
   check_positive("partial_rotary_factor", partial_rotary_factor);
@@ -167,6 +164,13 @@ void RopeParameters::validate(int64_t head_dim) const {
   const auto dim = rotated_dims(*this, head_dim);
   TORCH_CHECK(rope_type == RopeType::kProportional || (dim >= 2 && dim % 2 == 0),
               "rope_parameters: the rotated part of head_dim ", head_dim, " must be even and at least 2, got ", dim);
+  check_type(dim);
+}
+
+void RopeParameters::check_type(int64_t dim) const {
+  const auto require = [&](const char* name, bool present) {
+    TORCH_CHECK(present, "rope_parameters: rope_type \"", rope_type_name(rope_type), "\" needs ", name);
+  };
   switch (rope_type) {
     case RopeType::kLinear:
       return require("factor", factor.has_value());
