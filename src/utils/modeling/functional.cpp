@@ -1,5 +1,6 @@
 // The autograd functions over the kernels, then the choice between them and the composed operations. An autograd
-// function saves its inputs alone and computes the rest again in its backward, so that training keeps few tensors.
+// function saves its inputs (the norm a scale a row, too) and computes the rest again in its backward, so that training
+// keeps few tensors.
 #include "utils/modeling/functional.h"
 
 #include <ATen/ATen.h>
