@@ -6,9 +6,8 @@
 
 /// The hand-written loops over plain memory. T is float, or the bits of a bfloat16; sums and exponentials are float.
 ///
-/// Each algorithm is written once, in generic/, and compiled for several instruction sets; a table of function pointers
-/// holds what one of them came to. Callers ask for a table, training_kernels<T>() or quantized_kernels(), outside their
-/// parallel loops and call through it:
+/// Each algorithm is written once, in generic/, and compiled for several instruction sets. The functions of one
+/// instruction set are in a table; callers ask for the table of the level in use and call through it:
 ///
 ///     const auto& table = kernels::training_kernels<float>();
 ///     parallel_for(0, count, grain_size, [&](int64_t begin, int64_t end) {
