@@ -65,7 +65,7 @@ class GPTJAttentionImpl : public Cloneable<GPTJAttentionImpl> {
  private:
   at::Tensor rotated(const at::Tensor& heads, const RotaryEmbeddings& position_embeddings) const;
 
-  int64_t layer_idx_, head_dim_, rotary_dim_;
+  int64_t layer_idx_, head_dim_;
   double attn_pdrop_, resid_pdrop_;
   bool is_causal_;
 };

@@ -26,10 +26,9 @@ namespace transformers {
 // Mirrors models/llama/modeling_llama.py, transformers 5.23.0, class by class; `pretraining_tp` is that of 4.37.2.
 
 namespace llama {
-/// query, key: [batch, heads, seq, head_dim]; cos, sin: [batch or 1, seq, head_dim]. `fused`: in one pass, as training
-/// does it.
+/// query, key: [batch, heads, seq, head_dim]; cos, sin: [batch or 1, seq, head_dim].
 std::pair<at::Tensor, at::Tensor> apply_rotary_pos_emb(const at::Tensor& query, const at::Tensor& key,
-                                                       const RotaryEmbeddings& position_embeddings, bool fused = false);
+                                                       const RotaryEmbeddings& position_embeddings);
 /// Softmax of the scaled, masked scores in fp32; grouped keys and values are repeated.
 AttentionResult eager_attention_forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                         const at::Tensor& attention_mask, const AttentionOptions& options);

@@ -6,7 +6,7 @@
 
 #include <cmath>
 
-#include "utils/modeling/internal/fused_ops.h"
+#include "utils/modeling/internal/functional.h"
 
 namespace transformers {
 
@@ -24,8 +24,7 @@ at::Tensor create_sinusoidal_positions(int64_t num_pos, int64_t dim) {
 }
 
 at::Tensor apply_rotary_pos_emb(const at::Tensor& tensor, const at::Tensor& sin, const at::Tensor& cos) {
-  const auto for_pairs = [](const at::Tensor& table) { return table.unsqueeze(2).repeat_interleave(2, 3); };
-  return tensor * for_pairs(cos) + rotate_every_two(tensor) * for_pairs(sin);
+  return functional::rotate_interleaved(tensor, cos, sin, /*training=*/false);
 }
 
 std::vector<at::Tensor> get_head_mask(const at::Tensor& head_mask, int64_t num_layers, int64_t num_heads,
@@ -99,7 +98,6 @@ void GPTJLayerInputs::move_to(c10::Device device) {
 GPTJAttentionImpl::GPTJAttentionImpl(const GPTJConfig& config, int64_t layer_idx)
     : layer_idx_(layer_idx),
       head_dim_(config.head_size()),
-      rotary_dim_(config.rotary_dim),
       attn_pdrop_(config.attn_pdrop),
       resid_pdrop_(config.resid_pdrop),
       is_causal_(config.is_causal) {
@@ -115,17 +113,7 @@ GPTJAttentionImpl::GPTJAttentionImpl(const GPTJConfig& config, int64_t layer_idx
 
 at::Tensor GPTJAttentionImpl::rotated(const at::Tensor& heads, const RotaryEmbeddings& position_embeddings) const {
   const auto& [cos, sin] = position_embeddings;
-  if (is_training() && fused::applies({heads, cos, sin})) {
-    return fused::rotate_neighbours(heads, cos, sin);
-  }
-  const auto rotate = [&, &cos = cos, &sin = sin](const at::Tensor& part) {
-    return gptj::apply_rotary_pos_emb(part, sin, cos);
-  };
-  if (rotary_dim_ == head_dim_) {
-    return rotate(heads);
-  }
-  return at::cat({rotate(heads.narrow(-1, 0, rotary_dim_)), heads.narrow(-1, rotary_dim_, head_dim_ - rotary_dim_)},
-                 -1);
+  return functional::rotate_interleaved(heads, cos, sin, is_training());
 }
 
 LayerOutput GPTJAttentionImpl::forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs) {

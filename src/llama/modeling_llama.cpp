@@ -9,21 +9,17 @@
 #include <cmath>
 #include <limits>
 
-#include "utils/modeling/internal/fused_ops.h"
+#include "utils/modeling/internal/functional.h"
 
 namespace transformers {
 
 namespace llama {
 
 std::pair<at::Tensor, at::Tensor> apply_rotary_pos_emb(const at::Tensor& query, const at::Tensor& key,
-                                                       const RotaryEmbeddings& position_embeddings, bool fused) {
-  const auto& [cos_table, sin_table] = position_embeddings;
-  if (fused && fused::applies({query, key, cos_table, sin_table})) {
-    return {fused::rotate_halves(query, cos_table, sin_table), fused::rotate_halves(key, cos_table, sin_table)};
-  }
-  const auto cos = position_embeddings.cos.unsqueeze(1);  // [batch or 1, 1, seq, head_dim]
-  const auto sin = position_embeddings.sin.unsqueeze(1);
-  return {query * cos + rotate_half(query) * sin, key * cos + rotate_half(key) * sin};
+                                                       const RotaryEmbeddings& position_embeddings) {
+  const auto& [cos, sin] = position_embeddings;
+  auto rotated_query = functional::rotate_halves(query, cos, sin, /*training=*/false);
+  return {rotated_query, functional::rotate_halves(key, cos, sin, /*training=*/false)};
 }
 
 AttentionResult eager_attention_forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
@@ -55,11 +51,7 @@ LlamaRMSNormImpl::LlamaRMSNormImpl(int64_t hidden_size, double eps) : variance_e
 }
 
 torch::Tensor LlamaRMSNormImpl::forward(const torch::Tensor& hidden_states) {
-  if (is_training() && fused::applies({hidden_states, weight})) {
-    return fused::rms_norm(hidden_states, weight, variance_epsilon_);
-  }
-  // Without a weight the fused kernel rounds where HF rounds, before the weight.
-  return weight * at::rms_norm(hidden_states, {hidden_states.size(-1)}, {}, variance_epsilon_);
+  return functional::rms_norm(hidden_states, weight, variance_epsilon_, is_training());
 }
 
 LlamaRotaryEmbeddingImpl::LlamaRotaryEmbeddingImpl(const LlamaConfig& config)
@@ -140,7 +132,9 @@ LayerOutput LlamaAttentionImpl::forward(const torch::Tensor& hidden_states, cons
   auto key = split_heads(k_proj(hidden_states), head_dim_);    // [batch, kv_heads, seq, head_dim]
   auto value = split_heads(v_proj(hidden_states), head_dim_);
 
-  std::tie(query, key) = llama::apply_rotary_pos_emb(query, key, inputs.position_embeddings, /*fused=*/is_training());
+  const auto& [cos, sin] = inputs.position_embeddings;
+  query = functional::rotate_halves(query, cos, sin, is_training());
+  key = functional::rotate_halves(key, cos, sin, is_training());
   // Keys are cached after rotation, so a later step never rotates them twice.
   if (inputs.past_key_values) {
     std::tie(key, value) =

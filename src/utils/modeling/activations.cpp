@@ -7,7 +7,7 @@
 #include <numbers>
 #include <utility>
 
-#include "utils/modeling/internal/fused_ops.h"
+#include "utils/modeling/internal/functional.h"
 #include "utils/text/named_values.h"
 
 namespace transformers {
@@ -45,26 +45,11 @@ constexpr double kXieluAlpha = 0.8;
 constexpr double kXieluBeta = 0.5;
 constexpr double kXieluEps = -1e-6;
 
-const double kSqrtTwoOverPi = std::sqrt(2.0 / std::numbers::pi);
-
-at::Tensor tanh_of_cubic(const at::Tensor& x) { return at::tanh(kSqrtTwoOverPi * (x + 0.044715 * at::pow(x, 3.0))); }
-
-// The factors are named, so that g++ evaluates them in Python's order: autograd adds gradients in that order, which
-// shows in half precision.
-at::Tensor gelu_new(const at::Tensor& x) {
-  const auto half = 0.5 * x;
-  return half * (1.0 + tanh_of_cubic(x));
-}
-
+// The factors are named for the order of evaluation, see composed.cpp.
 at::Tensor gelu_fast(const at::Tensor& x) {
   const auto half = 0.5 * x;
   const auto scaled = x * 0.7978845608;
   return half * (1.0 + at::tanh(scaled * (1.0 + 0.044715 * x * x)));
-}
-
-at::Tensor gelu_python_tanh(const at::Tensor& x) {
-  const auto half = x * 0.5;
-  return half * (1.0 + tanh_of_cubic(x));
 }
 
 at::Tensor laplace(const at::Tensor& x) {
@@ -137,13 +122,13 @@ torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
       return at::clamp(at::gelu(x), -10, 10);
     case Activation::kGeluAccurate:
     case Activation::kGeluNew:
-      return is_training() && fused::applies({x}) ? fused::gelu_new(x) : gelu_new(x);
+      return functional::gelu_new(x, is_training());
     case Activation::kGeluFast:
       return gelu_fast(x);
     case Activation::kGeluPython:
       return x * 0.5 * (1.0 + at::erf(x / std::numbers::sqrt2));
     case Activation::kGeluPythonTanh:
-      return gelu_python_tanh(x);
+      return functional::gelu_new(x, /*training=*/false);  // the same formula
     case Activation::kGeluPytorchTanh:
       return at::gelu(x, "tanh");
     case Activation::kHardswish:
@@ -181,14 +166,9 @@ torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
 }
 
 torch::Tensor activate_and_mul(ActivationFunction& act_fn, torch::Tensor gate, const torch::Tensor& up) {
-  const bool is_plain_silu = act_fn->activation() == Activation::kSilu && !act_fn->has_forward_hooks();
-  if (act_fn->is_training() && is_plain_silu && fused::applies({gate, up})) {
-    return fused::silu_and_mul(gate, up);
-  }
-  // A hook may have kept the gate.
-  const bool is_ours = !at::GradMode::is_enabled() && gate.use_count() == 1 && gate.storage().use_count() == 1;
-  if (is_plain_silu && is_ours && gate.scalar_type() == up.scalar_type()) {
-    return at::silu_(gate).mul_(up);
+  // A hook may keep the gate, which silu_and_mul may overwrite.
+  if (act_fn->activation() == Activation::kSilu && !act_fn->has_forward_hooks()) {
+    return functional::silu_and_mul(std::move(gate), up, act_fn->is_training());
   }
   return act_fn(gate) * up;
 }

@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "utils/modeling/internal/chunked_cross_entropy.h"
-#include "utils/modeling/internal/fused_ops.h"
+#include "utils/modeling/internal/functional.h"
 
 namespace transformers {
 namespace {
@@ -42,38 +42,6 @@ Gradients gradients_where_wanted(const at::Tensor& hidden, const at::Tensor& wei
   return gradients;
 }
 
-/// What `fused::cross_entropy_` does, of LibTorch's operations.
-at::Tensor composed_cross_entropy_(at::Tensor& logits, const at::Tensor& labels, double smoothing,
-                                   const at::Tensor& share) {
-  const auto counted = labels.ne(kIgnoreIndex);
-  const auto targets = labels.where(counted, 0).unsqueeze(1);
-  const auto log_sum = logits.logsumexp(1, /*keepdim=*/true);
-  auto losses = (log_sum - logits.gather(1, targets)) * (1 - smoothing);
-  if (smoothing > 0) {
-    losses += (log_sum - logits.mean(1, /*keepdim=*/true)) * smoothing;
-  }
-  logits.sub_(log_sum).exp_();
-  logits.scatter_add_(1, targets, at::full_like(log_sum, smoothing - 1));
-  if (smoothing > 0) {
-    logits.sub_(smoothing / static_cast<double>(logits.size(1)));
-  }
-  logits.mul_(counted.unsqueeze(1)).mul_(share);
-  return losses.squeeze(1).masked_fill(~counted, 0);
-}
-
-at::Tensor chunk_loss_(at::Tensor& logits, const at::Tensor& labels, const at::Tensor& share, double smoothing) {
-  if (fused::applies({logits})) {
-    return fused::cross_entropy_(logits, labels, smoothing, share.item<double>()).sum();
-  }
-  logits = logits.to(at::kFloat);
-  return composed_cross_entropy_(logits, labels, smoothing, share).sum();
-}
-
-void add_(at::Tensor& sum, const at::Tensor& addend) {
-  const bool has_loop = sum.scalar_type() == at::kFloat && sum.is_cpu() && fused::applies({addend});
-  has_loop ? fused::add_(sum, addend) : void(sum.add_(addend));
-}
-
 /// `part` is `operands` with rows from `row` on.
 void add_chunk(const at::Tensor& grad_logits, const Operands& part, int64_t row, Gradients& gradients) {
   if (gradients.hidden.defined()) {
@@ -86,7 +54,7 @@ void add_chunk(const at::Tensor& grad_logits, const Operands& part, int64_t row,
     } else if (is_first) {
       gradients.weight.copy_(at::mm(grad_logits.t(), part.hidden));
     } else {
-      add_(gradients.weight, at::mm(grad_logits.t(), part.hidden));
+      functional::add_(gradients.weight, at::mm(grad_logits.t(), part.hidden));
     }
   }
   if (gradients.bias.defined()) {
@@ -149,10 +117,11 @@ at::Tensor chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& wei
 
 at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
                                 const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
-  return chunked_cross_entropy(hidden, weight, bias, labels, options,
-                               [&](at::Tensor& logits, const at::Tensor& chunk_labels, const at::Tensor& share) {
-                                 return chunk_loss_(logits, chunk_labels, share, options.label_smoothing);
-                               });
+  return chunked_cross_entropy(
+      hidden, weight, bias, labels, options,
+      [&](at::Tensor& logits, const at::Tensor& chunk_labels, const at::Tensor& share) {
+        return functional::cross_entropy_(logits, chunk_labels, options.label_smoothing, share).sum();
+      });
 }
 
 }  // namespace transformers

@@ -69,4 +69,10 @@ at::Tensor dnn_linear(const at::Tensor& input, const at::Tensor& weight, const a
   return DnnLinear::apply(input, weight, bias.defined() ? std::make_optional(bias) : std::nullopt);
 }
 
+at::Tensor functional::linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
+                              bool training) {
+  return training && dnn_linear_is_faster(input, weight) ? dnn_linear(input, weight, bias)
+                                                         : at::linear(input, weight, bias);
+}
+
 }  // namespace transformers

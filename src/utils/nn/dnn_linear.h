@@ -10,4 +10,11 @@ bool dnn_linear_is_faster(const at::Tensor& input, const at::Tensor& weight);
 /// Where the above says so. input: [..., in]; weight: [out, in]; bias: [out] or undefined.
 at::Tensor dnn_linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias);
 
+namespace functional {
+
+/// `at::linear`, or in training the above where that is faster.
+at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, bool training);
+
+}  // namespace functional
+
 }  // namespace transformers

@@ -1,5 +1,4 @@
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linear.h>
 #include <transformers/utils/nn/construction.h>
 #include <transformers/utils/nn/linear.h>
 
@@ -53,8 +52,7 @@ torch::Tensor LinearImpl::forward(const torch::Tensor& input) {
   if (method_) {
     return method_->forward(*this, input);
   }
-  return is_training() && dnn_linear_is_faster(input, weight) ? dnn_linear(input, weight, bias)
-                                                              : at::linear(input, weight, bias);
+  return functional::linear(input, weight, bias, is_training());
 }
 
 void LinearImpl::copy_from(const LinearImpl& other, TensorCopies& copies) {

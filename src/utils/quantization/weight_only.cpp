@@ -8,8 +8,8 @@
 #include <limits>
 #include <optional>
 
+#include "utils/kernels/kernels.h"
 #include "utils/nn/internal/parallel_for.h"
-#include "utils/quantization/few_rows.h"
 #include "utils/text/named_values.h"
 
 namespace transformers {
@@ -141,17 +141,23 @@ void WeightOnlyLinear::multiply_slice(const torch::Tensor& rows, const torch::Te
                                       torch::Tensor& output) const {
   const auto* x = rows.const_data_ptr<float>();
   auto* y = output.mutable_data_ptr<float>();
+  const auto& table = kernels::quantized_kernels();
   if (!weight_.zeros.defined()) {
-    const Int8Weight weight{weight_.values.const_data_ptr<int8_t>(), weight_.scales.const_data_ptr<float>(),
-                            weight_.values.size(1)};
-    multiply(weight, x, output.size(0), begin, end, y, output.size(1));
+    const kernels::Int8Weight weight{.values = weight_.values.const_data_ptr<int8_t>(),
+                                     .scales = weight_.scales.const_data_ptr<float>(),
+                                     .out = weight_.values.size(0),
+                                     .in = weight_.values.size(1)};
+    table.int8_matmul(weight, x, output.size(0), begin, end, y);
     return;
   }
   const auto in = weight_.values.size(1) * 2;
-  const Int4Weight weight{
-      weight_.values.const_data_ptr<uint8_t>(), static_cast<const uint16_t*>(weight_.scales.const_data_ptr()),
-      static_cast<const uint16_t*>(weight_.zeros.const_data_ptr()), in, in / weight_.scales.size(1)};
-  multiply(weight, x, sums.const_data_ptr<float>(), output.size(0), begin, end, y, output.size(1));
+  const kernels::Int4Weight weight{.values = weight_.values.const_data_ptr<uint8_t>(),
+                                   .scales = static_cast<const uint16_t*>(weight_.scales.const_data_ptr()),
+                                   .zeros = static_cast<const uint16_t*>(weight_.zeros.const_data_ptr()),
+                                   .out = weight_.values.size(0),
+                                   .in = in,
+                                   .group = in / weight_.scales.size(1)};
+  table.int4_matmul(weight, x, sums.const_data_ptr<float>(), output.size(0), begin, end, y);
 }
 
 torch::Tensor WeightOnlyLinear::forward(const LinearImpl& linear, const torch::Tensor& input) const {

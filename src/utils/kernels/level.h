@@ -1,0 +1,28 @@
+#pragma once
+
+namespace transformers::kernels {
+
+/// The instruction sets that the kernels are compiled for, in ascending order. On machines other than x86-64 there is
+/// only the baseline, which is whatever the library itself is compiled for.
+enum class Level {
+  kBaseline,
+  kAvx2,    // x86-64-v3: AVX2, FMA, F16C, BMI
+  kAvx512,  // x86-64-v4: AVX-512 F, BW, CD, DQ, VL
+};
+
+/// `baseline`, `avx2` or `avx512`.
+const char* level_name(Level level);
+
+/// The highest level that both this build and this machine have. A level counts only where the operating system saves
+/// its registers.
+Level highest_level();
+
+/// The level that `name`, the value of TRANSFORMERS_KERNELS, asks for; `highest` where it is null or empty. Throws
+/// std::invalid_argument on an unknown name and on a level above `highest`.
+Level level_from_name(const char* name, Level highest);
+
+/// The level that the library uses: the highest, or the one that the environment variable TRANSFORMERS_KERNELS names.
+/// Chosen at the first call.
+Level active_level();
+
+}  // namespace transformers::kernels
