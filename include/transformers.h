@@ -4,6 +4,7 @@
 // faster.
 
 #include <transformers/auto/modeling_auto.h>
+#include <transformers/export.h>
 #include <transformers/gptj/configuration_gptj.h>
 #include <transformers/gptj/generation_gptj.h>
 #include <transformers/gptj/modeling_gptj.h>

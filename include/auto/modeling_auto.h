@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/causal_lm.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/from_pretrained.h>
@@ -9,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // HF's auto classes: the family is chosen by `model_type` in config.json. An unknown one, or one that contradicts
 // `architectures`, throws. `from_pretrained` loads a folder as the options say and leaves the model in eval mode;

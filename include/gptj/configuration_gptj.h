@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 
@@ -7,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Mirrors HF's `GPTJConfig` (configuration_gptj.py, transformers 5.23.0); field names are the keys of config.json. The
 /// aliases max_position_embeddings, hidden_size, num_attention_heads and num_hidden_layers are read as n_positions,

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 
-namespace transformers::gptj {
+namespace TRANSFORMERS_API transformers::gptj {
 
 /// The arguments of one step's forward from those of a whole generation. Mirrors
 /// `GPTJForCausalLM.prepare_inputs_for_generation` of transformers 4.37.2; `generate` prepares its steps itself.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/nn/modules/container/modulelist.h>
+#include <transformers/export.h>
 #include <transformers/gptj/configuration_gptj.h>
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/attention.h>
@@ -21,7 +22,7 @@
 #include <tuple>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors models/gptj/modeling_gptj.py, transformers 5.23.0, class by class; `head_mask` and `parallelize` are those of
 // 4.37.2.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/rope.h>
@@ -8,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Mirrors HF's `LlamaConfig` (configuration_llama.py, transformers 5.23.0); field names are the keys of config.json.
 struct LlamaConfig : PretrainedConfig {

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 
 #include <optional>
 
-namespace transformers::llama {
+namespace TRANSFORMERS_API transformers::llama {
 
 /// The arguments of one step's forward from those of a whole generation. Mirrors
 /// `LlamaForCausalLM.prepare_inputs_for_generation` of transformers 4.37.2; `generate` prepares its steps itself.

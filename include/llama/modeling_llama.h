@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/nn/modules/container/modulelist.h>
+#include <transformers/export.h>
 #include <transformers/llama/configuration_llama.h>
 #include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/attention.h>
@@ -21,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors models/llama/modeling_llama.py, transformers 5.23.0, class by class; `pretraining_tp` is that of 4.37.2.
 

@@ -1,12 +1,13 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/rope.h>
 #include <transformers/utils/nn/module.h>
 
 #include <mutex>
 #include <utility>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // The rotary classes of transformers 4.x, for code that was written against them: tables of cos and sin for positions
 // from 0 on. `LlamaModel` uses `LlamaRotaryEmbedding`, which computes the angles of a call. Mirrors

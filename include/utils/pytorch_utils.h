@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 #include <torch/version.h>
+#include <transformers/export.h>
 #include <transformers/utils/nn/linear.h>
 #include <transformers/utils/nn/module.h>
 
@@ -14,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors pytorch_utils.py, transformers 4.37.2, whole, with the version flags of 5.x. Deviation: pruned layers keep
 // dtype and device; HF builds them in the default dtype.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/data/data_collator.h>
 
 #include <condition_variable>
@@ -10,7 +11,7 @@
 #include <string>
 #include <thread>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 struct BatchLoaderOptions {
   int64_t batch_size = 8;

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/data/dataset.h>
 
 #include <functional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Makes a batch of samples.
 using DataCollator = std::function<Batch(const std::vector<Batch>& samples)>;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/data/dataset.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 
@@ -7,7 +8,7 @@
 #include <memory>
 #include <string>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class JsonLinesFile;
 

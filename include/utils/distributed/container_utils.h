@@ -5,6 +5,7 @@
 #include <c10/core/ScalarType.h>
 #include <c10/util/Exception.h>
 #include <torch/nn/utils/rnn.h>
+#include <transformers/export.h>
 
 #include <any>
 #include <concepts>
@@ -22,7 +23,7 @@
 #include <variant>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // The container half of torch/distributed/utils.py, torch 2.11. Deviations: docs/distributed.md.
 

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/core/ScalarType.h>
 #include <torch/nn/module.h>
+#include <transformers/export.h>
 #include <transformers/utils/distributed/container_utils.h>
 #include <transformers/utils/distributed/process_group.h>
 
@@ -16,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors torch/nn/parallel/distributed.py, torch 2.11. What is left out: docs/distributed.md.
 

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
+#include <transformers/export.h>
 #include <transformers/utils/distributed/process_group.h>
 #include <transformers/utils/nn/state_dict.h>
 
@@ -10,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // The module half of torch/distributed/utils.py, torch 2.11. Deviations: docs/distributed.md.
 

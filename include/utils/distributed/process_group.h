@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
+#include <transformers/export.h>
 
 #include <chrono>
 #include <cstdint>
@@ -10,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Process groups over LibTorch's c10d, with the names of torch.distributed. Every error is a c10::Error; those that the
 // other ranks have a part in begin with "rank R of N". A group is used by one thread at a time, and all its ranks call

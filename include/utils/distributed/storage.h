@@ -2,10 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/util/ArrayRef.h>
+#include <transformers/export.h>
 
 #include <cstdint>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // The storage half of torch/distributed/utils.py, torch 2.11: memory comes and goes under a tensor whose shape, strides
 // and place in autograd stay.

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/distributed/process_group.h>
 
 #include <functional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Runs each rank's own step, which is no collective; returns when all ranks are done. When it throws on some, every
 /// rank throws the reason of the first of them. All ranks of the group call it.

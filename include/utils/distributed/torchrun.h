@@ -1,11 +1,13 @@
 #pragma once
 
+#include <transformers/export.h>
+
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// What torchrun tells each process that it starts.
 struct TorchrunWorker {

@@ -1,6 +1,8 @@
 #pragma once
 
-namespace transformers {
+#include <transformers/export.h>
+
+namespace TRANSFORMERS_API transformers {
 
 /// The path, fit for a message, of the open tensor file (see TensorFile) whose memory holds this address; null when
 /// there is none.

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <transformers/export.h>
+
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 struct FolderContents;
 

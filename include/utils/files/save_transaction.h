@@ -1,5 +1,7 @@
 #pragma once
 
+#include <transformers/export.h>
+
 #include <functional>
 #include <memory>
 #include <set>
@@ -7,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class PendingFile;
 

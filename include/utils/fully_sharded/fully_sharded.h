@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
+#include <transformers/export.h>
 #include <transformers/utils/distributed/data_parallel.h>
 #include <transformers/utils/distributed/process_group.h>
 
@@ -13,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors torch/distributed/fsdp, torch 2.11: the names of FullyShardedDataParallel, the parameters of fully_shard,
 // which are split by rows. What is left out: docs/distributed.md.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 #include <transformers/utils/distributed/process_group.h>
 #include <transformers/utils/io/safetensors.h>
 
@@ -9,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Checkpoints that ranks write together, each its part, and that any number of ranks reads, as
 // torch.distributed.checkpoint does. The format is our own: safetensors files and an index,

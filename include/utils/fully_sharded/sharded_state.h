@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/optim/optimizer.h>
+#include <transformers/export.h>
 #include <transformers/utils/fully_sharded/fully_sharded.h>
 #include <transformers/utils/fully_sharded/sharded_checkpoint.h>
 #include <transformers/utils/modeling/pretrained_model.h>
@@ -9,7 +10,7 @@
 #include <optional>
 #include <string>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // The states of a fully sharded model: whole, for one process, or as the ranks hold them, for sharded checkpoints.
 // `state_dict(model.module())` gives the rank's rows.

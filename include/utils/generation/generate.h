@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Generator.h>
+#include <transformers/export.h>
 #include <transformers/utils/generation/logits_process.h>
 #include <transformers/utils/generation/stopping_criteria.h>
 #include <transformers/utils/generation/streamers.h>
@@ -10,7 +11,7 @@
 #include <optional>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class Tokenizer;
 

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 #include <transformers/utils/modeling/generation_config.h>
 
 #include <cstdint>
@@ -9,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors generation/logits_process.py, transformers 5.23.0, class by class.
 

@@ -1,12 +1,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 
 #include <functional>
 #include <memory>
 #include <string_view>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class StreamingDecoder;
 class Tokenizer;

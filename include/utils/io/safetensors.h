@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>  // ordered_dict.h needs it and does not include it
 #include <torch/ordered_dict.h>
+#include <transformers/export.h>
 #include <transformers/utils/io/tensor_file.h>
 
 #include <map>
@@ -9,7 +10,7 @@
 #include <string_view>
 #include <unordered_map>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class MappedFile;
 

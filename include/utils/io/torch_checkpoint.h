@@ -1,11 +1,12 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/io/tensor_file.h>
 
 #include <memory>
 #include <unordered_map>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Reads a file that `torch.save` wrote from a state dict (zip format, torch >= 1.6), as
 /// `torch.load(path, weights_only=True, mmap=True)`. Nothing in the file is executed: only the few names that tensors

@@ -1,11 +1,12 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/model_pruning/pruning_plan.h>
 
 #include <map>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// What is scored and taken out as one piece.
 enum class PrunablePart {

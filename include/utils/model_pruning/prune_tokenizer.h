@@ -1,11 +1,13 @@
 #pragma once
 
+#include <transformers/export.h>
+
 #include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Tokenizer files for a model that kept a part of its vocabulary.
 struct PrunedTokenizer {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/pretrained_model.h>
 
 #include <cstdint>
@@ -8,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Removing makes a model smaller. Zeroing keeps its sizes, so that transformers' config can say it whatever was taken.
 enum class PruningMode { kRemove, kZero };

@@ -1,12 +1,13 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/nn/module.h>
 
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// The activation functions of HF's `ACT2FN`. Mirrors activations.py, transformers 5.23.0.
 enum class Activation {

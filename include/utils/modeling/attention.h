@@ -1,12 +1,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 
 #include <functional>
 #include <string>
 #include <string_view>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Which kernel attends. `kAuto` takes the fastest that can do what a call asks; `kEager` is composed of plain
 /// operations in HF's order and the only one that returns weights; `kFlash` leaves padding out (CUDA in half

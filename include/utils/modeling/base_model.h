@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 #include <transformers/utils/modeling/pretrained_model.h>
 #include <transformers/utils/nn/forward_hooks.h>
@@ -10,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Blocks [begin, end) of a model, a stage of a pipeline.
 struct BlockRange {

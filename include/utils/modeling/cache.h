@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 #include <transformers/utils/modeling/rope.h>
 
 #include <cstdint>
@@ -8,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Keys and values of one layer, each [batch, kv_heads, seq, head_dim].
 using KeyValue = std::pair<at::Tensor, at::Tensor>;

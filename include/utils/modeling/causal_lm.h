@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/base_model.h>
 #include <transformers/utils/modeling/generation_config.h>
 
@@ -7,7 +8,7 @@
 #include <optional>
 #include <string>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// What HF's `…ForCausalLM.forward` takes beyond a base model's arguments.
 struct CausalLMOptions {

@@ -1,12 +1,13 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/pretrained_model.h>
 #include <transformers/utils/nn/construction.h>
 
 #include <memory>
 #include <optional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Makes `copy`, built alike, have the parameters of `model` in memory of its own, whatever their shapes: with their
 /// ties, requires_grad, masks, buffers, training mode, hooks and linear methods. Moves to `device`, where one is given.

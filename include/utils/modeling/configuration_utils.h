@@ -1,6 +1,7 @@
 #pragma once
 
 #include <c10/core/ScalarType.h>
+#include <transformers/export.h>
 #include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/modeling/attention.h>
 #include <transformers/utils/modeling/losses.h>
@@ -15,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class ConfigReader;
 class ConfigWriter;

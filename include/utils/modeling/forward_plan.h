@@ -1,11 +1,12 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 
 #include <memory>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Throws on what no model takes: both or neither of input_ids and inputs_embeds, wrong ranks and dtypes, ids outside
 /// the vocabulary (looked at on the CPU only: elsewhere it would stall the device).

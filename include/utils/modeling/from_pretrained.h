@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/modeling/load_weights.h>
 #include <transformers/utils/nn/construction.h>
@@ -7,7 +8,7 @@
 #include <string>
 #include <utility>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// The model that `build` makes of a config on the meta device, for these weights. transformers 5.x ignores
 /// `pruned_heads`, so a folder may carry the key though its weights are whole: then it is dropped with a warning.

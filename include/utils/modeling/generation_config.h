@@ -1,5 +1,7 @@
 #pragma once
 
+#include <transformers/export.h>
+
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -8,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 struct PretrainedConfig;
 

@@ -1,11 +1,12 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 #include <transformers/utils/nn/linear.h>
 
 #include <optional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 struct LinearCrossEntropyOptions {
   /// Rows whose logits are alive at one time.

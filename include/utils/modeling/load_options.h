@@ -2,6 +2,7 @@
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
+#include <transformers/export.h>
 #include <transformers/utils/modeling/attention.h>
 #include <transformers/utils/nn/state_dict.h>
 #include <transformers/utils/placement/device_map.h>
@@ -11,7 +12,7 @@
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// What loading a folder met, by the model's own names.
 struct LoadReport : IncompatibleKeys {

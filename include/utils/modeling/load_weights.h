@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/modeling/load_options.h>
 #include <transformers/utils/modeling/pretrained_model.h>
@@ -7,7 +8,7 @@
 #include <memory>
 #include <string>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class Checkpoint;
 

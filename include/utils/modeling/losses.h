@@ -1,10 +1,11 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 
 #include <optional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Labels with this value are left out of every loss.
 inline constexpr int64_t kIgnoreIndex = -100;

@@ -1,12 +1,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 #include <transformers/utils/modeling/attention.h>
 #include <transformers/utils/modeling/cache.h>
 
 #include <functional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Says which keys a query may see: index tensors that broadcast to [batch, 1, query, key] (the batch row, the query's
 /// and the key's place counted from the start of the cache) → bool.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/nn/linear.h>
 #include <transformers/utils/nn/module.h>
 
@@ -7,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// One layer's matrices by what they do, as handles on the model's own modules. Pruning goes by them and knows no
 /// family.

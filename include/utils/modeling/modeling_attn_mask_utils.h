@@ -1,12 +1,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 
 #include <array>
 #include <cstdint>
 #include <optional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // The masks of transformers 4.x, for code that was written against them; the models use masking.h. Mirrors
 // modeling_attn_mask_utils.py, transformers 4.37.2. All results are additive: 0, or the smallest value of their dtype.

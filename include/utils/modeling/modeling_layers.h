@@ -1,12 +1,13 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/base_model.h>
 
 #include <functional>
 #include <memory>
 #include <string>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // The heads that HF shares between families: modeling_layers.py, transformers 5.23.0. A family derives from each and
 // passes its base model with the name that is registered under.

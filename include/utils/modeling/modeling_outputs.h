@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 #include <transformers/utils/modeling/cache.h>
 #include <transformers/utils/modeling/output_hidden_states.h>
 
@@ -8,7 +9,7 @@
 #include <optional>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// The arguments of HF's forward, by name. Undefined tensors and empty options stand for Python's None. Each family
 /// says which it takes and throws on the others.

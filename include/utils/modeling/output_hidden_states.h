@@ -1,5 +1,7 @@
 #pragma once
 
+#include <transformers/export.h>
+
 #include <algorithm>
 #include <concepts>
 #include <cstdint>
@@ -7,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Which hidden states a forward returns, HF's argument and config key `output_hidden_states`: none, all, or those
 /// of some numbers, 0 the embeddings and −1 the last. Numbers that do not exist choose nothing. GPT-J gives all of them

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/model_structure.h>
 #include <transformers/utils/nn/construction.h>
@@ -16,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class BaseModel;
 class SaveTransaction;

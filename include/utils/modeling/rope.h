@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 
 #include <cstdint>
 #include <map>
@@ -10,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// The rotary position embeddings of HF's modeling_rope_utils.py, transformers 5.23.0.
 enum class RopeType { kDefault, kLinear, kDynamic, kYarn, kLongrope, kLlama3, kProportional };

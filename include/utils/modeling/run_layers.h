@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/nn/modules/container/modulelist.h>
+#include <transformers/export.h>
 #include <transformers/utils/modeling/base_model.h>
 #include <transformers/utils/modeling/forward_plan.h>
 #include <transformers/utils/nn/activation_checkpoint.h>
@@ -9,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Runs one layer, again in backward where the model checkpoints it. Attention weights cannot come out of such a layer.
 template <typename Layer, typename LayerInputs>

@@ -1,10 +1,11 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 
 #include <functional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Runs `block` on `input` and keeps none of its activations: backward runs it again, with the random numbers and the
 /// autocast mode of the first time, so that values and gradients are those of plain calls, dropout included. Gradients

@@ -2,8 +2,9 @@
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
+#include <transformers/export.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Mixed precision while it lives: matmuls in `dtype`, what needs range in fp32; `torch.autocast` of Python. Guards
 /// may be nested, also to switch it off for a while.

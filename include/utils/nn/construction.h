@@ -2,8 +2,9 @@
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
+#include <transformers/export.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// How layers built from now on, on this thread, create their parameters.
 struct ConstructionOptions {

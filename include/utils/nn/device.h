@@ -1,10 +1,11 @@
 #pragma once
 
 #include <c10/core/Device.h>
+#include <transformers/export.h>
 
 #include <cstdint>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Makes a device usable or throws. The library links LibTorch's CPU half only and starts fast; the first call that
 /// asks for CUDA loads the other half, libtorch_cuda.so, from where LibTorch lies. The CPU needs nothing. Throws when

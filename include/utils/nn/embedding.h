@@ -1,11 +1,12 @@
 #pragma once
 
 #include <torch/nn/modules/embedding.h>
+#include <transformers/export.h>
 #include <transformers/utils/nn/module.h>
 
 #include <optional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// `torch::nn::Embedding` built as `construction_options()` say. weight: [num_embeddings, embedding_dim]. The row
 /// `padding_idx` gets no gradient and starts at zero.

@@ -1,12 +1,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 
 #include <cstdint>
 #include <functional>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// The tensor that flows through a call, which hooks see and may replace. Structs that carry one overload this by ADL.
 inline at::Tensor& hooked_tensor(at::Tensor& tensor) { return tensor; }

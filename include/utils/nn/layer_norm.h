@@ -1,9 +1,10 @@
 #pragma once
 
 #include <torch/nn/modules/normalization.h>
+#include <transformers/export.h>
 #include <transformers/utils/nn/module.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// `torch::nn::LayerNorm` over the last dimension, built as `construction_options()` say. weight, bias: [size].
 class LayerNormImpl : public torch::nn::LayerNormImpl, public ForwardHooks {

@@ -1,11 +1,12 @@
 #pragma once
 
 #include <torch/nn/modules/linear.h>
+#include <transformers/export.h>
 #include <transformers/utils/nn/module.h>
 
 #include <memory>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class LinearImpl;
 

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/nn/linear.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// The matmul in `slices` parts of the output features, put side by side: `pretraining_tp` of LLaMA in
 /// transformers 4.x.

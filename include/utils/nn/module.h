@@ -2,6 +2,7 @@
 
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
+#include <transformers/export.h>
 #include <transformers/utils/nn/forward_hooks.h>
 #include <transformers/utils/nn/tensor_copies.h>
 
@@ -13,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Base of the library's modules: `torch::nn::Module` with what Python's has and C++'s lacks.
 ///

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/nn/linear.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// A matmul with a copy of the weight in oneDNN's own layout, made once: faster than the plain matmul on a CPU,
 /// most for few rows. fp32 and bf16; in bf16 bit-equal to the plain matmul. The layer keeps its weight, for the state

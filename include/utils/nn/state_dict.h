@@ -1,11 +1,12 @@
 #pragma once
 
 #include <torch/nn/module.h>
+#include <transformers/export.h>
 
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Names and tensors of a module, in Python's order: of each module first its parameters, then its buffers, then its
 /// children. A tied tensor stands under each of its names.

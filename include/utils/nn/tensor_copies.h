@@ -2,12 +2,13 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
+#include <transformers/export.h>
 
 #include <memory>
 #include <optional>
 #include <unordered_map>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// The tensors of a copy by those they were made of, so that what is tied stays tied and what is not does not become
 /// so. The counterpart of the `memo` of Python's `copy.deepcopy`.

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/optim/optimizer.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// The 256 values that a byte of an 8-bit state stands for, ascending, float32 [256]: in [−1, 1], or [0, 1] without a
 /// sign, dense near 0. Mirrors bitsandbytes' `create_dynamic_map` (Dettmers 2015).

@@ -1,13 +1,14 @@
 #pragma once
 
 #include <torch/nn/module.h>
+#include <transformers/export.h>
 #include <transformers/utils/nn/state_dict.h>
 
 #include <string>
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Averages of a model's trainable parameters over the steps of a run: decay · average + (1 − decay) · parameter, the
 /// first update taking the parameters as they are. Mirrors torch 2.11.0's `AveragedModel` with `get_ema_multi_avg_fn`,

@@ -1,11 +1,12 @@
 #pragma once
 
 #include <torch/optim/optimizer.h>
+#include <transformers/export.h>
 #include <transformers/utils/nn/state_dict.h>
 
 #include <map>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 struct GradScalerOptions {
   double init_scale = 65536;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/optim/optimizer.h>
+#include <transformers/export.h>
 #include <transformers/utils/nn/state_dict.h>
 
 #include <functional>
@@ -9,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors `get_scheduler` and the schedules of optimization.py, transformers 5.23.0, and ReduceLROnPlateau of
 // torch 2.11.0.

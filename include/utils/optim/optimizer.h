@@ -3,6 +3,7 @@
 #include <torch/optim/adamw.h>
 #include <torch/optim/optimizer.h>
 #include <torch/optim/sgd.h>
+#include <transformers/export.h>
 #include <transformers/utils/nn/state_dict.h>
 #include <transformers/utils/pruning/optimizer_state.h>
 
@@ -12,7 +13,7 @@
 #include <tuple>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// How parameters in bfloat16 or float16 take an update that is smaller than their last bit.
 enum class LowPrecision {

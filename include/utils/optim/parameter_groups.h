@@ -2,13 +2,14 @@
 
 #include <torch/nn/module.h>
 #include <torch/optim/optimizer.h>
+#include <transformers/export.h>
 
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Names of the parameters that HF's Trainer decays: all but those of layer norms (`LayerNormLayers`, and the names
 /// layernorm, rmsnorm, norm, …_norm) and those with "bias" in the name. Mirrors `Trainer.get_decay_parameter_names`.

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/optim/optimizer.h>
 
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// For its lifetime each parameter of an optimizer is stepped inside backward, as soon as its gradient is whole, and
 /// the gradient is freed: at no time are there gradients of more than a few parameters. There is nothing left to clip

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <transformers/export.h>
+
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -8,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Which modules of a model are meant: by the last segments of their names ("q_proj", "self_attn.q_proj"), or by one
 /// regular expression that a whole name matches. peft's `list[str] | str`.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/nn/module.h>
 #include <transformers/utils/nn/state_dict.h>
 #include <transformers/utils/peft/lora_config.h>
@@ -10,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class SaveTransaction;
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/distributed/process_group.h>
 #include <transformers/utils/distributed/together.h>
 #include <transformers/utils/modeling/causal_lm.h>
@@ -9,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Pipelines over layers, with the names of torch.distributed.pipelining, torch 2.11.
 

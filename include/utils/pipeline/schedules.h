@@ -1,11 +1,12 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/pipeline/pipeline_stage.h>
 
 #include <map>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors distributed/pipelining/schedules.py, torch 2.11.
 

@@ -2,6 +2,7 @@
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
+#include <transformers/export.h>
 
 #include <compare>
 #include <cstdint>
@@ -18,7 +19,7 @@ namespace torch::nn {
 class Module;
 }
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 class PreTrainedModel;
 

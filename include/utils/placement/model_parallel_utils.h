@@ -1,12 +1,13 @@
 #pragma once
 
 #include <c10/core/Device.h>
+#include <transformers/export.h>
 
 #include <cstdint>
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors utils/model_parallel_utils.py, transformers 4.37.2.
 

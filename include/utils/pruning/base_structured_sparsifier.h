@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/nn/state_dict.h>
 #include <transformers/utils/pruning/fake_structured_sparsity.h>
 #include <transformers/utils/pruning/patterns.h>
@@ -9,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// What a tensor's config leaves out.
 struct SparsityDefaults {

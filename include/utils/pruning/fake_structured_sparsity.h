@@ -1,8 +1,9 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/pruning/parametrization.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// A `ParameterMask` of whole rows. Mirrors `FakeStructuredSparsity` of torch.ao.pruning 2.11: there a parametrization
 /// computes mask × weight, here the parameter holds it (parametrization.h). With `prune_bias` a layer's bias gets a

@@ -1,11 +1,12 @@
 #pragma once
 
 #include <torch/optim/optimizer.h>
+#include <transformers/export.h>
 #include <transformers/utils/pruning/parametrization.h>
 
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// A parameter that pruning made smaller, and what it kept of the old shape.
 struct NarrowedParameter {

@@ -1,12 +1,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 
 #include <functional>
 #include <memory>
 #include <optional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 struct MaskState;
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/nn/module.h>
+#include <transformers/export.h>
 #include <transformers/utils/pruning/prune_functions.h>
 
 #include <memory>
@@ -8,7 +9,7 @@
 #include <variant>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors the patterns of base_structured_sparsifier.py and match_utils.py, torch 2.11.0. Python traces a model; C++
 // has nothing to trace with, so what reads a layer's output is known in two ways only: the order of modules inside a

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
+#include <transformers/export.h>
 
 #include <string>
 #include <utility>
@@ -12,7 +13,7 @@
 // entries, or channels, is worth. The module gets the buffer `<name>_mask`, of the parameter's shape and dtype, as in
 // Python; the parameter keeps its name and holds the masked values (parametrization.h), where Python has `<name>_orig`.
 // Pruning again prunes more: fractions are of what is left. What is pruned stays so.
-namespace transformers::prune {
+namespace TRANSFORMERS_API transformers::prune {
 
 /// A fraction in [0, 1] when it is a double, rounded as Python rounds; a number of entries or channels as an integer.
 using Amount = std::variant<double, int64_t>;

@@ -5,13 +5,14 @@
 #include <torch/nn/modules/normalization.h>
 #include <torch/nn/modules/rnn.h>
 #include <torch/nn/options/pooling.h>
+#include <transformers/export.h>
 #include <transformers/utils/pruning/optimizer_state.h>
 
 #include <functional>
 #include <optional>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Mirrors torch/ao/pruning/_experimental/pruner/prune_functions.py, torch 2.11.0: each function takes away the output
 // channels that a mask hides, and the inputs of the next layer that read them. Layers change in place and stay the same

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/pruning/base_structured_sparsifier.h>
 
 #include <functional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Hides the int(rows · sparsity_level) rows of smallest L1 norm. Mirrors `SaliencyPruner`.
 class SaliencyPruner : public BaseStructuredSparsifier {

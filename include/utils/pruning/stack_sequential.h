@@ -1,8 +1,9 @@
 #pragma once
 
 #include <torch/nn/modules/container/sequential.h>
+#include <transformers/export.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// A `torch::nn::Sequential` of tensors that can lie inside another one; LibTorch's own cannot, since its forward is a
 /// template. Pruning looks through it, where it cannot trust a class of somebody else to run its modules in order.

@@ -1,11 +1,12 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/nn/linear.h>
 #include <transformers/utils/pruning/prune.h>
 
 #include <memory>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// ‖x_j‖₂ of each input feature j over all tokens of calibration data.
 class InputNorm {

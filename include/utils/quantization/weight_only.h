@@ -1,11 +1,12 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/nn/linear.h>
 
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 enum class WeightFormat {
   kInt8,  // a scale for each row: value = q * scale

@@ -1,12 +1,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 #include <transformers/utils/distributed/process_group.h>
 
 #include <cstdint>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Collectives that autograd runs backwards. All ranks of the group call them in the same order, in backward too, which
 // they do when they run the same model. Gradients of gradients are not supported.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/linear_cross_entropy.h>
 #include <transformers/utils/nn/embedding.h>
 #include <transformers/utils/nn/linear.h>
@@ -9,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Linear methods for layers that hold one rank's slice of their parameters. Column- and row-wise are said of the
 // transposed weight, as in distributed/tensor_parallel.py, transformers 5.23.0.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/distributed/process_group.h>
 #include <transformers/utils/distributed/together.h>
 #include <transformers/utils/modeling/from_pretrained.h>
@@ -10,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// How a parameter is split: one dimension of `full` entries, of which rank r holds `parts[r]`. Parts of several ranks
 /// may be the same.

@@ -1,9 +1,10 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// A tokenizer.json with a BPE model, byte-level (GPT-2, GPT-J, SmolLM2, LLaMA 3) or SentencePiece-like with byte
 /// fallback (LLaMA 2, TinyLlama), or with a Unigram model. A component that is not implemented is an error that names

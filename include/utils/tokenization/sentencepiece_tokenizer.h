@@ -1,9 +1,10 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/tokenization/tokenizer.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// A tokenizer.model of SentencePiece (LLaMA 2, Mistral). Ids are those of SentencePiece's `Encode`; BOS and EOS are
 /// added as tokenizer_config.json says. Control tokens written in a text are plain text. Mirrors HF `LlamaTokenizer`.

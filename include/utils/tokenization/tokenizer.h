@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/files/model_folder.h>
 
 #include <cstdint>
@@ -15,7 +16,7 @@ namespace at {
 class Tensor;
 }
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Turns ids into text one at a time, as a model writes them. Each result is whole UTF-8 characters, and all results
 /// together are exactly what `Tokenizer::decode` makes of all the ids. Mirrors HF `DecodeStream`.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/data/data_collator.h>
 #include <transformers/utils/training/training_task.h>
 
@@ -7,7 +8,7 @@
 #include <memory>
 #include <string>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// What going through a dataset once has found.
 struct CheckedDataset {

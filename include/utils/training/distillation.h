@@ -1,11 +1,12 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/causal_lm.h>
 #include <transformers/utils/training/trainer.h>
 
 #include <optional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 struct DistillationOptions {
   /// Softens both distributions; the divergence is multiplied by its square, so that gradients keep their size.

@@ -1,11 +1,12 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/data/data_collator.h>
 #include <transformers/utils/modeling/causal_lm.h>
 #include <transformers/utils/peft/peft_model.h>
 #include <transformers/utils/training/trainer.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Direct preference optimization (Rafailov et al. 2023) as TRL's DPOTrainer computes it with loss_type "sigmoid".
 

@@ -1,11 +1,12 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/nn/state_dict.h>
 
 #include <cstdint>
 #include <optional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Ends a run whose metric no longer gets better. Mirrors HF `EarlyStoppingCallback` (trainer_callback.py, transformers
 /// 5.23.0).

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/nn/module.h>
+#include <transformers/export.h>
 #include <transformers/utils/data/data_collator.h>
 #include <transformers/utils/training/training_task.h>
 
@@ -10,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Figures by name, e.g. "eval_loss".
 using Metrics = std::map<std::string, double>;

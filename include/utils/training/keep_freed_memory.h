@@ -1,6 +1,8 @@
 #pragma once
 
-namespace transformers {
+#include <transformers/export.h>
+
+namespace TRANSFORMERS_API transformers {
 
 /// Makes glibc keep what is freed for the next allocation instead of giving it back to the system. A training step asks
 /// for the same blocks again and again, each of which would otherwise be cleared by the kernel, page by page: a fifth

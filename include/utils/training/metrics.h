@@ -1,13 +1,14 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // Figures of how good answers are, by the definitions of scikit-learn 1.9, seqeval 1.2.2 and SQuAD 1.1, as HF's
 // `evaluate` gives them. Shares are in [0, 1]. What cannot be divided is 0.

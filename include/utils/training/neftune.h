@@ -1,8 +1,9 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/nn/embedding.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// For its lifetime the embeddings a model trains on carry uniform noise in ±alpha / √(seq · hidden); in eval mode they
 /// do not. Mirrors HF `activate_neftune` and `deactivate_neftune` (integrations/neftune.py, transformers 5.23.0; Jain

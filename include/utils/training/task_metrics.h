@@ -1,5 +1,6 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/data/question_answering_dataset.h>
 #include <transformers/utils/training/evaluation.h>
 
@@ -7,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 // For Evaluation::compute_metrics; of predictions with "logits" unless said otherwise.
 

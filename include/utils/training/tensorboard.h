@@ -1,11 +1,13 @@
 #pragma once
 
+#include <transformers/export.h>
+
 #include <cstdint>
 #include <fstream>
 #include <optional>
 #include <string>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// Scalars over steps in an event file that TensorBoard shows. Mirrors the part of torch's `SummaryWriter` (torch
 /// 2.11.0) that training needs.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <torch/nn/module.h>
+#include <transformers/export.h>
 #include <transformers/utils/data/batch_loader.h>
 #include <transformers/utils/distributed/data_parallel.h>
 #include <transformers/utils/optim/exponential_moving_average.h>
@@ -16,7 +17,7 @@
 #include <optional>
 #include <string>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 struct TrainingState;
 

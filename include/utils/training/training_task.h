@@ -1,12 +1,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <transformers/export.h>
 #include <transformers/utils/data/dataset.h>
 
 #include <cstdint>
 #include <functional>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 /// What a model said about a batch.
 struct TaskOutput {

@@ -1,10 +1,11 @@
 #pragma once
 
+#include <transformers/export.h>
 #include <transformers/utils/modeling/causal_lm.h>
 #include <transformers/utils/modeling/modeling_layers.h>
 #include <transformers/utils/training/trainer.h>
 
-namespace transformers {
+namespace TRANSFORMERS_API transformers {
 
 struct CausalLMTaskOptions {
   double label_smoothing = 0;
