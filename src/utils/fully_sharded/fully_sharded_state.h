@@ -1,5 +1,27 @@
 #pragma once
 
+// Decides when the units of a fully sharded module are gathered, freed and reduced; ShardedUnit moves the data. Between
+// steps each rank holds only its rows of every parameter. The life cycle of a unit in one training step:
+//
+//   gather    before_forward() gathers the units of the root. Any other unit is gathered by the pre-hook of its module,
+//             which also starts the all-gather of the unit that came next in the last forward (forward_prefetch).
+//   forward   The module computes with whole parameters.
+//   reshard   The forward hook frees the whole parameters again, if reshard_after_forward is set or no gradients are
+//             recorded, and puts a hook on the unit's output. The root keeps its parameters, as backward begins with
+//             it.
+//   regather  That hook gathers the unit when its backward begins, sets aside the gradients its rows already have, and
+//             starts the all-gather of the unit before it (backward_prefetch). With activation checkpointing, the
+//             pre-hook of the repeated forward does the same.
+//   reduce    AfterBackward, a node in front of the unit's input, runs when the unit's backward is done. The previous
+//             reduction is awaited, then the whole gradients are sent and the whole parameters freed. Under no_sync()
+//             whole gradients stay on this rank instead.
+//   end       A callback at the end of backward reduces every unit that no such node reached (the root, and units whose
+//             input needs no gradient), frees what is still whole, and gives the parameters the gradients of their
+//             rows, which is what the optimizer sees.
+//
+// settle() brings everything back to the state between steps, also after a backward that threw and after a forward that
+// no backward followed.
+
 #include <transformers/utils/nn/forward_hooks.h>
 
 #include "utils/fully_sharded/sharded_unit.h"
