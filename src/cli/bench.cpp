@@ -1,3 +1,5 @@
+// The subcommand `bench`: measures loading, prefill, decoding, training steps and the machine itself (memory bandwidth,
+// speed of matmuls), and prints one JSON object per measurement.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>

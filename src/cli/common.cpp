@@ -1,3 +1,4 @@
+// What the subcommands share: lines on stderr, the options that choose and place a model, and checks before any work.
 #include "cli/common.h"
 
 #include <ATen/Context.h>

@@ -1,3 +1,5 @@
+// The subcommand `finetune`: reads options, data and model, runs the Trainer on one process or on the ranks of
+// torchrun, and writes the result. Ctrl-C, SIGTERM and errors leave a checkpoint to resume from.
 #include <transformers/utils/distributed/together.h>
 #include <transformers/utils/distributed/torchrun.h>
 #include <transformers/utils/optim/adamw_8bit.h>

@@ -1,3 +1,5 @@
+// The options of `finetune` and the rules between them; a combination that makes no sense ends the program with status
+// 2.
 #include "cli/finetune_options.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// Reads the input file of `forward` and checks names, dtypes, shapes and value ranges against the model's config, so
+// that every error names the file and the tensor.
 #include "cli/forward_inputs.h"
 
 #include <ATen/ATen.h>

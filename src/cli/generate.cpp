@@ -1,3 +1,5 @@
+// The subcommand `generate`: continues prompts, files of ids or a conversation on stdin, and writes text as it is
+// generated where one row without beams allows it.
 #include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/generation/generate.h>
 #include <transformers/utils/io/safetensors.h>

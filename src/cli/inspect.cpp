@@ -1,3 +1,5 @@
+// The subcommand `inspect`: prints what a model folder holds and whether it would load, in particular which keys of
+// config.json are read, ignored or defaulted.
 #include <transformers/utils/files/model_folder.h>
 #include <transformers/utils/io/checkpoint.h>
 

@@ -1,3 +1,4 @@
+// The subcommand `plot`: draws columns of training logs as an SVG file or as characters in a terminal.
 #include <sys/stat.h>
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// The subcommand `prune`: makes a pruning plan or reads one, carries it out, and writes the smaller model with the
+// tokenizer that fits it.
 #include <ATen/ATen.h>
 #include <transformers/utils/files/save_transaction.h>
 #include <transformers/utils/io/safetensors.h>

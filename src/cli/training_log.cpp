@@ -1,3 +1,5 @@
+// The log of `finetune`: one JSON object per step, TensorBoard curves and the progress line. A resumed run first cuts
+// the file back to the step it continues from.
 #include "cli/training_log.h"
 
 #include <c10/util/Exception.h>

@@ -1,3 +1,4 @@
+// Messages for wrong command lines: the nearest known subcommand or option by edit distance, and rules for numbers.
 #include "cli/usage.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// Packing, casting and moving of call arguments, after the container half of torch/distributed/utils.py, torch 2.11.
+// All functions map over the leaves of a `Value`; see value.cpp.
 #include <c10/util/Backtrace.h>
 #include <transformers/utils/distributed/container_utils.h>
 

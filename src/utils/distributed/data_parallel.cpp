@@ -1,3 +1,6 @@
+// Data parallelism over c10d's Reducer, after torch/nn/parallel/distributed.py, torch 2.11. The life of a step: before
+// the forward, the ranks agree on it and buffers are broadcast; after it, the Reducer is prepared for backward; during
+// backward it averages each bucket of gradients as soon as it is full.
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/nn/modules/embedding.h>

@@ -1,3 +1,6 @@
+// Creation and destruction of process groups. The ranks first meet in the store and compare what they want
+// (rendezvous.cpp), then connect over gloo or NCCL; the groups of a process are kept in one list, the default group
+// first.
 #include <c10/util/Exception.h>
 #include <signal.h>
 

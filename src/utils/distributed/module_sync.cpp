@@ -1,3 +1,5 @@
+// Verification and broadcast of a module's parameters and buffers, after the module half of torch/distributed/utils.py,
+// torch 2.11. Tensors are compared as text lines of dtype, shape and strides, so that an error can show both sides.
 #include <c10/util/Exception.h>
 #include <transformers/utils/distributed/module_sync.h>
 #include <transformers/utils/nn/module.h>

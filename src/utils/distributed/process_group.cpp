@@ -1,3 +1,5 @@
+// The collectives of ProcessGroup over c10d, with the names of torch.distributed. Each checks its tensors, lets the
+// ranks compare the operation and the shape (collective_check.cpp), and returns a Work whose errors name this rank.
 #include <c10/util/Exception.h>
 #include <transformers/utils/distributed/process_group.h>
 

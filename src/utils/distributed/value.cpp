@@ -1,3 +1,6 @@
+// The tagged union `Value`. A leaf is held directly in a std::variant whose alternatives have the order of `Kind`; a
+// list, tuple, set, map or struct is a shared immutable Container (keys and values in turn where there are keys).
+// Nothing here recurses: destruction and map_leaves keep a stack of their own, so depth is bounded by memory only.
 #include <transformers/utils/distributed/container_utils.h>
 
 #include <functional>

@@ -1,3 +1,6 @@
+// The write-ahead journal of a save. A save writes temporary files and then the journal, whose renaming is the moment
+// of the commit; carry_out does the renames and removals, which may be repeated after a crash. Readers look files up
+// through the journal as long as it exists.
 #include "utils/files/internal/save_journal.h"
 
 #include <c10/util/Exception.h>

@@ -1,3 +1,5 @@
+// Writes and parses sharded_checkpoint.index.json, which says which file holds which slice of which tensor. Parsing is
+// strict: every rule is checked that does not need the files themselves.
 #include "utils/fully_sharded/checkpoint_index.h"
 
 #include <c10/util/Exception.h>

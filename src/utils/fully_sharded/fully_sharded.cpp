@@ -1,3 +1,5 @@
+// Fully sharded data parallelism, after torch/distributed/fsdp, torch 2.11: the hooks that decide when each unit is
+// gathered, resharded and reduced. The life cycle is described in fully_sharded_state.h; ShardedUnit moves the data.
 #include <ATen/ATen.h>
 #include <ATen/SequenceNumber.h>
 #include <torch/csrc/autograd/custom_function.h>

@@ -1,3 +1,5 @@
+// Reads sharded checkpoints. Opening one checks that all parts belong to the save of the index and hold what it lists;
+// values are read slice by slice when they are asked for.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <transformers/utils/distributed/together.h>

@@ -1,3 +1,5 @@
+// The model's and the optimizer's part of a sharded checkpoint. Optimizer states that have the shape of the rank's rows
+// become slices of the parameter's dimension 0; scalars are the same on all ranks.
 #include <ATen/ATen.h>
 #include <transformers/utils/fully_sharded/sharded_state.h>
 

@@ -1,3 +1,5 @@
+// One unit of a fully sharded module: the all-gather that makes its parameters whole, the all-to-all and sum that
+// reduce and scatter its gradients, and the exchange of the parameters' data between rows and whole tensors.
 #include "utils/fully_sharded/sharded_unit.h"
 
 #include <ATen/ATen.h>

@@ -1,3 +1,5 @@
+// The unsharded state dict and `save_pretrained` of a fully sharded model. Units are gathered one after the other, so
+// that beyond the result at most one of them is whole at a time.
 #include <ATen/ATen.h>
 #include <transformers/utils/distributed/together.h>
 #include <transformers/utils/files/save_transaction.h>

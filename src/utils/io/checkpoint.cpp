@@ -1,3 +1,5 @@
+// Finds and opens the weights of a Hugging Face folder in the order of precedence of kWeightsNames. An index is
+// compared with the tensors of its shards before the first of them is used.
 #include <c10/util/Exception.h>
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/io/safetensors.h>

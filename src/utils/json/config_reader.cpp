@@ -1,3 +1,5 @@
+// Typed access to the keys of one JSON object. Every access marks its key, so that rest() can return the keys nobody
+// read.
 #include "utils/json/config_reader.h"
 
 #include <c10/util/Exception.h>

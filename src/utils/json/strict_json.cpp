@@ -1,3 +1,5 @@
+// Strict parsing on the SAX interface of nlohmann/json: StrictSax enforces the limits and passes events to a
+// JsonVisitor; DomBuilder is the visitor that builds the whole value and rejects repeated keys.
 #include "utils/json/strict_json.h"
 
 #include <c10/util/Exception.h>

@@ -1,3 +1,5 @@
+// Statistics of a model on calibration tokens, collected by forward hooks in eval mode: mean activations, and gradients
+// of the loss for Taylor scores.
 #include "utils/model_pruning/calibration.h"
 
 #include <ATen/ATen.h>

@@ -1,3 +1,5 @@
+// Carries out a pruning plan: kRemove narrows parameters, config and generation config; kZero sets rows and columns to
+// zero and keeps all shapes. The plan is checked first, so that an error changes nothing.
 #include <ATen/ATen.h>
 #include <torch/nn/modules/normalization.h>
 #include <transformers/utils/model_pruning/pruning_plan.h>

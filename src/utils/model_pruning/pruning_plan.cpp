@@ -1,3 +1,4 @@
+// The checks of a pruning plan against a model, and its summary for people. Its JSON form is in pruning_plan_json.cpp.
 #include <transformers/utils/model_pruning/pruning_plan.h>
 #include <transformers/utils/modeling/causal_lm.h>
 

@@ -1,3 +1,6 @@
+// The key/value caches of HF (cache_utils.py, transformers 5.23.0; SinkCache of 4.37.2). DynamicCache appends in place
+// to buffers whose capacity doubles, StaticCache writes into one buffer of fixed size, and SinkCache keeps a window
+// whose keys it rotates to their new positions.
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <transformers/utils/modeling/cache.h>

@@ -1,3 +1,5 @@
+// The schedules of optimization.py, transformers 5.23.0, as factors of the step number for LambdaLR; most of them begin
+// with a linear warm-up. Schedules that follow a metric are classes of their own in lr_scheduler.cpp.
 #include <transformers/utils/optim/lr_scheduler.h>
 
 #include <algorithm>

@@ -1,3 +1,6 @@
+// The base of the library's optimizers. A step gathers the parameters that have a gradient with their states, lets the
+// derived class update the batch, and writes fp32 values back into bf16 and fp16 parameters. State dicts are keyed
+// "<index>.<name>" and every entry is checked before any is taken.
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/serialize/archive.h>

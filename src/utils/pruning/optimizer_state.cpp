@@ -1,3 +1,5 @@
+// Makes optimizer states follow a pruning: per optimizer class, which of its tensors have the parameter's shape, and
+// how they are narrowed, dropped or cleared where a mask hides entries.
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/full_like.h>
 #include <torch/optim/adagrad.h>

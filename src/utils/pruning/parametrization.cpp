@@ -1,3 +1,6 @@
+// Masks on parameters, the counterpart of torch.nn.utils.parametrize. The mask and the hidden values are the state of a
+// gradient hook on the parameter, which zeroes the gradient of hidden entries and is copied when the parameter is
+// cloned.
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>

@@ -1,3 +1,5 @@
+// Finds the layer that reads a layer's output, after the patterns of base_structured_sparsifier.py and match_utils.py,
+// torch 2.11.0. BlockMatcher walks a chain of module names and functions from one layer to the next.
 #include <c10/util/Exception.h>
 #include <transformers/utils/nn/layer_norm.h>
 #include <transformers/utils/nn/linear.h>

@@ -1,3 +1,5 @@
+// The checks before a layer is narrowed: shapes of masks, plain layers, readers that fit, and functions between layers
+// that treat each channel by itself, which is tested on random numbers.
 #include "utils/pruning/prune_checks.h"
 
 #include <ATen/CPUGeneratorImpl.h>

@@ -1,3 +1,6 @@
+// Removes masked output channels and the inputs that read them, after prune_functions.py of torch.ao.pruning, torch
+// 2.11.0. The constant that a hidden channel carries is moved into the bias of the next layer; where that cannot be
+// exact, the hidden rows are set to zero instead.
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
 #include <transformers/utils/pruning/prune_functions.h>

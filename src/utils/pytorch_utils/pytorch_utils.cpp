@@ -1,3 +1,4 @@
+// Mirrors pytorch_utils.py, transformers 4.37.2: pruning of single layers, Conv1D, chunked forwards and small helpers.
 #include <ATen/ATen.h>
 #include <torch/nn/modules/normalization.h>
 #include <transformers/utils/nn/construction.h>

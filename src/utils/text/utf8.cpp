@@ -1,3 +1,5 @@
+// UTF-8 decoding and Unicode classes. Ill-formed input is split into maximal subparts as Unicode recommends; categories
+// come from utf8proc.
 #include "utils/text/utf8.h"
 
 #include <utf8proc.h>

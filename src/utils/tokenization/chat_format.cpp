@@ -1,3 +1,5 @@
+// The built-in chat formats (ChatML, LLaMA 2, LLaMA 3) as prompts of token ids and text parts. Jinja templates are
+// never run: chat_template.cpp recognises the ones that have a format here.
 #include <c10/util/Exception.h>
 #include <transformers/utils/tokenization/chat_format.h>
 

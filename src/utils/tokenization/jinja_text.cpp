@@ -1,3 +1,5 @@
+// Brings Jinja templates into one canonical spelling, so that templates that mean the same can be compared as texts: a
+// Reader splits the template into text and tags and applies white space control as HF configures it.
 #include "utils/tokenization/jinja_text.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// SentencePiece models (tokenizer.model) with the added tokens of tokenizer_config.json, after HF `LlamaTokenizer`.
+// Streaming decodes a short window of pieces; once there is text, one anchor piece stands for everything before it.
 #include <c10/util/Exception.h>
 #include <transformers/utils/tokenization/sentencepiece_tokenizer.h>
 

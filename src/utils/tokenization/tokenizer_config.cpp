@@ -1,3 +1,5 @@
+// Reads the side files of a tokenizer (tokenizer_config.json, special_tokens_map.json, added_tokens.json and
+// chat_template.jinja) in HF's order of precedence.
 #include "utils/tokenization/tokenizer_config.h"
 
 #include <c10/util/Exception.h>

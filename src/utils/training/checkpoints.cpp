@@ -1,3 +1,5 @@
+// Checkpoint folders on the disk: written under a temporary name and renamed when complete, found by step and run, and
+// removed down to save_total_limit. A folder without its training state counts as incomplete.
 #include "utils/training/checkpoints.h"
 
 #include <c10/util/Exception.h>

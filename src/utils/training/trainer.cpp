@@ -1,3 +1,5 @@
+// The training loop, with the arguments of HF's `Trainer`: one step is accumulation over micro-batches, clipping,
+// optimizer and schedule. An error before the optimizer's step leaves parameters and data as after the step before.
 #include <ATen/ATen.h>
 #include <c10/util/ScopeExit.h>
 #include <transformers/utils/optim/parameter_groups.h>

@@ -1,3 +1,5 @@
+// Saves and resumes a Trainer: the state of all its parts as named tensors, the settings that a resumed run must share,
+// and the checks of every number before the run continues by it.
 #include <ATen/ATen.h>
 #include <torch/serialize/archive.h>
 #include <transformers/utils/distributed/together.h>
