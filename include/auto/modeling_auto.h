@@ -1,5 +1,12 @@
 #pragma once
 
+/// \file
+/// Models of any family: reads `model_type` in config.json and builds or loads the class that belongs to it. This is
+/// the only room that knows all families; programs that need one family use that family's header instead.
+///
+///     const auto model = AutoModelForCausalLM::from_pretrained("llama-2-7b", {.dtype = at::kBFloat16});
+///     const auto output = model->forward({.input_ids = ids});
+
 #include <transformers/export.h>
 #include <transformers/utils/modeling/causal_lm.h>
 #include <transformers/utils/modeling/configuration_utils.h>

@@ -1,5 +1,14 @@
 #pragma once
 
+/// \file
+/// GPT-J as torch::nn modules: attention, MLP, block, base model and the heads of HF, with HF's class, member and
+/// parameter names. Everything that is not specific to GPT-J (masks, caches, loading, losses) is in utils/modeling; use
+/// auto/modeling_auto.h where the family is known only from a folder.
+///
+///     auto model = GPTJForCausalLM::from_pretrained("gpt-j-6b");
+///     const auto output = model->forward({.input_ids = ids}, {.labels = ids});  // ids: int64 [batch, seq]
+///     output.loss.backward();
+
 #include <torch/nn/modules/container/modulelist.h>
 #include <transformers/export.h>
 #include <transformers/gptj/configuration_gptj.h>

@@ -1,5 +1,16 @@
 #pragma once
 
+/// \file
+/// LLaMA as torch::nn modules: attention, MLP, decoder layer, base model and the heads of HF, with HF's class, member
+/// and parameter names. Everything that is not specific to LLaMA (masks, caches, loading, losses) is in utils/modeling;
+/// use auto/modeling_auto.h where the family is known only from a folder.
+///
+///     LlamaConfig config;
+///     config.num_hidden_layers = 2;
+///     LlamaForCausalLM model(config);
+///     const auto output = model->forward({.input_ids = ids});  // ids: int64 [batch, seq]
+///     const at::Tensor next = output.logits.select(1, -1).argmax(-1);
+
 #include <torch/nn/modules/container/modulelist.h>
 #include <transformers/export.h>
 #include <transformers/llama/configuration_llama.h>

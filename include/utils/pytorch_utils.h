@@ -1,5 +1,12 @@
 #pragma once
 
+/// \file
+/// HF's helpers around torch that belong to no other room: pruning of single layers, Conv1D, chunked forwards and the
+/// list of layer norms. Pruning of whole models is in utils/model_pruning.
+///
+///     Linear layer(16, 8);
+///     const auto smaller = prune_linear_layer(layer, torch::tensor({0, 2, 5}), /*dim=*/0);  // weight: [3, 16]
+
 #include <c10/util/Exception.h>
 #include <torch/version.h>
 #include <transformers/export.h>

@@ -1,5 +1,14 @@
 #pragma once
 
+/// \file
+/// The room utils/data turns files into batches: datasets read and tokenise samples, collators pad and stack them, and
+/// BatchLoader draws them in order. It does not know models or losses; those meet the batches in utils/training.
+///
+///     const auto tokenizer = load_tokenizer("llama-2-7b");
+///     const auto dataset = std::make_shared<TextBlockDataset>("train.txt", *tokenizer, /*seq_length=*/512);
+///     BatchLoader loader(dataset, padding_collator(/*pad_token_id=*/0), {.batch_size = 4});
+///     const Batch batch = loader.next();  // input_ids, attention_mask, labels: [4, 512]
+
 #include <ATen/core/Tensor.h>
 #include <transformers/export.h>
 #include <transformers/utils/tokenization/tokenizer.h>

@@ -1,5 +1,15 @@
 #pragma once
 
+/// \file
+/// The room utils/distributed connects the processes of a job: process groups over LibTorch's c10d, torchrun's
+/// environment, and data parallelism (data_parallel.h), in which every rank holds a whole replica. Models that are
+/// split over ranks are in utils/fully_sharded, utils/tensor_parallel and utils/pipeline.
+///
+///     const auto group = init_process_group();  // in a process that torchrun started
+///     const auto sum = at::full({1}, static_cast<double>(group.rank()));
+///     group.all_reduce(sum).wait();
+///     destroy_process_group();
+
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 #include <transformers/export.h>

@@ -1,5 +1,9 @@
 #pragma once
 
+/// \file
+/// The room utils/files opens the files of a model folder safely and replaces them atomically. It deals in bytes and
+/// JSON; tensors are read and written in utils/io.
+
 #include <transformers/export.h>
 
 #include <filesystem>

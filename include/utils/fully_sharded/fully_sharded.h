@@ -1,5 +1,10 @@
 #pragma once
 
+/// \file
+/// The room utils/fully_sharded trains a model whose parameters, gradients and optimizer states are split over the
+/// ranks by rows, and saves it, sharded or as one model. Each rank works on its own part of a batch; to split the
+/// computation of one sample, use utils/tensor_parallel or utils/pipeline.
+
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 #include <transformers/export.h>

@@ -1,5 +1,17 @@
 #pragma once
 
+/// \file
+/// The room utils/generation continues texts with a causal language model: decoding strategies, logits processors,
+/// stopping criteria and streamers. It works on token ids; utils/tokenization turns texts into ids and back, and
+/// utils/modeling/generation_config.h has the options.
+///
+///     const ModelFolder folder("llama-2-7b");
+///     const auto tokenizer = load_tokenizer(folder);
+///     const auto model = AutoModelForCausalLM::from_pretrained(folder);
+///     const auto prompt = torch::tensor(tokenizer->encode("The capital of France is")).unsqueeze(0);
+///     const auto output = generate(*model, {.input_ids = prompt}, {.max_new_tokens = 8});
+///     std::cout << tokenizer->decode(output.sequences[0]) << '\n';
+
 #include <ATen/core/Generator.h>
 #include <transformers/export.h>
 #include <transformers/utils/generation/logits_process.h>

@@ -1,5 +1,14 @@
 #pragma once
 
+/// \file
+/// The room utils/io reads and writes files of tensors: safetensors, the files of torch.save, and the sharded weights
+/// of a Hugging Face folder. It deals in names and tensors and does not know models; `from_pretrained` and
+/// `save_pretrained` in utils/modeling build on it.
+///
+///     const Checkpoint checkpoint("llama-2-7b");
+///     const at::Tensor weight = checkpoint.tensor("lm_head.weight");
+///     save_checkpoint("copy", state_dict(*model));
+
 #include <c10/util/Exception.h>  // ordered_dict.h needs it and does not include it
 #include <torch/ordered_dict.h>
 #include <transformers/export.h>

@@ -1,5 +1,15 @@
 #pragma once
 
+/// \file
+/// The room utils/model_pruning makes language models smaller by whole parts: heads, MLP channels, layers, hidden units
+/// and tokens. importance.h scores the parts and makes a plan, this header carries plans out, and prune_tokenizer.h
+/// makes the tokenizer that fits. Masks on single weights, and modules other than language models, are the business of
+/// utils/pruning.
+///
+///     const auto plan = plan_pruning(*model, {.shares = {{PrunablePart::kChannels, 0.25}}});
+///     prune_model(*model, plan);
+///     model->save_pretrained("smaller");
+
 #include <transformers/export.h>
 #include <transformers/utils/modeling/pretrained_model.h>
 

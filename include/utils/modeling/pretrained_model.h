@@ -1,5 +1,10 @@
 #pragma once
 
+/// \file
+/// The room utils/modeling holds what the model families share: base classes, configs, loading and saving, masks,
+/// caches, rotary embeddings, attention and losses. It does not know any family; those are in llama/ and gptj/.
+/// General building blocks such as `Linear` are in utils/nn.
+
 #include <transformers/export.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/model_structure.h>

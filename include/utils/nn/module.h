@@ -1,5 +1,19 @@
 #pragma once
 
+/// \file
+/// The room utils/nn holds building blocks that know nothing of transformers: the base class `Module`, layers with
+/// forward hooks and exchangeable linear methods, state dicts, autocast and activation checkpointing. It does not know
+/// models or configs; those are in utils/modeling.
+///
+///     class ProjectionImpl : public Cloneable<ProjectionImpl> {
+///      public:
+///       explicit ProjectionImpl(int64_t size) { proj = register_module("proj", Linear(size, size)); }
+///       torch::Tensor forward(const torch::Tensor& x) { return proj(x); }
+///       auto members() { return std::tie(proj); }
+///       Linear proj{nullptr};
+///     };
+///     TRANSFORMERS_MODULE(Projection);
+
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 #include <transformers/export.h>

@@ -1,5 +1,17 @@
 #pragma once
 
+/// \file
+/// The room utils/optim holds optimizers, learning rate schedules, parameter groups, gradient clipping and scaling, and
+/// moving averages of weights. It does not know models or data: everything works on tensors and torch::nn modules.
+///
+///     AdamW optimizer(decay_groups(*model, torch::optim::AdamWOptions(2e-5).weight_decay(0.01)));
+///     const auto schedule = get_scheduler(SchedulerType::kConstant, optimizer);
+///     loss.backward();
+///     clip_grad_norm_(all_parameters(optimizer), /*max_norm=*/1.0);
+///     optimizer.step();
+///     schedule->step();
+///     optimizer.zero_grad();
+
 #include <torch/optim/adamw.h>
 #include <torch/optim/optimizer.h>
 #include <torch/optim/sgd.h>

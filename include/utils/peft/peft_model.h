@@ -1,5 +1,9 @@
 #pragma once
 
+/// \file
+/// The room utils/peft adds LoRA adapters to a model and reads and writes them in peft's format. It does not train them
+/// (see utils/training) and holds no other kind of adapter.
+
 #include <transformers/export.h>
 #include <transformers/utils/nn/module.h>
 #include <transformers/utils/nn/state_dict.h>

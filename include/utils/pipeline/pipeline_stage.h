@@ -1,5 +1,18 @@
 #pragma once
 
+/// \file
+/// The room utils/pipeline trains causal language models whose blocks are spread over ranks: rank r runs stage r, and a
+/// schedule sends micro-batches through the stages. It does not generate text; to run a model over several devices of
+/// one process use a device map (utils/placement).
+///
+///     const auto group = init_process_group();
+///     const auto stage = load_pipeline_stage<LlamaForCausalLM>("llama-2-7b", group);
+///     AdamW optimizer(stage.parameters());
+///     Schedule1F1B schedule(stage, /*n_microbatches=*/4);
+///     const at::Tensor loss = schedule.step({.input_ids = ids}, {.labels = ids});
+///     clip_grad_norm_(stage, /*max_norm=*/1.0);
+///     optimizer.step();
+
 #include <transformers/export.h>
 #include <transformers/utils/distributed/process_group.h>
 #include <transformers/utils/distributed/together.h>

@@ -1,5 +1,15 @@
 #pragma once
 
+/// \file
+/// The room utils/placement spreads one model over the GPUs, the CPU and the disk of one process. It decides where
+/// parts lie and moves tensors between them; models that several processes share are in utils/tensor_parallel,
+/// utils/pipeline and utils/fully_sharded.
+///
+///     auto model = LlamaForCausalLM::from_pretrained("llama-2-70b", {.device_map = "auto"});
+///     for (const auto& [module, place] : model->hf_device_map()) {
+///       std::cout << module << ": " << place.to_string() << '\n';
+///     }
+
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 #include <transformers/export.h>

@@ -1,5 +1,14 @@
 #pragma once
 
+/// \file
+/// The room utils/pruning prunes torch::nn modules of any kind: masks on single parameters (this header), structured
+/// sparsifiers that remove rows together with what reads them (base_structured_sparsifier.h), and the optimizer states
+/// that have to follow. Whole language models are made smaller by utils/model_pruning.
+///
+///     prune::l1_unstructured(*linear, "weight", 0.3);  // masks the 30 % of smallest magnitude
+///     train(model);                                    // masked entries get no gradient
+///     prune::remove(*linear, "weight");                // makes it permanent
+
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 #include <transformers/export.h>

@@ -1,5 +1,13 @@
 #pragma once
 
+/// \file
+/// The room utils/quantization stores the weights of linear layers in 8 or 4 bits. Activations, embeddings and norms
+/// keep their dtype, and nothing is calibrated. Quantised weights are neither saved nor trained; adapters beside them
+/// (utils/peft) can be.
+///
+///     auto model = LlamaForCausalLM::from_pretrained("llama-2-7b");
+///     quantize(model->base_model(), {.format = WeightFormat::kInt4, .group_size = 32});
+
 #include <transformers/export.h>
 #include <transformers/utils/nn/linear.h>
 

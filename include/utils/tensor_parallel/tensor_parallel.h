@@ -1,5 +1,15 @@
 #pragma once
 
+/// \file
+/// The room utils/tensor_parallel splits the matrices of a model over ranks that compute every layer together on the
+/// same inputs. It exchanges data in every layer, so ranks should share a machine. To split by layers use
+/// utils/pipeline, to split only the memory of training use utils/fully_sharded.
+///
+///     const auto group = init_process_group();
+///     auto [model, parallel] = load_tensor_parallel<LlamaForCausalLM>("llama-2-7b", group);
+///     const auto output = model->forward({.input_ids = ids});  // the same ids on all ranks
+///     save_pretrained(*model, parallel, "copy");
+
 #include <transformers/export.h>
 #include <transformers/utils/distributed/process_group.h>
 #include <transformers/utils/distributed/together.h>

@@ -1,5 +1,14 @@
 #pragma once
 
+/// \file
+/// The room utils/tokenization turns texts into token ids and back, for the tokenizer files of Hugging Face,
+/// SentencePiece and tiktoken, and writes conversations as prompts. It does not train tokenizers and does not know
+/// models.
+///
+///     const auto tokenizer = load_tokenizer("llama-2-7b");
+///     const std::vector<int64_t> ids = tokenizer->encode("The capital of France is");
+///     const std::string text = tokenizer->decode(ids);
+
 #include <transformers/export.h>
 #include <transformers/utils/files/model_folder.h>
 

@@ -1,5 +1,16 @@
 #pragma once
 
+/// \file
+/// The room utils/training holds the training loop and what belongs to it: tasks, evaluation, metrics, checkpoints and
+/// early stopping. Optimizers and schedules are in utils/optim, datasets and batches in utils/data, adapters in
+/// utils/peft; each of them can be used in a loop of your own.
+///
+///     AdamW optimizer(trainable_parameters(*model), torch::optim::AdamWOptions(2e-5));
+///     const auto schedule = get_scheduler(SchedulerType::kLinear, optimizer, {.num_training_steps = 1000});
+///     BatchLoader batches(dataset, padding_collator(pad_token_id));
+///     Trainer trainer(*model, causal_lm_task(*model), optimizer, *schedule, {.max_steps = 1000});
+///     trainer.train(batches);
+
 #include <torch/nn/module.h>
 #include <transformers/export.h>
 #include <transformers/utils/data/batch_loader.h>

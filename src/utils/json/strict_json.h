@@ -1,5 +1,13 @@
 #pragma once
 
+// The room utils/json reads and writes JSON that may be hostile: a strict parser (this header), typed access to the
+// keys of an object (config_reader.h) and output as Python writes it (config_writer.h). It reads no files; that is done
+// by utils/files.
+//
+//     const auto json = parse_strict_json(text, "config.json");
+//     ConfigReader reader(json, "config.json");
+//     reader.read("hidden_size", hidden_size);
+
 #include <cstddef>
 #include <nlohmann/json_fwd.hpp>
 #include <string>

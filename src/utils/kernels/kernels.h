@@ -7,7 +7,9 @@
 /// The hand-written loops over plain memory. T is float, or the bits of a bfloat16; sums and exponentials are float.
 ///
 /// Each algorithm is written once, in generic/, and compiled for several instruction sets. The functions of one
-/// instruction set are in a table; callers ask for the table of the level in use and call through it:
+/// instruction set are in a table; callers ask for the table of the level in use and call through it. Tensors, threads,
+/// gradients and the choice between a kernel and LibTorch's operations are the business of the callers, in
+/// utils/modeling and utils/quantization.
 ///
 ///     const auto& table = kernels::training_kernels<float>();
 ///     parallel_for(0, count, grain_size, [&](int64_t begin, int64_t end) {
