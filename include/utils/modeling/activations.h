@@ -41,13 +41,14 @@ Activation activation_from_name(std::string_view name);
 std::string activation_name(Activation activation);
 std::vector<std::string> activation_names();
 
-/// One of them as a module, as HF keeps it in its MLPs. Only `prelu` (`weight`) and `xielu` (`alpha_p`, `alpha_n`,
-/// `beta`, `eps`) hold tensors; for the others nothing is registered.
+/// An activation function as a module, as HF keeps it in its MLPs. Only `prelu` (`weight`) and `xielu` (`alpha_p`,
+/// `alpha_n`, `beta`, `eps`) hold tensors; the others register nothing.
 class ActivationFunctionImpl : public Cloneable<ActivationFunctionImpl> {
  public:
   explicit ActivationFunctionImpl(Activation activation);
 
-  /// Elementwise; keeps shape and dtype. Composed step by step where HF composes, so that half precision rounds alike.
+  /// Applies the function to each element; keeps shape and dtype. Where HF composes the function of several operations,
+  /// so does this one, so that half precision rounds alike.
   torch::Tensor forward(const torch::Tensor& x);
 
   Activation activation() const { return activation_; }
@@ -66,8 +67,8 @@ class ActivationFunctionImpl : public Cloneable<ActivationFunctionImpl> {
 };
 TRANSFORMERS_MODULE(ActivationFunction);
 
-/// act_fn(gate) · up, both of one shape: the middle of a gated MLP. Without gradients the result takes the memory of a
-/// gate that nobody else holds.
+/// act_fn(gate) · up, both of one shape: the middle of a gated MLP. While no gradients are recorded, the result reuses
+/// the memory of a gate that nobody else holds.
 torch::Tensor activate_and_mul(ActivationFunction& act_fn, torch::Tensor gate, const torch::Tensor& up);
 
 }  // namespace transformers

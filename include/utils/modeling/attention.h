@@ -9,16 +9,16 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Which kernel attends. `kAuto` takes the fastest that can do what a call asks; `kEager` is composed of plain
-/// operations in HF's order and the only one that returns weights; `kFlash` leaves padding out (CUDA in half
-/// precision: the flash kernel; elsewhere row by row on the fused kernel).
+/// Which kernel computes attention. `kAuto` takes the fastest one that supports what a call asks for. `kEager` is
+/// composed of plain operations in HF's order and is the only one that returns attention weights. `kFlash` skips
+/// padding: with the flash kernel on CUDA in half precision, elsewhere row by row with the fused kernel.
 enum class AttnImplementation { kAuto, kEager, kSdpa, kFlash };
 
 /// "auto", "eager", "sdpa", "flash" (also "flash_attention_2"); throws with the list on any other.
 AttnImplementation attn_implementation_from_name(std::string_view name);
 std::string attn_implementation_name(AttnImplementation implementation);
 
-/// The kernel a forward uses: eager when attention weights are wanted, sdpa where `kAuto` leaves the choice.
+/// The kernel that a forward uses: eager when attention weights are wanted, otherwise sdpa in place of `kAuto`.
 AttnImplementation resolve_attn_implementation(AttnImplementation implementation, bool weights_wanted);
 
 struct AttentionOptions {
@@ -29,18 +29,18 @@ struct AttentionOptions {
 
 struct AttentionResult {
   at::Tensor output{};   // [batch, heads, query, head_dim]
-  at::Tensor weights{};  // [batch, heads, query, key]; undefined but in eager
+  at::Tensor weights{};  // [batch, heads, query, key]; eager only, otherwise undefined
 };
 
-/// A family's eager attention; arguments as in `attention`.
+/// A family's own eager attention; its arguments are those of `attention`.
 using EagerAttention =
     std::function<AttentionResult(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                   const at::Tensor& mask, const AttentionOptions& options)>;
 
 /// Attention by the named kernel. query: [batch, heads, query, head_dim]; key, value: [batch, kv_heads, key, head_dim]
-/// with kv_heads dividing heads; grouped heads are never expanded outside eager. mask, as `create_causal_mask` makes
-/// it: undefined (plain causality; in eager nothing is hidden), additive floating or bool with true = attend, [batch or
-/// 1, heads or 1, query, key]; in flash [batch, filled] over the first keys. `implementation` must be resolved.
+/// where kv_heads divides heads; only eager expands grouped heads. mask, as `create_causal_mask` makes it: undefined
+/// (plain causality; in eager nothing is hidden), additive floating or bool with true = attend, [batch or 1, heads or
+/// 1, query, key]; for flash [batch, filled], over the first keys. `implementation` must be resolved.
 AttentionResult attention(AttnImplementation implementation, const EagerAttention& eager, const at::Tensor& query,
                           const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
                           const AttentionOptions& options);
@@ -50,7 +50,8 @@ at::Tensor split_heads(const at::Tensor& tensor, int64_t head_dim);
 /// [batch, heads, seq, head_dim] → [batch, seq, heads · head_dim].
 at::Tensor merge_heads(const at::Tensor& tensor);
 
-/// Each key/value head `repeats` times in a row, [batch, kv_heads · repeats, seq, head_dim]; the same tensor for 1.
+/// Repeats each key/value head `repeats` times in a row: [batch, kv_heads · repeats, seq, head_dim]. Returns the same
+/// tensor for 1.
 at::Tensor repeat_kv(const at::Tensor& tensor, int64_t repeats);
 
 /// Where the attended tokens of a padded batch are. Mirrors `_get_unpad_data`, transformers 4.37.2.

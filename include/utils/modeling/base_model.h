@@ -19,8 +19,8 @@ struct BlockRange {
   int64_t end = 0;
 };
 
-/// A model without a head: GPTJModel, LlamaModel. Holds how its blocks run: which of them, where, and which of them
-/// again in backward.
+/// A model without a head: GPTJModel, LlamaModel. It holds which of its blocks run, on which device each runs, and
+/// which of them run again in backward.
 class BaseModel : public PreTrainedModel {
  public:
   virtual BaseModelOutputWithPast forward(const ModelInputs& inputs) = 0;
@@ -31,35 +31,37 @@ class BaseModel : public PreTrainedModel {
   void set_input_embeddings(Embedding embeddings) override = 0;
   ModelStructure structure() override = 0;
 
-  /// Keeps these layers alone, in this order, and renumbers them; the config is the caller's business.
+  /// Keeps only these layers, in this order, and renumbers them. The caller adapts the config.
   virtual void select_layers(const std::vector<int64_t>& layers) = 0;
 
   /// Restricts forward to these blocks. If the first block is excluded, pass hidden states as `inputs_embeds`; if the
   /// last is, forward returns hidden states without the last norm. The other blocks may stay on the meta device.
   void run_blocks(const BlockRange& blocks);
-  /// Which of its `count` blocks a forward runs.
+  /// Which of the model's `count` blocks a forward runs.
   BlockRange blocks_to_run(size_t count) const;
   /// Whether forward runs the last block, so that the last norm follows.
   bool runs_last_block() const { return !blocks_ || blocks_->end == config().get_num_hidden_layers(); }
 
-  /// Where each block runs; empty: all in one place.
+  /// The device of each block; empty: all blocks run on one device.
   const std::vector<c10::Device>& block_devices() const { return block_devices_; }
   void set_block_devices(std::vector<c10::Device> devices) { block_devices_ = std::move(devices); }
 
-  /// Training keeps only the input of every n-th block; 0: of none. See PreTrainedModel::gradient_checkpointing_enable.
+  /// Training keeps only the input of every n-th block; 0 switches this off. See
+  /// PreTrainedModel::gradient_checkpointing_enable.
   void checkpoint_every(int64_t n) { checkpoint_every_ = n; }
   int64_t checkpoint_every() const { return checkpoint_every_; }
-  /// Whether a forward that is running now is to run block `i` again in backward.
+  /// Whether the forward that is running now will run block `i` again in backward.
   bool checkpoints_block(size_t i) const;
 
-  /// See PreTrainedModel::enable_input_require_grads; a hook on the embeddings.
+  /// Implements PreTrainedModel::enable_input_require_grads with a hook on the embeddings.
   void require_grads_of_embeddings();
   void stop_requiring_grads_of_embeddings();
 
   void copy_settings(const PreTrainedModel& other) override;
 
  protected:
-  /// The inputs without a cache, with a warning where one was wanted, while blocks are checkpointed.
+  /// While blocks are checkpointed: the inputs without a cache, with a warning where one was asked for. Otherwise the
+  /// inputs as they are.
   ModelInputs without_cache_when_checkpointing(ModelInputs inputs) const;
 
  private:

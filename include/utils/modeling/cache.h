@@ -14,37 +14,38 @@ namespace TRANSFORMERS_API transformers {
 /// Keys and values of one layer, each [batch, kv_heads, seq, head_dim].
 using KeyValue = std::pair<at::Tensor, at::Tensor>;
 
-/// The keys and values of past tokens, layer by layer. Mirrors HF's `Cache` (cache_utils.py, transformers 5.23.0).
-/// Layers are created at their first `update`. Lengths are those of layer 0 where no layer is named.
+/// The keys and values of past tokens, layer by layer. Mirrors HF's `Cache` (cache_utils.py, transformers 5.23.0). A
+/// layer is created by its first `update`. Functions without a layer argument report the length of layer 0.
 class Cache {
  public:
   virtual ~Cache() = default;
-  /// Copies would append into one memory; `DynamicCache::from_legacy_cache(cache.to_legacy_cache())` has its own.
+  /// Not copyable, as two copies would append to the same memory.
+  /// `DynamicCache::from_legacy_cache(cache.to_legacy_cache())` makes an independent cache.
   Cache(const Cache&) = delete;
   Cache& operator=(const Cache&) = delete;
 
-  /// Appends a call's keys and values ([batch, kv_heads, seq, head_dim], keys already rotated) and returns what the
-  /// call attends to. `rotary` is given when `rotary_positions()` asks for it.
+  /// Appends a call's keys and values ([batch, kv_heads, seq, head_dim], keys already rotated) and returns the keys and
+  /// values that the call attends to. Callers pass `rotary` when `rotary_positions()` is not 0.
   virtual KeyValue update(const at::Tensor& key, const at::Tensor& value, int64_t layer_idx,
                           const RotaryEmbeddings* rotary = nullptr) = 0;
 
   virtual int64_t get_seq_length(int64_t layer_idx = 0) const = 0;
-  /// The most tokens it holds; −1: no limit.
+  /// The largest number of tokens that fit; −1: no limit.
   virtual int64_t get_max_length() const { return -1; }
-  /// How many cached tokens a call of `query_length` new ones comes after: the position of its first token.
+  /// The number of cached tokens before a call of `query_length` new ones, which is the position of its first token.
   virtual int64_t get_usable_length(int64_t query_length) const;
-  /// How many keys a call of `query_length` tokens attends to, padding of a static buffer included.
+  /// The number of keys that a call of `query_length` tokens attends to, including the padding of a static buffer.
   virtual int64_t get_kv_length(int64_t query_length) const { return get_usable_length(query_length) + query_length; }
-  /// How many positions, from 0, `update` needs cos and sin of ([positions, head_dim]); 0: none.
+  /// The number of positions from 0 on whose cos and sin `update` needs ([positions, head_dim]); 0: it needs none.
   virtual int64_t rotary_positions() const { return 0; }
 
   virtual int64_t num_layers() const = 0;
-  /// The filled part of a layer.
+  /// The filled part of a layer's keys and values.
   virtual KeyValue layer(int64_t layer_idx) const = 0;
 
   /// Row i becomes what row beam_idx[i] was. beam_idx: int64 [batch].
   virtual void reorder_cache(const at::Tensor& beam_idx) = 0;
-  /// Forgets everything.
+  /// Empties the cache.
   virtual void reset() = 0;
 
  protected:
@@ -53,8 +54,9 @@ class Cache {
   Cache& operator=(Cache&&) = default;
 };
 
-/// Grows with the text. HF concatenates at every step; this one keeps room to spare and appends in place, so a step
-/// copies no old entry. While gradients are recorded it concatenates, as an append in place would break the graph.
+/// A cache that grows with the text. HF concatenates at every step; this cache reserves capacity and appends in place,
+/// so that a step does not copy old entries. While gradients are recorded it concatenates, because appending in place
+/// would break the graph.
 class DynamicCache : public Cache {
  public:
   DynamicCache() = default;
@@ -69,12 +71,12 @@ class DynamicCache : public Cache {
 
   /// HF 5.x: 0 is a no-op, n < 0 removes the last |n| tokens, n > 0 throws.
   void crop(int64_t tokens_to_remove);
-  /// Each row `repeats` times in a row.
+  /// Repeats each batch row `repeats` times in a row.
   void batch_repeat_interleave(int64_t repeats);
   /// Keeps these rows, in this order. indices: int64.
   void batch_select_indices(const at::Tensor& indices);
 
-  /// The tuple form of transformers 4.x; an empty list gives an empty cache.
+  /// Converts from the tuple form of transformers 4.x; an empty list makes an empty cache.
   static std::shared_ptr<DynamicCache> from_legacy_cache(const std::vector<KeyValue>& past_key_values);
   std::vector<KeyValue> to_legacy_cache() const;
 
@@ -88,8 +90,8 @@ class DynamicCache : public Cache {
   std::vector<Layer> layers_;
 };
 
-/// A buffer of fixed size that is written in place; `update` returns the whole buffer, so shapes and addresses never
-/// change. A token beyond `max_cache_len` throws.
+/// A cache of fixed size that is written in place. `update` returns the whole buffer, so shapes and addresses never
+/// change. Throws on a token beyond `max_cache_len`.
 class StaticCache : public Cache {
  public:
   explicit StaticCache(int64_t max_cache_len);
@@ -119,8 +121,8 @@ class StaticCache : public Cache {
   std::vector<Layer> layers_;
 };
 
-/// Attention sinks: the first `num_sink_tokens` and the latest tokens, `window_length` in all; kept keys are rotated to
-/// their new places, in fp32. Mirrors `SinkCache` of transformers 4.37.2.
+/// Attention sinks: keeps the first `num_sink_tokens` and the latest tokens, `window_length` in all, and rotates the
+/// kept keys to their new positions in fp32. Mirrors `SinkCache` of transformers 4.37.2.
 class SinkCache : public Cache {
  public:
   SinkCache(int64_t window_length, int64_t num_sink_tokens);

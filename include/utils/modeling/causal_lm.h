@@ -10,25 +10,25 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// What HF's `…ForCausalLM.forward` takes beyond a base model's arguments.
+/// The arguments of HF's `…ForCausalLM.forward` that a base model does not have.
 struct CausalLMOptions {
   at::Tensor labels{};                         // int64 [batch, seq], −100 is ignored; gives a loss
   at::Tensor shift_labels{};                   // instead of labels: already shifted by one
   std::optional<double> num_items_in_batch{};  // divides the summed loss; unset: the mean over counted labels
   double label_smoothing = 0;                  // share of the target that is spread over the vocabulary
-  int64_t loss_chunk_rows = 0;                 // > 0: the loss so many positions at a time, and no logits are returned
-  int64_t logits_to_keep = 0;                  // the last n positions only; 0: all
-  at::Tensor positions_to_keep{};              // instead: these positions, int64 [n]
+  int64_t loss_chunk_rows = 0;     // > 0: computes the loss for so many positions at a time and returns no logits
+  int64_t logits_to_keep = 0;      // the last n positions only; 0: all
+  at::Tensor positions_to_keep{};  // instead: these positions, int64 [n]
 };
 
-/// A model that gives next-token scores: the interface that generation and training see.
+/// A model that computes next-token scores: the interface that generation and training use.
 class CausalLM : public PreTrainedModel {
  public:
-  /// Logits [batch, kept positions, vocab] in the model's dtype; loss fp32 [] where labels are given. Throws on inputs
-  /// that do not fit, see `check_model_inputs` and `create_causal_mask`.
+  /// Returns logits [batch, kept positions, vocab] in the model's dtype and, where labels are given, a loss, fp32 [].
+  /// Throws on inputs that do not fit, see `check_model_inputs` and `create_causal_mask`.
   virtual CausalLMOutputWithPast forward(const ModelInputs& inputs, const CausalLMOptions& options = {}) = 0;
 
-  /// Read from the folder's generation_config.json; what `generate` falls back to.
+  /// The defaults of `generate`, read from the folder's generation_config.json.
   GenerationConfig generation_config;
 
   void read_generation_config(const ModelFolder& folder) override {
@@ -39,11 +39,12 @@ class CausalLM : public PreTrainedModel {
   std::string generation_config_json() const override { return generation_config.to_json(); }
 };
 
-/// Whether `CausalLMOptions::loss_chunk_rows` can go with this head: one that is packed, quantised, adapted or hooked
-/// has to give its logits.
+/// Whether this head supports `CausalLMOptions::loss_chunk_rows`. A head that is packed, quantised, adapted or hooked
+/// does not: it has to compute its logits.
 bool allows_chunked_loss(const Linear& lm_head);
 
-/// What follows a base model in HF's `…ForCausalLM.forward`: head on the kept positions, loss where labels are given.
+/// The part of HF's `…ForCausalLM.forward` after the base model: applies the head to the kept positions and computes
+/// the loss where labels are given.
 CausalLMOutputWithPast causal_lm_output(BaseModelOutputWithPast outputs, Linear& lm_head,
                                         const CausalLMOptions& options);
 

@@ -9,14 +9,15 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Makes `copy`, built alike, have the parameters of `model` in memory of its own, whatever their shapes: with their
-/// ties, requires_grad, masks, buffers, training mode, hooks and linear methods. Moves to `device`, where one is given.
+/// Gives `copy`, a model of the same structure, copies of the parameters of `model`, whatever their shapes, with their
+/// ties, requires_grad and masks, and copies buffers, training mode, hooks and linear methods. The copies are on
+/// `device`, where one is given.
 void copy_parameters(const torch::nn::Module& model, torch::nn::Module& copy,
                      const std::optional<torch::Device>& device);
 
-/// A copy that is independent of the model, as `copy.deepcopy` makes one; what `clone()` of a model does. Adapters in
-/// its layers are copied with it; `PeftModel::clone` copies them with what manages them. Hooks are the same functions.
-/// Throws on a model whose parts lie in several places by a device map.
+/// Returns an independent copy of the model, as `copy.deepcopy` does; this implements `clone()` of the models. Adapters
+/// in its layers are copied with it; `PeftModel::clone` also copies the object that manages them. Hooks are the same
+/// functions. Throws on a model that a device map has spread over several places.
 template <typename Impl>
 std::shared_ptr<torch::nn::Module> clone_model(const Impl& model, const std::optional<torch::Device>& device) {
   std::shared_ptr<Impl> copy;

@@ -21,25 +21,25 @@ namespace TRANSFORMERS_API transformers {
 class ConfigReader;
 class ConfigWriter;
 
-/// "float32", "bfloat16", "float16", "float64", as `dtype` in config.json spells them, with or without "torch.".
+/// "float32", "bfloat16", "float16", "float64", as spelled by `dtype` in config.json, with or without "torch.".
 c10::ScalarType dtype_from_name(std::string_view name);
 std::string dtype_name(c10::ScalarType dtype);
 
-/// Whose form of config.json: they differ in `dtype` (`torch_dtype`) and `rope_parameters` (`rope_theta` and
-/// `rope_scaling`). Both are read.
+/// The version of transformers whose form of config.json is written. The forms differ in `dtype` (`torch_dtype`) and
+/// `rope_parameters` (`rope_theta` and `rope_scaling`). Both are read.
 enum class ConfigFormat { kTransformers5, kTransformers4 };
 
-/// A model's sizes by one name in every family. Heads are counted as before any was pruned.
+/// A model's sizes under the same names for every family. Heads are counted as before any was pruned.
 struct ModelSizes {
   int64_t hidden_size = 0, num_hidden_layers = 0;
   int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
   int64_t intermediate_size = 0;
 };
 
-/// Heads by layer.
+/// Numbers of heads, by layer.
 using HeadsByLayer = std::map<int64_t, std::vector<int64_t>>;
 
-/// What the configs of all families share. Mirrors HF's `PreTrainedConfig` (configuration_utils.py,
+/// The fields that the configs of all families share. Mirrors HF's `PreTrainedConfig` (configuration_utils.py,
 /// transformers 5.23.0); fields are the keys of config.json.
 struct PretrainedConfig {
   virtual ~PretrainedConfig() = default;
@@ -60,52 +60,54 @@ struct PretrainedConfig {
   std::optional<ProblemType> problem_type;
   std::optional<double> classifier_dropout, hidden_dropout;  // of token classification; see classification_dropout()
 
-  // What pruning left where the family's own fields have no word for it. transformers does not read these keys.
-  HeadsByLayer pruned_heads;                // query heads that are gone, by their numbers before pruning, ascending
+  // Results of pruning that the family's own fields cannot express. transformers does not read these keys.
+  HeadsByLayer pruned_heads;                // removed query heads, numbered as before pruning, ascending
   std::vector<int64_t> intermediate_sizes;  // of each layer's MLP; empty: all alike
 
-  /// Keys of the file that nobody here knows, as JSON text; written back on save.
+  /// Keys of the file that this library does not know, as JSON text; written back on save.
   std::map<std::string, std::string> unknown_keys;
-  /// The kernel to attend with; never written to a file.
+  /// The attention kernel; never written to a file.
   AttnImplementation attn_implementation = AttnImplementation::kAuto;
 
   int64_t num_labels() const { return static_cast<int64_t>(id2label.size()); }
-  /// LABEL_0 … LABEL_{n−1}; what names there are stay where their number is right.
+  /// Sets id2label to LABEL_0 … LABEL_{n−1}; existing names are kept if their number is right already.
   void set_num_labels(int64_t num_labels);
-  /// classifier_dropout, else hidden_dropout, else 0.1.
+  /// Returns classifier_dropout, else hidden_dropout, else 0.1.
   double classification_dropout() const;
 
-  // Sizes by one name for code that knows no family.
+  // Sizes under one name, for code that does not depend on a family.
   virtual std::string model_type() const = 0;
   virtual int64_t get_hidden_size() const = 0;
   virtual int64_t get_num_hidden_layers() const = 0;
   virtual int64_t get_max_position_embeddings() const = 0;
   /// Whether positions from get_max_position_embeddings() on are an error.
   virtual bool has_last_position() const { return false; }
-  /// Arguments of forward (fields of ModelInputs) that this family takes beside those that all take.
+  /// Arguments of forward (fields of ModelInputs) that only this family takes.
   virtual std::vector<std::string> additional_inputs() const { return {}; }
   virtual ModelSizes sizes() const = 0;
   virtual void set_sizes(const ModelSizes& sizes) = 0;
 
-  // What a layer has left after pruning.
+  // The sizes of a layer after pruning.
   int64_t num_heads_left(int64_t layer) const;
   int64_t num_key_value_heads_left(int64_t layer) const;
   int64_t intermediate_size_left(int64_t layer) const;
-  /// One width a layer, written as one number where they are alike.
+  /// Sets one width per layer; written as one number where all are equal.
   void set_intermediate_sizes(std::vector<int64_t> sizes);
-  /// The config of the model that has only these layers, in this order; what stands by layer is renumbered.
+  /// Changes the config to that of a model with only these layers, in this order; fields that are listed by layer are
+  /// renumbered.
   void keep_layers(const std::vector<int64_t>& layers);
 
   virtual std::unique_ptr<PretrainedConfig> copy() const = 0;
-  /// Why transformers' config.json has no word for what pruning left; empty where it has.
+  /// Why transformers' config.json cannot express the pruned model; empty where it can.
   std::string inexpressible() const;
 
-  /// Throws, naming field, rule and value, when the values contradict each other or make no sense.
+  /// Throws, naming field, rule and value, when values contradict each other or are out of range.
   virtual void validate() const;
 
-  /// The text of config.json: keys sorted, two spaces of indent. Throws where the form has no word for a rope type.
+  /// The text of config.json: keys sorted, two spaces of indent. Throws where the format cannot express a rope type.
   std::string to_json(ConfigFormat format = ConfigFormat::kTransformers5) const;
-  /// The same in transformers' own words: pruned heads are simply fewer heads. Only where `inexpressible()` is empty.
+  /// The same in the HF-compatible form, in which pruned heads are simply fewer heads. Only where `inexpressible()` is
+  /// empty.
   std::string to_plain_json(ConfigFormat format = ConfigFormat::kTransformers5) const;
   /// Writes `folder`/config.json, atomically. The folder must exist.
   void save_pretrained(const std::string& folder) const;
@@ -117,16 +119,16 @@ struct PretrainedConfig {
   PretrainedConfig& operator=(const PretrainedConfig&) = default;
   PretrainedConfig& operator=(PretrainedConfig&&) = default;
 
-  /// Each family reads its own keys and calls the base's; what is left becomes `unknown_keys`.
+  /// Each family reads its own keys and calls the base class; keys that nobody reads become `unknown_keys`.
   virtual void read_fields(ConfigReader& reader);
   virtual void write_fields(ConfigWriter& writer) const;
-  /// Why the family's config cannot say these sizes, all layers alike; empty when it can.
+  /// Why the family's config cannot express these sizes, which hold for all layers; empty when it can.
   virtual std::string inexpressible_sizes(const ModelSizes& sizes) const = 0;
   /// Throws when `pruned_heads` or `intermediate_sizes` do not fit the sizes; part of each family's `validate`.
   void check_pruning() const;
   /// `source` names the text in errors. A `model_type` that is not the family's own is a warning.
   void read_json(std::string_view text, const std::string& source);
-  /// The same of the folder's config.json.
+  /// The same for the folder's config.json.
   void read_folder(const ModelFolder& folder);
 
  private:
@@ -136,7 +138,7 @@ struct PretrainedConfig {
 /// `folder`/config.json.
 std::string config_path(const std::string& folder);
 
-/// Whether a key of config.json belongs to generation_config.json: old files have such keys, saving leaves them out.
+/// Whether a key of config.json belongs to generation_config.json: old files have such keys, and saving omits them.
 bool is_generation_key(std::string_view key);
 
 /// Throws when a size is not in [1, 2^31).

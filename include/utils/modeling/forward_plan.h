@@ -8,30 +8,30 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Throws on what no model takes: both or neither of input_ids and inputs_embeds, wrong ranks and dtypes, ids outside
-/// the vocabulary (looked at on the CPU only: elsewhere it would stall the device).
+/// Throws on inputs that no model takes: both or neither of input_ids and inputs_embeds, wrong ranks and dtypes, ids
+/// outside the vocabulary (checked on the CPU only, as a check would stall other devices).
 void check_model_inputs(const ModelInputs& inputs, const PretrainedConfig& config);
 
-/// What a base model settles before its first layer.
+/// What a base model decides before its first layer.
 struct ForwardPlan {
   AttnImplementation implementation;       // resolved
-  std::shared_ptr<Cache> past_key_values;  // null: none in, none out
+  std::shared_ptr<Cache> past_key_values;  // null: no cache is used or returned
   at::Tensor position_ids;                 // int64 [batch or 1, seq]
   at::Tensor attention_mask;               // as `attention` takes it
   bool output_attentions;
   OutputHiddenStates output_hidden_states;
   int64_t num_hidden_layers;
 
-  /// Appends the input of layer `index`, or what the last layer gave where `index` is the number of layers, to the
-  /// output's hidden states, where the call asks for it.
+  /// Appends to the output's hidden states, where the call asks for it, the input of layer `index`, or the result of
+  /// the last layer where `index` is the number of layers.
   void add_hidden_state(BaseModelOutputWithPast& outputs, const at::Tensor& hidden_states, int64_t index) const;
 };
 
-/// Cache, positions and mask of a call, as HF's models prepare them. Attention weights, which `output_attentions` and a
-/// `head_mask` need, take the eager implementation.
+/// Prepares cache, positions and mask of a call as HF's models do. Uses the eager implementation where attention
+/// weights are needed: for `output_attentions` and for a `head_mask`.
 ForwardPlan plan_forward(const ModelInputs& inputs, const at::Tensor& inputs_embeds, const PretrainedConfig& config);
 
-/// The same tensor where it is there already; undefined stays undefined.
+/// The tensor on `device`, without a copy where it is there already; an undefined tensor stays undefined.
 inline at::Tensor moved(const at::Tensor& tensor, c10::Device device) {
   return tensor.defined() ? tensor.to(device) : tensor;
 }

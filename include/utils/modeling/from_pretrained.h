@@ -10,8 +10,9 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// The model that `build` makes of a config on the meta device, for these weights. transformers 5.x ignores
-/// `pruned_heads`, so a folder may carry the key though its weights are whole: then it is dropped with a warning.
+/// The model that `build` makes from a config on the meta device, for these weights. transformers 5.x ignores
+/// `pruned_heads`, so a folder may have the key although no head is missing from its weights; the key is then dropped
+/// with a warning.
 template <typename Config, typename Build>
 auto build_for(Config& config, const Checkpoint& checkpoint, const std::string& folder, const Build& build) {
   const ConstructionGuard guard({.device = c10::kMeta, .initialize = false});
@@ -29,7 +30,8 @@ auto build_for(Config& config, const Checkpoint& checkpoint, const std::string& 
   return whole;
 }
 
-/// `Model` is a holder such as LlamaForCausalLM. Config, generation config and weights come from one save.
+/// Loads a folder. `Model` is a holder such as LlamaForCausalLM. Config, generation config and weights come from the
+/// same save, also when the folder is saved into meanwhile.
 template <typename Model>
 Model load_pretrained(const ModelFolder& folder, const LoadOptions& options) {
   Model model{nullptr};

@@ -17,7 +17,7 @@ struct PretrainedConfig;
 /// How long beam search continues once it has enough finished texts.
 enum class EarlyStopping { kNo, kYes, kNever };
 
-/// Marks text so that a detector finds it. Mirrors HF's `WatermarkingConfig`.
+/// Watermarks generated text, so that a detector can recognise it. Mirrors HF's `WatermarkingConfig`.
 struct WatermarkingConfig {
   double greenlist_ratio = 0.25;  // share of the vocabulary that is preferred at a step, in (0, 1)
   double bias = 2.0;              // added to the preferred tokens' scores
@@ -27,8 +27,8 @@ struct WatermarkingConfig {
 };
 
 /// Mirrors HF's `GenerationConfig` (generation/configuration_utils.py, transformers 5.23.0); field names are the keys
-/// of generation_config.json. A model carries one, a call may bring another. Unset fields take HF's defaults, given in
-/// the comments; what is said in a call comes before what the model's config says.
+/// of generation_config.json. A model has one, and a call may pass another. Options of a call take precedence over
+/// those of the model; fields that are unset in both take HF's defaults, which the comments give.
 struct GenerationConfig {
   // Length, in tokens
   std::optional<int64_t> max_length{};      // prompt included; used when max_new_tokens is unset
@@ -74,23 +74,23 @@ struct GenerationConfig {
   std::optional<int64_t> bos_token_id{};
   std::vector<int64_t> eos_token_id{};  // {-1}, in files also []: none
 
-  /// Keys that nobody here knows, as JSON text; written back on save.
+  /// Keys that this library does not know, as JSON text; written back on save.
   std::map<std::string, std::string> unknown_keys{};
 
-  /// Throws, naming field, rule and value. `generate` asks it of what a call comes to.
+  /// Throws, naming field, rule and value. `generate` calls it on the merged options of a call.
   void validate() const;
-  /// Throws where a key that nobody here knows asks for another way of generating (contrastive search, groups of beams,
-  /// DoLa, constraints, …): without it the result would be another.
+  /// Throws where an unknown key asks for a decoding strategy that is not implemented (contrastive search, groups of
+  /// beams, DoLa, constraints, …), as ignoring it would change the result.
   void check_supported() const;
-  /// This config with every field that is unset here taken from `defaults`.
+  /// This config, with unset fields taken from `defaults`.
   GenerationConfig with_defaults(const GenerationConfig& defaults) const;
 
   /// Throws where `validate` does.
   static GenerationConfig from_json(std::string_view text, const std::string& source = "GenerationConfig");
-  /// `folder`/generation_config.json, else what `folder`/config.json says. Only types are judged here: what one call
-  /// has no use for, or says otherwise, keeps no model from loading.
+  /// Reads `folder`/generation_config.json, else the options in `folder`/config.json. Only types are checked here, so
+  /// that an option that a call overrides or does not use never prevents a model from loading.
   static GenerationConfig from_pretrained(const ModelFolder& folder);
-  /// What a model's config says about generation: its special tokens.
+  /// The options that a model's config holds: its special tokens.
   static GenerationConfig from_model_config(const PretrainedConfig& config);
   std::string to_json() const;
   /// Writes `folder`/generation_config.json, atomically.

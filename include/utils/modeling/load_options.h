@@ -14,11 +14,12 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// What loading a folder met, by the model's own names.
+/// What loading a folder found. Tensors have the names that the model gives them.
 struct LoadReport : IncompatibleKeys {
-  std::vector<std::string> ignored;      // legacy buffers in the file that a model computes itself
+  std::vector<std::string> ignored;      // legacy buffers in the file, which the model computes itself
   std::vector<std::string> initialized;  // missing from the file, so newly initialized
-  /// Why stored tensors are no weights, a sentence each: whole numbers, codes whose scales lie beside them.
+  /// Why stored tensors cannot be used as weights, one sentence each: they are integers, or quantised codes with scales
+  /// beside them.
   std::vector<std::string> unreadable;
 };
 
@@ -29,18 +30,18 @@ struct LoadOptions {
   AttnImplementation attn_implementation = AttnImplementation::kAuto;
   /// Newly initialize tensors of another shape instead of throwing.
   bool ignore_mismatched_sizes = false;
-  /// Classes of a classification head, in place of what config.json says.
+  /// Number of classes of a classification head; overrides config.json.
   std::optional<int64_t> num_labels{};
   /// The variant in the files' names: `model.<variant>.safetensors` and so on.
   std::string variant{};
-  /// Filled when given.
+  /// If not null, receives the report.
   LoadReport* report = nullptr;
   /// Several places instead of `device`: "auto", another strategy, or {{"model", 0}, {"lm_head", "cpu"}}. Weights on
-  /// the disk are read from the safetensors files when their layer runs and dropped afterwards; weights on the CPU of a
-  /// model that has GPUs wait there and run on the first GPU. Neither can be trained. A placed model can
-  /// still be saved, but no longer moved, copied, pruned or resized.
+  /// the disk are read from the safetensors files when their layer runs and dropped afterwards. If the model also has
+  /// GPUs, weights on the CPU are copied to the first GPU when their layer runs. Neither can be trained. A placed model
+  /// can still be saved, but no longer moved, copied, pruned or resized.
   DeviceMapOption device_map{};
-  /// What each place may hold where `device_map` is a strategy; unset: the memory that is free.
+  /// Limits of each place where `device_map` is a strategy; unset: the free memory.
   std::optional<MaxMemory> max_memory{};
 };
 

@@ -7,29 +7,31 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Labels with this value are left out of every loss.
+/// Labels with this value are ignored by every loss.
 inline constexpr int64_t kIgnoreIndex = -100;
 
 struct CausalLMLossOptions {
-  at::Tensor labels{};                         // int64 [batch, seq]; the token itself, shifted here
+  at::Tensor labels{};                         // int64 [batch, seq]; the tokens themselves, shifted here
   at::Tensor shift_labels{};                   // instead of labels: already shifted
   std::optional<double> num_items_in_batch{};  // divides the sum; unset: the mean over counted labels
   double label_smoothing = 0;                  // share of the target that is spread over the vocabulary
 };
 
-/// What a position is to predict, int64 [batch, seq]: the shifted labels, or the labels moved up by one.
+/// The label of each position, int64 [batch, seq]: the shifted labels, or the labels moved forward by one.
 at::Tensor next_token_labels(const CausalLMLossOptions& options);
 
 /// Next-token cross-entropy in fp32, []. logits: [batch, seq, vocab]. Mirrors `ForCausalLMLoss` (loss_utils.py,
-/// transformers 5.23.0), smoothed as its `LabelSmoother` does: NaN when every label is ignored and no count is given.
+/// transformers 5.23.0), with the smoothing of its `LabelSmoother`. NaN when every label is ignored and no count is
+/// given.
 at::Tensor causal_lm_loss(const at::Tensor& logits, const CausalLMLossOptions& options);
 
 enum class ProblemType { kRegression, kSingleLabelClassification, kMultiLabelClassification };
 
-/// What HF takes where the config names none: one label is a regression, integer labels choose one of many.
+/// The problem type that HF infers where the config has none: regression for one label, single-label classification for
+/// integer labels, otherwise multi-label classification.
 ProblemType infer_problem_type(int64_t num_labels, at::ScalarType labels_dtype);
 
-/// pooled_logits: [batch, labels]; labels: [batch] or [batch, labels] by problem.
+/// pooled_logits: [batch, labels]; labels: [batch] or [batch, labels], depending on the problem type.
 at::Tensor sequence_classification_loss(const at::Tensor& pooled_logits, const at::Tensor& labels,
                                         ProblemType problem_type);
 

@@ -9,10 +9,10 @@
 
 namespace TRANSFORMERS_API transformers {
 
-// The heads that HF shares between families: modeling_layers.py, transformers 5.23.0. A family derives from each and
-// passes its base model with the name that is registered under.
+// The heads that HF shares between families: modeling_layers.py, transformers 5.23.0. A family derives from each of
+// them and passes its base model with the name under which it is registered.
 
-/// Base of the three: owns the base model and shares its config.
+/// Base class of the three: owns the base model and shares its config.
 class ModelWithHead : public PreTrainedModel {
  public:
   const PretrainedConfig& config() const override { return base_->config(); }
@@ -32,11 +32,12 @@ class ModelWithHead : public PreTrainedModel {
   std::string prefix_;
 };
 
-/// A label per text, read off its last token that is no padding.
+/// Predicts one label per text, from its last token that is not padding.
 class GenericForSequenceClassification : public ModelWithHead {
  public:
-  /// labels: [batch], or [batch, labels]; floating for regression and multi-label. Which loss: config().problem_type,
-  /// which the first call with labels sets where it was unset. Throws for several rows without a pad_token_id.
+  /// labels: [batch], or [batch, labels]; floating for regression and multi-label. The loss is chosen by
+  /// config().problem_type, which the first call with labels sets if it is unset. Throws on several rows without a
+  /// pad_token_id.
   SequenceClassifierOutputWithPast forward(const ModelInputs& inputs, const at::Tensor& labels = {});
 
   Linear score{nullptr};
@@ -45,7 +46,7 @@ class GenericForSequenceClassification : public ModelWithHead {
   GenericForSequenceClassification(const MakeBase& make_base, std::string prefix);
 };
 
-/// Where an answer starts and ends in the text.
+/// Predicts where an answer starts and ends in the text.
 class GenericForQuestionAnswering : public ModelWithHead {
  public:
   /// start_positions, end_positions: int64 [batch]; a loss needs both. Positions beyond the text are ignored.
@@ -58,7 +59,7 @@ class GenericForQuestionAnswering : public ModelWithHead {
   GenericForQuestionAnswering(const MakeBase& make_base, std::string prefix);
 };
 
-/// A label per token.
+/// Predicts one label per token.
 class GenericForTokenClassification : public ModelWithHead {
  public:
   /// labels: int64 [batch, seq], −100 is ignored.

@@ -12,11 +12,11 @@
 namespace TRANSFORMERS_API transformers {
 
 /// The arguments of HF's forward, by name. Undefined tensors and empty options stand for Python's None. Each family
-/// says which it takes and throws on the others.
+/// documents which fields it takes and throws on the others.
 struct ModelInputs {
   at::Tensor input_ids{};       // int64 [batch, seq]; exactly one of this and inputs_embeds
   at::Tensor attention_mask{};  // [batch, past + seq], nonzero = attend; or 4-D, see create_causal_mask
-  at::Tensor position_ids{};    // int64 [batch or 1, seq]; undefined: count on from the cache
+  at::Tensor position_ids{};    // int64 [batch or 1, seq]; undefined: they continue from the cache
   at::Tensor token_type_ids{};  // int64 [batch, seq]
   at::Tensor inputs_embeds{};   // [batch, seq, hidden]
   at::Tensor head_mask{};       // [heads] or [layers, heads]; 1 keeps a head
@@ -30,7 +30,7 @@ inline at::Tensor& hooked_tensor(ModelInputs& inputs) {
   return inputs.input_ids.defined() ? inputs.input_ids : inputs.inputs_embeds;
 }
 
-/// What a decoder layer hands on.
+/// The output of a decoder layer.
 struct LayerOutput {
   at::Tensor hidden_states{};  // [batch, seq, hidden]
   at::Tensor attentions{};     // [batch, heads, seq, key]; eager only
@@ -77,8 +77,8 @@ struct TokenClassifierOutput {
   std::vector<at::Tensor> hidden_states{}, attentions{};
 };
 
-/// The fields in HF's order with the empty ones left out, lists and caches flattened in place: what indexing HF's tuple
-/// form walks through.
+/// The fields in HF's order without the empty ones, lists and caches flattened in place: the elements of HF's tuple
+/// form.
 std::vector<at::Tensor> to_tuple(const BaseModelOutputWithPast& output);
 std::vector<at::Tensor> to_tuple(const CausalLMOutputWithPast& output);
 std::vector<at::Tensor> to_tuple(const SequenceClassifierOutputWithPast& output);

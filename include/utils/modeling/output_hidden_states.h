@@ -11,9 +11,9 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Which hidden states a forward returns, HF's argument and config key `output_hidden_states`: none, all, or those
-/// of some numbers, 0 the embeddings and −1 the last. Numbers that do not exist choose nothing. GPT-J gives all of them
-/// where any are asked for, as HF does.
+/// Which hidden states a forward returns, HF's argument and config key `output_hidden_states`: none, all, or those with
+/// certain numbers, where 0 is the embeddings and −1 the last. Numbers that do not exist are ignored. GPT-J returns all
+/// of them where any is asked for, as HF does.
 class OutputHiddenStates {
  public:
   OutputHiddenStates() = default;
@@ -37,7 +37,7 @@ class OutputHiddenStates {
     return any_ && ((!chooses_ && !is_number_) || std::ranges::any_of(numbers_, is_it));
   }
 
-  /// The numbers that were given; empty where all or none are wanted.
+  /// The numbers that were passed; empty where all or none are wanted.
   const std::vector<int64_t>& numbers() const { return numbers_; }
   bool is_one_number() const { return is_number_; }
 

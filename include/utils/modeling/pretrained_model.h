@@ -29,11 +29,11 @@ class SaveTransaction;
 struct Placement;
 
 struct SaveOptions {
-  /// Bytes a weights file may hold; a tensor beyond it gets a file of its own. 5 GB as HF writes it.
+  /// The largest size of a weights file in bytes; a larger tensor gets a file of its own. The default is HF's 5 GB.
   int64_t max_shard_size = 5'000'000'000;
-  /// Write a pruned model that transformers' config cannot express with keys of ours (`pruned_heads`,
-  /// `intermediate_sizes`, GPT-J's `head_dim`), which only this library's loader obeys; false: refuse it. What can be
-  /// expressed is always written as transformers reads it.
+  /// Write a pruned model that transformers' config cannot express in the library-only form, with the keys
+  /// `pruned_heads`, `intermediate_sizes` and GPT-J's `head_dim`, which only this library reads; false: throw instead.
+  /// A model that can be expressed is always written in the HF-compatible form.
   bool extended = false;
   ConfigFormat config_format = ConfigFormat::kTransformers5;
   /// Write `architectures` as the config has it, rather than the name of the model's class.
@@ -42,12 +42,12 @@ struct SaveOptions {
 
 struct ResizeOptions {
   std::optional<int64_t> pad_to_multiple_of{};
-  /// New rows around the mean of the old ones, with their covariance times 1e-9; false: newly initialized.
+  /// Draw new rows around the mean of the old ones, with their covariance times 1e-9; false: newly initialized.
   bool mean_resizing = true;
 };
 
-/// Base of all models, with and without a head. Mirrors HF's `PreTrainedModel` (modeling_utils.py,
-/// transformers 5.23.0). What belongs to the model without a head, such as which of its blocks run and where, is in
+/// Base class of all models, with and without a head. Mirrors HF's `PreTrainedModel` (modeling_utils.py, transformers
+/// 5.23.0). Everything that concerns only the model without a head, such as which of its blocks run and where, is in
 /// `BaseModel`.
 ///
 ///     auto model = LlamaForCausalLM::from_pretrained("llama-2-7b");
@@ -57,9 +57,9 @@ class PreTrainedModel : public Module {
  public:
   virtual const PretrainedConfig& config() const = 0;
   virtual PretrainedConfig& config() = 0;
-  /// The model without heads inside this one, itself when it has none.
+  /// The model without a head inside this one; the model itself when it has no head.
   virtual BaseModel& base_model() = 0;
-  /// Under what name it is registered; empty for a base model.
+  /// The name under which the base model is registered; empty for a base model.
   virtual std::string base_model_prefix() const = 0;
 
   virtual Embedding get_input_embeddings();
@@ -67,82 +67,83 @@ class PreTrainedModel : public Module {
   /// The layer from hidden states to the vocabulary; empty for models without one.
   virtual Linear get_output_embeddings() { return nullptr; }
   virtual void set_output_embeddings(Linear embeddings);
-  /// Makes input and output embeddings one tensor where the config says so.
+  /// Lets input and output embeddings share one tensor where the config asks for it.
   void tie_weights();
-  /// New number of tokens in embeddings, head (weight and bias) and config; nullopt changes nothing. Returns the
-  /// embeddings. Throws, changing nothing, on a placed model and on a head that is adapted or quantised.
+  /// Changes the number of tokens in embeddings, head (weight and bias) and config; nullopt changes nothing. Returns
+  /// the embeddings. Throws, changing nothing, on a placed model and on a head that is adapted or quantised.
   Embedding resize_token_embeddings(std::optional<int64_t> new_num_tokens, const ResizeOptions& options = {});
 
-  /// Takes attention heads out, as HF's `prune_heads`: query heads by layer, numbered as before any was pruned; those
-  /// already gone are skipped. Key/value heads without a query head go too. `config().pruned_heads` keeps account.
-  /// Throws, changing nothing, on an unknown layer or head, an empty list, a head listed twice, a layer that would have
-  /// none left, and one whose key/value heads would serve different numbers of query heads.
+  /// Removes attention heads, as HF's `prune_heads`: query heads by layer, numbered as before any was pruned; heads
+  /// that are already removed are skipped. Key/value heads without a query head are removed too.
+  /// `config().pruned_heads` records the removed heads. Throws, changing nothing, on an unknown layer or head, an empty
+  /// list, a head listed twice, a layer that would lose all its heads, and one whose key/value heads would serve
+  /// different numbers of query heads.
   void prune_heads(const HeadsByLayer& heads_to_prune);
-  /// Keeps these layers alone, in this order: numbers from 0, ascending.
+  /// Keeps only these layers, in this order: numbers from 0, ascending.
   void keep_layers(const std::vector<int64_t>& layers);
-  /// What there is to prune.
+  /// The parts of the model that can be pruned.
   virtual ModelStructure structure();
-  /// Throws in one sentence where pruning would leave something else than the smaller model: the model was placed by a
-  /// device map, or layers are adapted or quantised. Everything that prunes or scores asks it first.
+  /// Throws where pruning would not result in the smaller model: the model was placed by a device map, or layers are
+  /// adapted or quantised. Everything that prunes or scores calls it first.
   void check_prunable();
 
-  /// Fresh values for every parameter, as HF draws them: N(0, initializer_range) for matrices, 1 for norms, 0 for
-  /// biases.
+  /// Newly initializes every parameter as HF does: N(0, initializer_range) for matrices, 1 for norms, 0 for biases.
   void init_weights();
 
-  /// Training keeps only the input of every n-th block and runs that block again in backward: less memory for about a
-  /// third more time, the same numbers. No cache is kept meanwhile.
+  /// In training, keeps only the input of every n-th block and runs that block again in backward. This saves memory,
+  /// takes about a third more time and computes the same values. No cache is returned while it is on.
   void gradient_checkpointing_enable(int64_t every_n = 1);
   void gradient_checkpointing_disable();
   bool is_gradient_checkpointing();
 
-  /// Makes the embeddings of ids take gradients although every weight before the adapters is frozen.
+  /// Makes the embedding output require gradients, although every weight before the adapters is frozen.
   void enable_input_require_grads();
   void disable_input_require_grads();
 
-  /// Where its parts lie, as it was loaded with a device map; else empty. Mirrors HF's attribute of that name.
+  /// The device map that the model was loaded with; empty without one. Mirrors HF's attribute of that name.
   const DeviceMap& hf_device_map() const;
-  /// Classes of modules that a device map keeps whole: the blocks. Mirrors HF's `_no_split_modules`.
+  /// Classes of modules that a device map does not split: the blocks. Mirrors HF's `_no_split_modules`.
   std::vector<std::string> no_split_modules();
   using Module::to;
-  /// As `Module::to`; throws on a model whose parts lie in several places.
+  /// As `Module::to`, but throws on a model that is spread over several places.
   void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;
   void to(torch::Dtype dtype, bool non_blocking = false) override;
   void to(torch::Device device, bool non_blocking = false) override;
 
   /// Tied tensors count once.
   int64_t num_parameters(bool only_trainable = false, bool exclude_embeddings = false) const;
-  /// Bytes of parameters, quantised ones as they are held, and, when asked for, buffers.
+  /// Bytes of all parameters and, when asked for, buffers; quantised weights count with their quantised size.
   int64_t get_memory_footprint(bool with_buffers = true) const;
   c10::ScalarType dtype() const;
-  /// Of the first parameter that has memory; of a model in several places, the device that takes ids and gives scores.
+  /// The device of the first parameter that has memory; for a model in several places, the device on which ids are
+  /// passed in and scores are returned.
   c10::Device device() const;
 
-  /// "auto", "eager", "sdpa", "flash" on a live model.
+  /// Changes the attention kernel of an existing model.
   void set_attn_implementation(AttnImplementation implementation) { config().attn_implementation = implementation; }
 
-  /// Writes config.json, the weights as safetensors (ties once, sharded where large) and, for generative models,
-  /// generation_config.json; all or nothing. An adapter that an earlier save left in the folder goes. Python's
-  /// `from_pretrained` loads the folder. Creates the folder itself, not its parents.
+  /// Writes config.json, the weights as safetensors (tied tensors once, in shards where large) and, for generative
+  /// models, generation_config.json. The save takes effect atomically. Removes an adapter that an earlier save left in
+  /// the folder. Python's `from_pretrained` loads the folder. Creates the folder itself, not its parents.
   void save_pretrained(const std::string& folder, const SaveOptions& options = {});
-  /// As part of a save that replaces other files with the model's; the caller commits.
+  /// The same as part of a larger save, which the caller commits.
   void save_pretrained(SaveTransaction& save, const SaveOptions& options = {});
-  /// The same with weights that `add_weights` adds to the save, for a model that no process holds whole.
+  /// The same, but `add_weights` adds the weights to the save: for a model that no single process holds.
   void save_pretrained(SaveTransaction& save, const SaveOptions& options, const std::function<void()>& add_weights);
 
-  /// The name HF has in `architectures`, e.g. LlamaForCausalLM.
+  /// The class name that HF writes to `architectures`, e.g. LlamaForCausalLM.
   std::string architecture() const;
 
   /// Reads the folder's generation_config.json; models that do not generate ignore it.
   virtual void read_generation_config(const ModelFolder& folder);
-  /// For `clone`: takes over from a model of the same class what is neither config nor module nor parameter.
+  /// For `clone`: copies from a model of the same class everything that is neither config nor module nor parameter.
   virtual void copy_settings(const PreTrainedModel& other);
-  /// For `from_pretrained`: a filled model from now on runs over these places.
+  /// For `from_pretrained`: makes a filled model run over these places.
   void set_placement(const std::shared_ptr<const Placement>& placement);
 
  protected:
-  /// Runs a constructor's registrations without an initialisation pass a layer, then initialises (unless the
-  /// construction options say not to) and ties.
+  /// Runs a constructor's registrations without initialising each layer, then initialises the whole model (unless the
+  /// construction options say not to) and ties weights.
   template <typename Registrations>
   void build(const Registrations& registrations) {
     {

@@ -20,8 +20,8 @@ enum class RopeType { kDefault, kLinear, kDynamic, kYarn, kLongrope, kLlama3, kP
 RopeType rope_type_from_name(std::string_view name);
 std::string rope_type_name(RopeType type);
 
-/// `rope_parameters` of a config, with every spelling a file may use folded in. Which fields a type needs is checked
-/// by `validate`.
+/// `rope_parameters` of a config, into which every spelling that a file may use is converted. `validate` checks that
+/// the fields which a type needs are set.
 struct RopeParameters {
   RopeType rope_type = RopeType::kDefault;
   double rope_theta = 10000.0;
@@ -35,18 +35,19 @@ struct RopeParameters {
   std::vector<double> short_factor, long_factor;            // longrope: one per rotated pair
   std::optional<double> low_freq_factor, high_freq_factor;  // llama3
 
-  /// Keys that no type knows, as JSON text; written back on save.
+  /// Unknown keys, as JSON text; written back on save.
   std::map<std::string, std::string> unknown_keys;
 
-  /// Throws, naming the field, when the type lacks a key or a value makes no sense. `head_dim` is that of the model.
+  /// Throws, naming the field, when a key that the type needs is missing or a value is out of range. `head_dim` is that
+  /// of the model.
   void validate(int64_t head_dim) const;
 
  private:
-  /// What the type alone asks for. dim: the rotated part of head_dim.
+  /// The checks of a single type. dim: the rotated part of head_dim.
   void check_type(int64_t dim) const;
 };
 
-/// Sizes that the frequencies depend on besides their own parameters.
+/// Sizes of the model that the frequencies depend on.
 struct RopeSizes {
   int64_t head_dim;
   int64_t max_position_embeddings;
@@ -57,20 +58,20 @@ struct InverseFrequencies {
   double attention_factor = 1;  // multiplies cos and sin
 };
 
-/// HF's `ROPE_INIT_FUNCTIONS[rope_type]`. `seq_len` is the length the dynamic type stretches to and that switches
-/// longrope from its short to its long factors; 0: not known yet.
+/// HF's `ROPE_INIT_FUNCTIONS[rope_type]`. `seq_len` is the length to which the dynamic type stretches, and by which
+/// longrope chooses its short or long factors; 0: not known yet.
 InverseFrequencies compute_inverse_frequencies(const RopeParameters& parameters, const RopeSizes& sizes,
                                                int64_t seq_len = 0);
 
-/// What a forward computes once and every layer applies. cos, sin: [batch or 1, seq, rotated dims].
+/// Computed once per forward and applied in every layer. cos, sin: [batch or 1, seq, rotated dims].
 struct RotaryEmbeddings {
   at::Tensor cos{}, sin{};
 };
 
-/// (x0, x1) halves → (−x1, x0): the pairing (i, i + d/2) of LLaMA.
+/// Maps the halves (x0, x1) to (−x1, x0): the pairing (i, i + d/2) of LLaMA.
 at::Tensor rotate_half(const at::Tensor& tensor);
 
-/// Neighbours (x0, x1) → (−x1, x0): the pairing (2i, 2i + 1) of GPT-J.
+/// Maps neighbours (x0, x1) to (−x1, x0): the pairing (2i, 2i + 1) of GPT-J.
 at::Tensor rotate_every_two(const at::Tensor& tensor);
 
 }  // namespace transformers

@@ -12,7 +12,8 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Runs one layer, again in backward where the model checkpoints it. Attention weights cannot come out of such a layer.
+/// Runs one layer; where the model checkpoints it, backward runs it again. A checkpointed layer returns no attention
+/// weights.
 template <typename Layer, typename LayerInputs>
 LayerOutput run_layer(const Layer& layer, const at::Tensor& hidden_states, const LayerInputs& inputs,
                       bool is_checkpointed) {
@@ -23,8 +24,8 @@ LayerOutput run_layer(const Layer& layer, const at::Tensor& hidden_states, const
   return {.hidden_states = checkpoint(states_alone, hidden_states), .attentions = {}};
 }
 
-/// The loop over the layers of a decoder: those that the model is to run, each where it is placed, with what the plan
-/// wants kept. `Layer` is a holder whose call takes hidden states [batch, seq, hidden] and `LayerInputs`; those have
+/// Runs the layers of a decoder that the model is to run, each on its device, and collects the outputs that the plan
+/// asks for. `Layer` is a holder whose call takes hidden states [batch, seq, hidden] and `LayerInputs`, which have
 /// `move_to(device)`. The last hidden state is that of the last layer, before the model's last norm.
 template <typename Layer, typename LayerInputs>
 BaseModelOutputWithPast run_layers(const BaseModel& model, const torch::nn::ModuleList& layers,
@@ -50,7 +51,7 @@ BaseModelOutputWithPast run_layers(const BaseModel& model, const torch::nn::Modu
   return outputs;
 }
 
-/// The layers of these numbers, in this order, told their new places in a cache by `set_layer_idx`.
+/// The layers with these numbers, in this order. `set_layer_idx` gives each its new index in a cache.
 template <typename Layer>
 torch::nn::ModuleList selected_layers(const torch::nn::ModuleList& layers, const std::vector<int64_t>& numbers) {
   torch::nn::ModuleList selected;
