@@ -6,8 +6,8 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Mixed precision while it lives: matmuls in `dtype`, what needs range in fp32; `torch.autocast` of Python. Guards
-/// may be nested, also to switch it off for a while.
+/// Enables mixed precision for its lifetime: matmuls run in `dtype`, operations that need the range in fp32. Mirrors
+/// Python's `torch.autocast`. Guards may be nested, also to disable autocast temporarily.
 class AutocastGuard {
  public:
   AutocastGuard(c10::DeviceType device, c10::ScalarType dtype, bool enabled = true);

@@ -6,19 +6,19 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// How layers built from now on, on this thread, create their parameters.
+/// How layers that this thread constructs create their parameters.
 struct ConstructionOptions {
   c10::ScalarType dtype = c10::kFloat;
-  /// `meta` builds shapes without memory; `assign_tensor` of state_dict.h fills them later.
+  /// On `meta`, parameters have shapes but no memory; `assign_tensor` of state_dict.h fills them later.
   c10::Device device = c10::kCPU;
-  /// False leaves parameters uninitialised, for a caller that fills every one of them.
+  /// False leaves parameters uninitialised, for callers that fill all of them.
   bool initialize = true;
 };
 
 const ConstructionOptions& construction_options();
 
-/// Sets the construction options of this thread for its lifetime. What `torch.device(...)`, `torch.set_default_dtype`
-/// and HF's `no_init_weights` do as Python contexts; here nothing global changes.
+/// Sets the construction options of this thread for its lifetime. The counterpart of Python's `torch.device(...)`,
+/// `torch.set_default_dtype` and HF's `no_init_weights`, without changing global state.
 class ConstructionGuard {
  public:
   explicit ConstructionGuard(ConstructionOptions options);

@@ -9,22 +9,23 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// The tensor that flows through a call, which hooks see and may replace. Structs that carry one overload this by ADL.
+/// The tensor of an argument or result that hooks see and may replace. Structs that hold such a tensor overload this
+/// function, which is found by ADL.
 inline at::Tensor& hooked_tensor(at::Tensor& tensor) { return tensor; }
 
-/// Callbacks around a module's forward, as `torch.nn.Module.register_forward_pre_hook` and `register_forward_hook`
-/// offer in Python and LibTorch's modules do not. They run when a module is called through its holder
-/// (`layer(hidden_states)`), not on a direct `layer->forward(hidden_states)`, again as in Python. A clone of a module
-/// has its hooks under the same ids, but for those of an observer.
+/// Callbacks around a module's forward, as Python's `torch.nn.Module.register_forward_pre_hook` and
+/// `register_forward_hook`, which LibTorch's modules lack. They run when a module is called through its holder
+/// (`layer(hidden_states)`), not on a direct `layer->forward(hidden_states)`, as in Python. A clone of a module has the
+/// same hooks under the same ids, except those of observers.
 class ForwardHooks {
  public:
-  /// Gets the input; returns its replacement, or an undefined tensor to leave it.
+  /// Receives the input; returns its replacement, or an undefined tensor to keep it.
   using PreHook = std::function<at::Tensor(const at::Tensor& input)>;
-  /// Gets input and output; returns the output's replacement, or an undefined tensor to leave it.
+  /// Receives input and output; returns the output's replacement, or an undefined tensor to keep it.
   using Hook = std::function<at::Tensor(const at::Tensor& input, const at::Tensor& output)>;
   using HookId = int64_t;
 
-  /// Whose a hook is: the module's, or that of an object beside it, which will remove it from this module alone.
+  /// The owner of a hook: the module, or an observer, which removes the hook from this module alone.
   enum class Owner { kModule, kObserver };
 
   ForwardHooks() = default;
@@ -34,7 +35,7 @@ class ForwardHooks {
 
   HookId register_forward_pre_hook(PreHook hook, Owner owner = Owner::kModule);
   HookId register_forward_hook(Hook hook, Owner owner = Owner::kModule);
-  /// Removes either kind; an id that is gone already is ignored.
+  /// Removes a hook of either kind; an id that was removed already is ignored.
   void remove_forward_hook(HookId id);
   bool has_forward_hooks() const { return !pre_hooks_.empty() || !hooks_.empty(); }
 

@@ -10,49 +10,50 @@ namespace TRANSFORMERS_API transformers {
 
 class LinearImpl;
 
-/// The linear method: how a `Linear` computes its output from its weights. It is exchanged in place, so that packed,
-/// quantised, adapted or partitioned matmuls replace the plain one, and neither the model nor the names in its state
-/// dict change.
+/// The linear method: how a `Linear` computes its output from its weights. It can be exchanged in place: packed,
+/// quantised, adapted or partitioned matmuls replace the plain one, without a change to the model or to the names in
+/// its state dict.
 class LinearMethod {
  public:
   virtual ~LinearMethod() = default;
   /// input: [..., in_features]; returns [..., out_features].
   virtual torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const = 0;
-  /// Of the weight that stands in for the layer's own, which is then a meta tensor; 0: none does.
+  /// Bytes of the weight that this method holds in place of the layer's own, which is then a meta tensor; 0: it holds
+  /// none.
   virtual int64_t bytes() const { return 0; }
-  /// The method of `copy`, a clone of the layer that has its parameters already. Null: the two share this one, which
-  /// then holds nothing that changes.
+  /// Returns the method for `copy`, a clone of the layer that has its parameters already. Null: both layers share this
+  /// method, which must then hold nothing that changes.
   virtual std::shared_ptr<const LinearMethod> clone(const LinearImpl& copy, TensorCopies& copies) const {
     (void)copy, (void)copies;
     return nullptr;
   }
 };
 
-/// `torch::nn::Linear` built as `construction_options()` say: in their dtype, on their device, and without the
-/// initialisation pass when they ask for none. weight: [out_features, in_features]; bias: [out_features] or undefined.
+/// `torch::nn::Linear`, constructed according to `construction_options()`: in their dtype, on their device, and
+/// uninitialised if they say so. weight: [out_features, in_features]; bias: [out_features] or undefined.
 class LinearImpl : public torch::nn::LinearImpl, public ForwardHooks {
  public:
   LinearImpl(int64_t in_features, int64_t out_features, bool bias = true);
 
-  /// Takes the parameters as they are, without a copy; bias may be undefined.
+  /// Uses the given parameters without a copy; bias may be undefined.
   LinearImpl(torch::Tensor weight, torch::Tensor bias);
 
-  /// input: [..., in_features]; returns [..., out_features]. Changes nothing; not const, as torch::nn::Sequential takes
-  /// no module whose forward is.
+  /// input: [..., in_features]; returns [..., out_features]. Does not change the layer; it is not const because
+  /// torch::nn::Sequential requires a non-const forward.
   torch::Tensor forward(const torch::Tensor& input);
 
   std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
-  /// Becomes a copy of another layer: parameters, buffers, hooks, method and mode.
+  /// Makes this a copy of another layer: parameters, buffers, hooks, method and mode.
   void copy_from(const LinearImpl& other, TensorCopies& copies);
 
-  /// Replaces weight and bias, in shape too, as new leaf parameters; stale gradients go with the old ones.
+  /// Replaces weight and bias by new leaf parameters, which may have other shapes; the old gradients are dropped.
   void set_parameters(torch::Tensor new_weight, torch::Tensor new_bias);
 
-  /// Makes `weight` the given tensor itself, as tied embeddings share one.
+  /// Makes `weight` the given tensor itself, as tied embeddings do.
   void tie_weight(const torch::Tensor& shared);
 
-  /// Null is the plain matmul with `weight` and `bias`.
+  /// Null stands for the plain matmul with `weight` and `bias`.
   void set_method(std::shared_ptr<const LinearMethod> method) { method_ = std::move(method); }
   const std::shared_ptr<const LinearMethod>& method() const { return method_; }
 

@@ -5,7 +5,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// The matmul in `slices` parts of the output features, put side by side: `pretraining_tp` of LLaMA in
+/// Computes the matmul in `slices` parts of the output features and concatenates them: `pretraining_tp` of LLaMA in
 /// transformers 4.x.
 class RowSlices : public LinearMethod {
  public:
@@ -16,7 +16,7 @@ class RowSlices : public LinearMethod {
   int64_t slices_;
 };
 
-/// The matmul in `slices` parts of the input features, added up; the bias is added once (4.x drops it).
+/// Computes the matmul in `slices` parts of the input features and sums them; the bias is added once (4.x drops it).
 class ColumnSlices : public LinearMethod {
  public:
   explicit ColumnSlices(int64_t slices) : slices_(slices) {}

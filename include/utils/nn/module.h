@@ -30,19 +30,19 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Base of the library's modules: `torch::nn::Module` with what Python's has and C++'s lacks.
+/// Base class of the library's modules: `torch::nn::Module` with features that Python's class has and LibTorch's lacks.
 ///
 /// - `to(dtype)` casts floating parameters and buffers only, with their gradients; integers and bools keep their type.
 /// - non-persistent buffers follow the device, are in no state dict and keep their dtype in every cast.
 /// - `parameters()` gives a tied parameter once, so that an optimizer steps it once. (`named_parameters()` has all its
 ///   names, and a plain `torch::nn::Module` around a tied model lists it twice: `trainable_parameters` is for that.)
 /// - forward hooks; a clone has those of the original.
-/// State dicts: state_dict.h.
+/// State dicts are in state_dict.h.
 ///
-/// Threads: any number of them may call `forward` of one module at a time, as `generate` does, while none changes it
-/// (train, to, load, prune, merge, hooks). Not so the modules that a placement on several devices or disks, several
-/// ranks, or hooks with a state of their own made of it: those serve one thread at a time. Gradients are accumulated
-/// into the parameters by one thread at a time.
+/// Threads: any number of threads may call `forward` of one module concurrently, as `generate` does, while none changes
+/// it (train, to, load, prune, merge, hooks). Exceptions are modules that are placed on several devices or on disk,
+/// split over several ranks, or have hooks with a state: only one thread at a time may call those. Only one thread at a
+/// time may accumulate gradients into the parameters.
 class Module : public torch::nn::Module, public ForwardHooks {
  public:
   using torch::nn::Module::Module;
@@ -51,24 +51,25 @@ class Module : public torch::nn::Module, public ForwardHooks {
   void to(torch::Dtype dtype, bool non_blocking = false) override;
   void to(torch::Device device, bool non_blocking = false) override;
 
-  /// What `torch::load` does: values are copied into the tensors that are there, as `load_state_dict` of Python does,
-  /// so that dtypes, devices and ties stay. Throws, naming the tensor, on one that is missing or of another shape.
+  /// Called by `torch::load`: copies values into the existing tensors, as Python's `load_state_dict` does, so that
+  /// dtypes, devices and ties are kept. Throws, naming the tensor, on one that is missing or of another shape.
   void load(torch::serialize::InputArchive& archive) override;
 
-  /// Each parameter once, as in Python.
+  /// Returns each parameter once, as in Python.
   std::vector<torch::Tensor> parameters(bool recurse = true) const;
 
-  /// The non-persistent buffers of this module alone.
+  /// The non-persistent buffers of this module, without those of its submodules.
   const std::vector<std::pair<std::string, torch::Tensor>>& non_persistent_buffers() const {
     return non_persistent_buffers_;
   }
 
  protected:
-  /// Returns `tensor`, to be kept as a member; member and entry stay one tensor through every move.
+  /// Returns `tensor`, to be kept as a member; member and registered entry remain the same tensor when the module
+  /// moves.
   torch::Tensor register_non_persistent_buffer(std::string name, torch::Tensor tensor);
 
-  /// For `Cloneable`: in a copy that the copy constructor made, puts copies in the place of all tensors and submodules,
-  /// which are still those of the original. `members` are the fields that hold them: tensors and module holders.
+  /// For `Cloneable`: in a copy made by the copy constructor, replaces all tensors and submodules, which are still
+  /// those of the original, by copies. `members` are the fields that hold them: tensors and module holders.
   template <typename... Members>
   void own(const std::optional<torch::Device>& device, Members&... members) {
     TensorCopies copies(device);
@@ -92,8 +93,8 @@ class Module : public torch::nn::Module, public ForwardHooks {
   std::vector<std::pair<std::string, torch::Tensor>> non_persistent_buffers_;
 };
 
-/// Base of a module class that gives it `clone()`, as `torch::nn::Cloneable` does for torch's. `Derived::members()`
-/// lists the fields that hold tensors and submodules:
+/// Base class that gives a module class its `clone()`, as `torch::nn::Cloneable` does for LibTorch's modules.
+/// `Derived::members()` lists the fields that hold tensors and submodules:
 ///
 ///     class MLPImpl : public Cloneable<MLPImpl> {
 ///      public:
@@ -111,8 +112,8 @@ class Cloneable : public Base {
   using Base::Base;
 };
 
-/// `torch::nn::ModuleHolder` whose call runs the module's forward hooks. Outputs of which no overload of
-/// `hooked_tensor` knows the tensor are seen by no hook.
+/// `torch::nn::ModuleHolder` whose call operator runs the module's forward hooks. Hooks do not see outputs for which
+/// there is no overload of `hooked_tensor`.
 template <typename Contained>
 class ModuleHolder : public torch::nn::ModuleHolder<Contained> {
  public:

@@ -10,21 +10,21 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// The tensors of a copy by those they were made of, so that what is tied stays tied and what is not does not become
-/// so. The counterpart of the `memo` of Python's `copy.deepcopy`.
+/// Maps the tensors of an original to those of its copy, so that tied tensors stay tied and others do not become tied.
+/// The counterpart of the `memo` of Python's `copy.deepcopy`.
 class TensorCopies {
  public:
   /// Copies go to `device`; unset: each stays where its original is.
   explicit TensorCopies(std::optional<c10::Device> device) : device_(device) {}
 
-  /// A leaf with the values and the `requires_grad` of `tensor`, the same one for the same tensor. Its gradient hooks
-  /// that are masks (parametrization.h) come along. Undefined for an undefined tensor.
+  /// Returns a leaf with the values and the `requires_grad` of `tensor`, always the same one for the same tensor.
+  /// Gradient hooks that are masks (parametrization.h) are copied too. Undefined for an undefined tensor.
   at::Tensor of(const at::Tensor& tensor);
 
-  /// `copy` is what stands for `tensor` from now on.
+  /// Registers `copy` as the copy of `tensor`.
   void set(const at::Tensor& tensor, const at::Tensor& copy) { copies_[tensor.unsafeGetTensorImpl()] = copy; }
 
-  /// A copy of an object that several layers share, by its copy constructor; the same one for the same object.
+  /// Copies an object that several layers share with its copy constructor, once per object.
   template <typename Object>
   std::shared_ptr<Object> of(const std::shared_ptr<Object>& object) {
     auto& copy = objects_[object.get()];

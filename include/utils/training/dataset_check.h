@@ -10,21 +10,21 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// What going through a dataset once has found.
+/// What reading a dataset once has found.
 struct CheckedDataset {
-  /// The samples in which something counts, in their order.
+  /// The samples with at least one label that counts, in their order.
   std::shared_ptr<const Dataset> dataset{};
-  /// Samples in which no label counts, e.g. because what was to be learned lies behind the longest length.
+  /// Number of samples in which no label counts, e.g. because truncation removed everything that was to be learned.
   int64_t left_out = 0;
-  /// Of every tensor of the samples left: equal for equal data.
+  /// Checksum of every tensor of the remaining samples: equal for equal data.
   std::string checksum{};
 };
 
-/// Looks at a sample; what it throws is prefixed with the sample's number.
+/// Checks a sample; its errors are prefixed with the sample's number.
 using SampleCheck = std::function<void(const Batch& sample)>;
 
-/// Reads every sample once, so that what is wrong with one is an error now and not in the middle of a training. Throws
-/// when nothing counts in any of them.
+/// Reads every sample once, so that errors in the data appear now and not in the middle of a training run. Throws when
+/// no label counts in any sample.
 CheckedDataset check_dataset(std::shared_ptr<const Dataset> dataset, const DataCollator& collator,
                              const TrainingTask& task, const SampleCheck& check = {});
 

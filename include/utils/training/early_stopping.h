@@ -8,7 +8,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Ends a run whose metric no longer gets better. Mirrors HF `EarlyStoppingCallback` (trainer_callback.py, transformers
+/// Ends a run whose metric no longer improves. Mirrors HF `EarlyStoppingCallback` (trainer_callback.py, transformers
 /// 5.23.0).
 class EarlyStoppingCallback {
  public:
@@ -16,7 +16,7 @@ class EarlyStoppingCallback {
   /// than `early_stopping_threshold`.
   explicit EarlyStoppingCallback(int64_t early_stopping_patience = 1, double early_stopping_threshold = 0);
 
-  /// After each evaluation, with the best metric before it; whether the run continues.
+  /// To be called after each evaluation, with the best metric before it. Returns whether the run continues.
   bool on_evaluate(double metric, std::optional<double> best_metric, bool greater_is_better);
 
   /// Evaluations in a row without an improvement.

@@ -13,37 +13,36 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Figures by name, e.g. "eval_loss".
+/// Values of metrics by name, e.g. "eval_loss".
 using Metrics = std::map<std::string, double>;
 
-/// All batches of an evaluation, in the order of the samples. Mirrors HF `EvalPrediction`, batch by batch, because
-/// batches differ in length.
+/// All batches of an evaluation, in the order of the samples. Mirrors HF `EvalPrediction`, but keeps batches separate,
+/// because they differ in length.
 struct EvalPrediction {
-  /// As the collator made them, labels among them.
+  /// The batches of the collator, labels included.
   std::vector<Batch> inputs{};
-  /// The logits, or what preprocess_logits_for_metrics made of them, on the CPU.
+  /// The logits, or the result of preprocess_logits_for_metrics, on the CPU.
   std::vector<Batch> predictions{};
 };
 
-/// Held-out data, and what is to be known of a model's answers to it; HF's eval_dataset and the Trainer's arguments
-/// that belong to it.
+/// Held-out data and the metrics to compute on it; HF's eval_dataset and the Trainer's arguments that belong to it.
 struct Evaluation {
   std::shared_ptr<const Dataset> dataset{};
   DataCollator collator{};
   int64_t per_device_eval_batch_size = 8;
-  /// Figures beside the loss, e.g. {"accuracy", 0.9}; metrics.h computes the usual ones.
+  /// Metrics beside the loss, e.g. {"accuracy", 0.9}; metrics.h computes the usual ones.
   std::function<Metrics(const EvalPrediction& prediction)> compute_metrics{};
-  /// The names of what compute_metrics and derived_metrics give, where they are known beforehand.
+  /// The names of the results of compute_metrics and derived_metrics, where they are known in advance.
   std::vector<std::string> metric_names{};
-  /// Figures that follow from the others, e.g. the perplexity from "eval_loss".
+  /// Metrics computed from other metrics, e.g. the perplexity from "eval_loss".
   std::function<Metrics(const Metrics& metrics)> derived_metrics{};
-  /// Makes the logits of a batch small before they are kept, e.g. their argmax.
+  /// Reduces the logits of a batch before they are kept, e.g. to their argmax.
   std::function<Batch(const Batch& logits)> preprocess_logits_for_metrics{};
 };
 
-/// "eval_loss", the mean over everything that counts in the data, and what compute_metrics and derived_metrics say,
-/// each name with "eval_" before it. In eval mode, without gradients; the model's mode comes back. Throws when nothing
-/// counts.
+/// Returns "eval_loss", the mean over everything that counts in the data, and the results of compute_metrics and
+/// derived_metrics, each name prefixed with "eval_". Runs in eval mode without gradients and restores the model's mode.
+/// Throws when nothing counts.
 Metrics evaluate(torch::nn::Module& model, const TrainingTask& task, const Evaluation& evaluation,
                  Autocast autocast = Autocast::kNone);
 

@@ -10,19 +10,20 @@
 
 namespace TRANSFORMERS_API transformers {
 
-// For Evaluation::compute_metrics; of predictions with "logits" unless said otherwise.
+// Functions for Evaluation::compute_metrics. They need predictions with "logits" unless stated otherwise.
 
-/// "accuracy" and "f1": of class 1 where there are two, else the mean over the classes. labels: int64 [batch].
+/// "accuracy" and "f1": that of class 1 where there are two classes, else the mean over the classes. labels: int64
+/// [batch].
 Metrics classification_metrics(const EvalPrediction& prediction);
 
-/// "accuracy" over the tokens with a label. Where the classes' names are tags ("O", "B-PER"), "precision", "recall" and
-/// "f1" of whole entities, as HF's run_ner.py; else "f1", the mean over the classes.
+/// "accuracy" over the tokens with a label. If the names of the classes are tags ("O", "B-PER"), also "precision",
+/// "recall" and "f1" of whole entities, as HF's run_ner.py; else also "f1", the mean over the classes.
 Metrics token_classification_metrics(const EvalPrediction& prediction, const std::map<int64_t, std::string>& id2label);
 
-/// Their names.
+/// The names of these metrics.
 std::vector<std::string> token_classification_metric_names(const std::map<int64_t, std::string>& id2label);
 
-/// "exact_match" and "f1" of the dataset's answers, in per cent as HF's squad metric; of predictions with
+/// "exact_match" and "f1" of the dataset's answers, in per cent as HF's squad metric. Needs predictions with
 /// "start_logits" and "end_logits".
 Metrics question_answering_metrics(const EvalPrediction& prediction, const QuestionAnsweringDataset& dataset);
 

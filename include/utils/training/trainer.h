@@ -34,124 +34,124 @@ struct TrainingState;
 
 /// The fields of HF's `TrainingArguments` that concern the loop, with HF's defaults where it has them.
 struct TrainingArguments {
-  /// Optimizer steps in all; see `steps_of_epochs`.
+  /// Total number of optimizer steps; see `steps_of_epochs`.
   int64_t max_steps = 0;
   int64_t gradient_accumulation_steps = 1;
   /// Largest norm of all gradients together; 0 or less only measures it.
   double max_grad_norm = 1;
-  /// HF's bf16 and fp16: autocast around the loss, for fp16 with a scaled loss.
+  /// HF's bf16 and fp16: autocast around the loss; for fp16 the loss is scaled as well.
   Autocast autocast = Autocast::kNone;
-  /// Steps from one call of on_log to the next, and the last step's.
+  /// on_log is called after every so many steps, and after the last.
   int64_t logging_steps = 500;
-  /// Where `checkpoint-<step>` folders go; needed when save_steps is not 0. A small file there, `.training_run`, says
-  /// whose checkpoints count: those that an earlier run has left do not.
+  /// Parent of the `checkpoint-<step>` folders; needed when save_steps is not 0. A small file there, `.training_run`,
+  /// names the current run, so that checkpoints of earlier runs are not counted.
   std::string output_dir{};
   /// A checkpoint after every so many steps; 0: none.
   int64_t save_steps = 0;
-  /// How many checkpoints stay, the newest; 0: all. The newest of all and, with load_best_model_at_end, the best stay
-  /// in any case.
+  /// How many of the newest checkpoints are kept; 0: all. The newest one and, with load_best_model_at_end, the best one
+  /// are always kept.
   int64_t save_total_limit = 0;
-  /// What evaluations go through.
+  /// Data and metrics of evaluations.
   std::optional<Evaluation> evaluation{};
   /// An evaluation after every so many steps, and after the last; 0: none. Schedules that follow a metric then take a
   /// step after each, instead of one after each training step by its loss.
   int64_t eval_steps = 0;
-  /// The run ends with the weights of its best checkpoint, and writes one at its end. save_steps must be a multiple of
-  /// eval_steps.
+  /// The run ends with the weights of its best checkpoint, and writes a checkpoint at its end. save_steps must be a
+  /// multiple of eval_steps.
   bool load_best_model_at_end = false;
-  /// By what evaluations are compared; with or without "eval_" before it. Where Evaluation::metric_names are known, a
-  /// name that is not among them is an error before the first step.
+  /// The metric by which evaluations are compared, with or without the prefix "eval_". If Evaluation::metric_names are
+  /// set, a name that is not among them is an error before the first step.
   std::string metric_for_best_model = "loss";
-  /// Unset: unless the name ends with "loss" or "perplexity".
+  /// Unset: true unless the name ends with "loss" or "perplexity".
   std::optional<bool> greater_is_better{};
   /// Noise on the token embeddings while training; see NeftuneNoise.
   std::optional<double> neftune_noise_alpha{};
-  /// See StepInBackward; not with clipping, accumulation, fp16 or ranks.
+  /// See StepInBackward; cannot be combined with clipping, accumulation, fp16 or ranks.
   bool step_in_backward = false;
-  /// Follows every step. Evaluations see the averages; checkpoints hold both. Not owned.
+  /// Updated after every step. Evaluations use the averages; checkpoints hold both. Not owned.
   ExponentialMovingAverage* average = nullptr;
-  /// Hears of every evaluation, and ends the run. Not owned.
+  /// Notified of every evaluation; may end the run. Not owned.
   EarlyStoppingCallback* early_stopping = nullptr;
-  /// Ranks that train replicas of the model, each on its share of every batch (BatchLoaderOptions::rank): the steps are
-  /// those of one process with all of it. Rank 0 writes the checkpoints. Ranks whose settings differ, these or
-  /// `settings`, get an error before the first step that names the setting and both values.
+  /// Ranks that train replicas of the model, each on its share of every batch (BatchLoaderOptions::rank). The steps
+  /// equal those of one process with the whole batch. Rank 0 writes the checkpoints. Ranks whose settings differ, these
+  /// or `settings`, get an error before the first step that names the setting and both values.
   std::optional<ProcessGroup> process_group{};
   /// Settings of the caller that a resumed run and all ranks must share, by name, e.g. {"seed", "42"}. max_steps need
   /// not be among them: a run may be continued to more steps than it was saved with, not to fewer.
   std::map<std::string, std::string> settings{};
 };
 
-/// What one optimizer step was.
+/// The values of one optimizer step.
 struct TrainingLog {
   int64_t step = 0;  // from 1
   double epoch = 0;  // of the data seen so far
   double loss = 0;
-  double learning_rate = 0;  // the first group's, which the step used
+  double learning_rate = 0;  // that of the first group, as used by the step
   double grad_norm = 0;      // before clipping
   double tokens_per_second = 0;
 };
 
-/// Where a run stands; HF's class of that name.
+/// The progress of a run; HF's class of that name.
 struct TrainerState {
   int64_t global_step = 0;
-  /// The best of all evaluations, and the step it came after; unset and 0 before the first.
+  /// The best metric of all evaluations, and the step after which it was reached; unset and 0 before the first.
   std::optional<double> best_metric{};
   int64_t best_global_step = 0;
-  /// The folder of the best step that was saved; empty when none was.
+  /// The checkpoint folder of the best step; empty when it was not saved.
   std::string best_model_checkpoint{};
 };
 
-/// What the loop calls, on every rank. Returning false stops the run. The model and the trainer keep their state, so
-/// you can save it or continue: a run that is stopped this way does not load its best model.
+/// Functions that the loop calls, on every rank. Returning false stops the run. The model and the trainer keep their
+/// state, so you can save it or continue: a run that is stopped this way does not load its best model.
 struct TrainerCallbacks {
   /// After each step.
   std::function<bool(const TrainingLog& log)> on_step{};
-  /// Writes the model into a folder that is there and empty; a checkpoint is this and the trainer's own state. Where
-  /// neither this nor read_model is set: `save_pretrained` of a PreTrainedModel, or of a PeftModel with one active
-  /// adapter.
+  /// Writes the model into an existing, empty folder; a checkpoint consists of this and the trainer's own state. If
+  /// neither this nor read_model is set, `save_pretrained` of a PreTrainedModel, or of a PeftModel with one active
+  /// adapter, is used.
   std::function<void(const std::string& folder)> write_model{};
-  /// Puts the weights that write_model wrote there into the model; load_best_model_at_end alone needs it.
+  /// Loads the weights that write_model wrote there into the model; only load_best_model_at_end needs it.
   std::function<void(const std::string& folder)> read_model{};
-  /// Every logging_steps: means of loss and speed since the last call, all else the last step's.
+  /// Every logging_steps: means of loss and speed since the last call, and the other values of the last step.
   std::function<bool(const TrainingLog& log)> on_log{};
-  /// After each evaluation, when `state` knows of it.
+  /// After each evaluation; `state` includes it already.
   std::function<bool(const Metrics& metrics, const TrainerState& state)> on_evaluate{};
   /// After each checkpoint.
   std::function<bool(const std::string& folder)> on_save{};
 };
 
-/// The loop: batches, loss, gradients, clipping, optimizer, schedule, checkpoints. It owns nothing of what it is given;
-/// everything must outlive it. A loop of one's own over the same parts is as good.
+/// The loop: batches, loss, gradients, clipping, optimizer, schedule, checkpoints. It does not own its arguments; all
+/// of them must outlive it. The same parts can be used in a loop of your own.
 class Trainer {
  public:
-  /// The optimizer is one of the library's or of `torch::optim`; step_in_backward takes only the library's.
+  /// The optimizer may be one of the library's or of `torch::optim`; step_in_backward needs one of the library's.
   Trainer(torch::nn::Module& model, TrainingTask task, torch::optim::Optimizer& optimizer, LRScheduler& scheduler,
           TrainingArguments arguments, TrainerCallbacks callbacks = {});
 
-  /// Trains, in train mode, until max_steps are done, a callback says no or early stopping does; returns the steps done
-  /// in all. Throws, with the step and the samples, on a loss that is not finite. Whatever is thrown before the
-  /// optimizer's step, parameters and data then stand as after the step before. A step in whose samples no label counts
-  /// changes nothing but the schedule, with a warning that names them.
+  /// Trains in train mode until max_steps are done, a callback returns false or early stopping ends the run. Returns
+  /// the total number of steps done. Throws, with the step and the samples, on a loss that is not finite. After any
+  /// error before the optimizer's step, parameters and data are as after the previous step. A step in whose samples no
+  /// label counts changes only the schedule, with a warning that names the samples.
   int64_t train(BatchLoader& data);
 
   int64_t steps_done() const { return state_.global_step; }
   const TrainerState& state() const { return state_; }
-  /// No steps are left, or early stopping ended the run.
+  /// All steps are done, or early stopping ended the run.
   bool is_finished() const { return stopped_early_ || state_.global_step >= arguments_.max_steps; }
 
-  /// The figures of TrainingArguments::evaluation. Every rank goes through all of the data.
+  /// Computes the metrics of TrainingArguments::evaluation. Every rank evaluates all of the data.
   Metrics evaluate();
 
-  /// Writes `checkpoint-<step>` and removes those beyond save_total_limit. Returns its folder. When it throws, what was
-  /// saved before is as it was.
+  /// Writes `checkpoint-<step>` and removes those beyond save_total_limit. Returns its folder. When it throws, earlier
+  /// checkpoints are unchanged.
   std::string save_checkpoint(const BatchLoader& data);
-  /// The same by this rank alone, after an error: other ranks take no part. Throws when the error came in the middle of
-  /// an optimizer's step.
+  /// The same on this rank alone, without the other ranks, after an error. Throws when the error occurred in the middle
+  /// of an optimizer's step.
   std::string save_checkpoint_alone(const BatchLoader& data);
 
-  /// Goes on from a checkpoint whose weights the model has already: what follows is bit for bit what an uninterrupted
-  /// run would have done. Throws, changing nothing, when a setting is not the one the checkpoint was made with, and,
-  /// naming the file, when its numbers cannot be those of this run.
+  /// Continues from a checkpoint whose weights the model has already, bit for bit as an uninterrupted run. Throws,
+  /// changing nothing, when a setting differs from that of the checkpoint, and, naming the file, when its numbers
+  /// cannot be those of this run.
   void resume(const std::string& checkpoint, BatchLoader& data);
 
  private:
@@ -195,13 +195,13 @@ class Trainer {
   TrainerState state_;
   bool stopped_early_ = false;
   bool in_step_ = false;  // while parameters, schedule and averages are changed
-  std::string run_;       // tells the checkpoints of this run from others'
+  std::string run_;       // distinguishes the checkpoints of this run from others
   // Since the last on_log.
   int64_t logged_steps_ = 0;
   double logged_loss_ = 0, logged_tokens_per_second_ = 0;
 };
 
-/// Steps that see every sample `epochs` times, the last one perhaps beyond.
+/// The number of steps that see every sample `epochs` times; the last step is rounded up.
 int64_t steps_of_epochs(double epochs, const BatchLoader& data, int64_t gradient_accumulation_steps);
 
 /// The newest complete `checkpoint-<step>` folder of the run that was last begun in a folder; empty when there is none.

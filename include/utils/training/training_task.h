@@ -9,21 +9,21 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// What a model said about a batch.
+/// The outputs of a model for a batch.
 struct TaskOutput {
   at::Tensor loss{};
-  /// By HF's output names: logits, start_logits, end_logits.
+  /// Tensors by HF's output names: logits, start_logits, end_logits.
   Batch logits{};
 };
 
-/// How batches become a loss. A step's loss is a sum over all its micro-batches divided by what they count together, so
-/// that accumulation changes nothing; HF's `num_items_in_batch`.
+/// How a loss is computed from batches. The loss of a step is a sum over all its micro-batches divided by the number of
+/// items in all of them (HF's `num_items_in_batch`), so that accumulation does not change it.
 struct TrainingTask {
-  /// What a batch adds to the denominator: its learned tokens, its rows.
+  /// What a batch adds to the denominator, e.g. the number of its learned tokens or of its rows.
   std::function<int64_t(const Batch& batch)> count_items{};
   /// The batch's share of the step's loss, []: its summed loss divided by `num_items`.
   std::function<at::Tensor(const Batch& batch, double num_items)> loss{};
-  /// The loss, and the logits that metrics are made of. Needed by an evaluation with metrics alone.
+  /// The loss, and the logits from which metrics are computed. Only an evaluation with metrics needs it.
   std::function<TaskOutput(const Batch& batch, double num_items)> predict{};
 };
 

@@ -9,15 +9,14 @@ namespace TRANSFORMERS_API transformers {
 
 struct CausalLMTaskOptions {
   double label_smoothing = 0;
-  /// See CausalLMOptions::loss_chunk_rows. Unset: so many that a chunk's logits take 24 MiB, where the head allows it,
-  /// else 0.
+  /// See CausalLMOptions::loss_chunk_rows. Unset: as many as fit in 24 MiB of logits, where the head allows it, else 0.
   std::optional<int64_t> loss_chunk_rows{};
 };
 
 // The tasks of the library's models. A batch's tensors are forward arguments by HF's names; an unknown name is an
 // error. The models must outlive the tasks.
 
-/// Next-token loss over all learned tokens of a step.
+/// The mean next-token loss over all learned tokens of a step.
 TrainingTask causal_lm_task(CausalLM& model, CausalLMTaskOptions options = {});
 /// The mean over the texts of a step; labels: [batch] or [batch, labels].
 TrainingTask sequence_classification_task(GenericForSequenceClassification& model);
