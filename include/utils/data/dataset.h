@@ -23,25 +23,25 @@ namespace TRANSFORMERS_API transformers {
 
 class JsonLinesFile;
 
-/// Tensors by the names of HF's forward arguments: a sample without, a batch with the batch dimension.
+/// Tensors by the names of HF's forward arguments: a sample has no batch dimension, a batch has one.
 using Batch = std::map<std::string, at::Tensor>;
 
-/// Samples by index.
+/// Gives samples by index.
 class Dataset {
  public:
   virtual ~Dataset() = default;
   virtual int64_t size() const = 0;
-  /// One sample, 0 <= index < size(). Called from one thread at a time, which is not the one that made the dataset.
+  /// One sample, 0 <= index < size(). Called by one thread at a time, which may not be the one that made the dataset.
   virtual Batch get(int64_t index) const = 0;
 };
 
 /// Rows of tensors that share their first dimension.
 class TensorDataset : public Dataset {
  public:
-  /// Throws when the tensors have no row, or not the same number of them.
+  /// Throws when the tensors have no rows or different numbers of rows.
   explicit TensorDataset(Batch columns);
-  /// The tensors of a safetensors file: input_ids int64 [samples, seq] and what else forward takes, e.g. labels.
-  /// Without labels the ids are the labels.
+  /// The tensors of a safetensors file: input_ids int64 [samples, seq] and other arguments of forward, e.g. labels.
+  /// Without labels, the ids are the labels.
   static std::shared_ptr<TensorDataset> from_file(const std::string& path);
 
   int64_t size() const override { return size_; }
@@ -52,12 +52,12 @@ class TensorDataset : public Dataset {
   int64_t size_ = 0;
 };
 
-/// A text cut into blocks of equal length for next-token training; as HF's run_clm, what is left at the end is dropped.
-/// Holds the ids of the whole text, 4 bytes each; the text itself is read and tokenised a piece at a time where the
-/// tokenizer's words end at line breaks, as those of byte-level BPE do.
+/// A text cut into blocks of equal length for next-token training; as in HF's run_clm, the incomplete block at the end
+/// is dropped. Holds the ids of the whole text, 4 bytes each; the text itself is read and tokenised in pieces if the
+/// words of the tokenizer end at line breaks, as with byte-level BPE.
 class TextBlockDataset : public Dataset {
  public:
-  /// Throws when the file holds no block.
+  /// Throws when the file is shorter than one block.
   TextBlockDataset(const std::string& path, const Tokenizer& tokenizer, int64_t seq_length);
 
   int64_t size() const override { return ids_.size(0); }
@@ -69,15 +69,15 @@ class TextBlockDataset : public Dataset {
 };
 
 struct JsonLinesOptions {
-  /// Longer samples lose their end, as HF's tokenizers truncate.
+  /// Longer samples are truncated at the end, as by HF's tokenizers.
   int64_t max_length = 1024;
   /// Number of classes of {"text", "label"} lines; 0: the lines are texts to learn.
   int64_t num_labels = 0;
 };
 
-/// One JSON object a line: {"text"}; {"prompt", "completion"}, of which only the completion is learned; or, with
-/// num_labels, {"text", "label"}. Lines are found once and read and tokenised when they are asked for; blank ones are
-/// left out. A learned text ends with the tokenizer's end-of-sequence token, where it has one.
+/// One JSON object per line: {"text"}; {"prompt", "completion"}, of which only the completion is learned; or, with
+/// num_labels, {"text", "label"}. Lines are located once, and read and tokenised on access; blank lines are skipped. A
+/// learned text ends with the tokenizer's end-of-sequence token, if it has one.
 class JsonLinesDataset : public Dataset {
  public:
   JsonLinesDataset(const std::string& path, std::shared_ptr<const Tokenizer> tokenizer, JsonLinesOptions options);
@@ -85,7 +85,7 @@ class JsonLinesDataset : public Dataset {
 
   int64_t size() const override;
   /// input_ids int64 [tokens] and labels: int64 [tokens], −100 where nothing is learned, or the class, int64 [].
-  /// Throws, naming file and line, on what is no such object, a label outside the range, or a text without a token.
+  /// Throws, naming file and line, on anything but such an object, a label out of range, or a text without tokens.
   Batch get(int64_t index) const override;
 
  private:

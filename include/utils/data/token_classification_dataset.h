@@ -13,15 +13,15 @@ namespace TRANSFORMERS_API transformers {
 class JsonLinesFile;
 
 struct TokenClassificationOptions {
-  /// Longer samples lose their end.
+  /// Longer samples are truncated at the end.
   int64_t max_length = 1024;
-  /// The model's classes; labels of the file are their numbers or names.
+  /// The model's classes; the labels in the file are their numbers or names.
   std::map<int64_t, std::string> id2label{};
 };
 
-/// One JSON object a line: {"tokens" or "words": [...], "labels" or "ner_tags": [...]}, a label for each word. Words
-/// are tokenised one by one, a space before each; the first token of a word has its label, all others −100. Mirrors
-/// `tokenize_and_align_labels` of HF's run_ner.py, for tokenizers that make spaces part of words.
+/// One JSON object per line: {"tokens" or "words": [...], "labels" or "ner_tags": [...]}, with a label for each word.
+/// Words are tokenised one by one with a space before each; the first token of a word gets its label, all others −100.
+/// Mirrors `tokenize_and_align_labels` of HF's run_ner.py, for tokenizers that treat spaces as part of words.
 class TokenClassificationDataset : public Dataset {
  public:
   TokenClassificationDataset(const std::string& path, std::shared_ptr<const Tokenizer> tokenizer,
@@ -29,8 +29,8 @@ class TokenClassificationDataset : public Dataset {
   ~TokenClassificationDataset() override;
 
   int64_t size() const override;
-  /// input_ids, labels: int64 [tokens]. Throws, naming file and line, on what is no such object and a label that is no
-  /// class.
+  /// input_ids, labels: int64 [tokens]. Throws, naming file and line, on anything but such an object and on a label
+  /// that is not a class.
   Batch get(int64_t index) const override;
 
  private:

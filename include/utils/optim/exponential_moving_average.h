@@ -10,22 +10,22 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Averages of a model's trainable parameters over the steps of a run: decay · average + (1 − decay) · parameter, the
-/// first update taking the parameters as they are. Mirrors torch 2.11.0's `AveragedModel` with `get_ema_multi_avg_fn`,
-/// but that averages of bf16 and fp16 parameters are fp32, where small changes are not lost. The model must outlive it.
+/// Averages of a model's trainable parameters over the steps of a run: decay · average + (1 − decay) · parameter, where
+/// the first update copies the parameters. Mirrors torch 2.11.0's `AveragedModel` with `get_ema_multi_avg_fn`, except
+/// that averages of bf16 and fp16 parameters are fp32, so that small changes are not lost. The model must outlive it.
 class ExponentialMovingAverage {
  public:
   /// decay in [0, 1].
   explicit ExponentialMovingAverage(const torch::nn::Module& model, double decay = 0.999);
 
-  /// After each optimizer step.
+  /// To be called after each optimizer step.
   void update();
   double decay() const { return decay_; }
   int64_t n_averaged() const { return n_averaged_; }
 
-  /// The averages by the names of the parameters, and n_averaged.
+  /// The averages under the names of the parameters, and n_averaged.
   StateDict state_dict() const;
-  /// Throws, changing nothing, when a name or a shape is not the model's.
+  /// Throws, changing nothing, when a name or a shape does not match the model.
   void load_state_dict(const StateDict& state);
 
  private:
@@ -37,8 +37,8 @@ class ExponentialMovingAverage {
   std::vector<at::Tensor> parameters_, averages_;
 };
 
-/// For its lifetime the model has the averages as its weights; afterwards its own, bit for bit. Before the first update
-/// they are the same.
+/// For its lifetime the model uses the averages as its weights; afterwards it has its own weights again, bit for bit.
+/// Before the first update both are the same.
 class AveragedWeights {
  public:
   explicit AveragedWeights(const ExponentialMovingAverage& average);

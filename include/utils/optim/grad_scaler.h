@@ -12,12 +12,12 @@ struct GradScalerOptions {
   double init_scale = 65536;
   double growth_factor = 2;
   double backoff_factor = 0.5;
-  /// Steps without an infinite gradient after which the scale grows.
+  /// Number of steps without an infinite gradient after which the scale grows.
   int64_t growth_interval = 2000;
 };
 
 /// Keeps small fp16 gradients from vanishing: the loss is scaled up, gradients are scaled down before the step, and a
-/// step with infinite or NaN gradients is left out and lowers the scale. Mirrors `torch.amp.GradScaler`, torch 2.11.0.
+/// step with infinite or NaN gradients is skipped and lowers the scale. Mirrors `torch.amp.GradScaler`, torch 2.11.0.
 ///
 ///     scaler.scale(loss).backward();
 ///     scaler.unscale_(optimizer);            // only to look at or clip the gradients
@@ -30,9 +30,9 @@ class GradScaler {
   at::Tensor scale(const at::Tensor& loss);
   /// Divides the gradients of all groups by the scale. Throws when called twice for an optimizer before update().
   void unscale_(torch::optim::Optimizer& optimizer);
-  /// Unscales where that has not been done; returns whether the optimizer stepped.
+  /// Unscales the gradients if that has not been done yet. Returns whether the optimizer stepped.
   bool step(torch::optim::Optimizer& optimizer);
-  /// Once after all optimizers have stepped.
+  /// To be called once after all optimizers have stepped.
   void update();
 
   double get_scale() const;

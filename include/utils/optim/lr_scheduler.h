@@ -35,8 +35,8 @@ enum class SchedulerType {
 SchedulerType scheduler_type_from_name(std::string_view name);
 std::string scheduler_type_name(SchedulerType type);
 
-/// Sets the learning rates of an optimizer's groups from step to step. torch's own base class can be neither saved nor
-/// resumed. The optimizer must outlive it.
+/// Sets the learning rates of an optimizer's groups at every step. LibTorch's own base class can be neither saved nor
+/// resumed. The optimizer must outlive the scheduler.
 class LRScheduler {
  public:
   explicit LRScheduler(torch::optim::Optimizer& optimizer);
@@ -44,16 +44,16 @@ class LRScheduler {
   LRScheduler(const LRScheduler&) = delete;
   LRScheduler& operator=(const LRScheduler&) = delete;
 
-  /// Call it after each optimizer step. Schedules that follow a metric need one and throw without; others ignore it.
+  /// To be called after each optimizer step. Schedules that follow a metric throw without one; others ignore it.
   virtual void step(std::optional<double> metric = std::nullopt) = 0;
   virtual bool follows_metric() const { return false; }
 
-  /// The rate of each group as it is now.
+  /// The current rate of each group.
   std::vector<double> get_last_lr() const;
 
-  /// Where it stands, as float64 tensors; options are not part of it.
+  /// The progress of the schedule, as float64 tensors; its options are not included.
   virtual StateDict state_dict() const = 0;
-  /// Also sets the rates. Throws, changing nothing, when a number is missing or the groups are of another count.
+  /// Also sets the rates. Throws, changing nothing, when a number is missing or the number of groups differs.
   virtual void load_state_dict(const StateDict& state) = 0;
 
  protected:
@@ -63,7 +63,8 @@ class LRScheduler {
   torch::optim::Optimizer& optimizer_;
 };
 
-/// Initial rate times a factor of the number of steps taken; the factor of 0 holds from the start.
+/// Multiplies the initial rate by a factor that depends on the number of steps taken; the factor of step 0 applies from
+/// construction on.
 class LambdaLR : public LRScheduler {
  public:
   using Factor = std::function<double(int64_t step)>;
@@ -82,7 +83,7 @@ class LambdaLR : public LRScheduler {
   int64_t last_epoch_ = 0;
 };
 
-/// What ReduceLROnPlateau and GreedyLR call better.
+/// When ReduceLROnPlateau and GreedyLR consider a metric better, and how they react.
 struct MetricOptions {
   bool maximize = false;
   double factor = 0.1;
@@ -94,7 +95,8 @@ struct MetricOptions {
   double eps = 1e-8;
 };
 
-/// Times `factor` after more than `patience` steps without a better metric. Mirrors torch's class of that name.
+/// Multiplies the rates by `factor` after more than `patience` steps without a better metric. Mirrors torch's class of
+/// that name.
 class ReduceLROnPlateau : public LRScheduler {
  public:
   explicit ReduceLROnPlateau(torch::optim::Optimizer& optimizer, MetricOptions options = {});
@@ -114,14 +116,14 @@ struct GreedyOptions {
   MetricOptions metric{.factor = 0.95, .threshold = 1e-6, .relative_threshold = false, .min_lr = 1e-3};
   int64_t warmup = 0;
   double max_lr = 1.0;
-  /// Decide by the mean of the last `window_size` metrics.
+  /// Use the mean of the last `window_size` metrics.
   bool smooth = false;
   int64_t window_size = 50;
-  /// After so many reductions with every group at min_lr all starts afresh.
+  /// After so many reductions with every group at min_lr, the schedule starts again.
   int64_t reset_start = 500;
 };
 
-/// Up by `factor` while the metric improves, down by it while it does not. Mirrors HF `GreedyLR`.
+/// Raises the rates by `factor` while the metric improves and lowers them while it does not. Mirrors HF `GreedyLR`.
 class GreedyLR : public LRScheduler {
  public:
   explicit GreedyLR(torch::optim::Optimizer& optimizer, GreedyOptions options = {});
@@ -146,12 +148,13 @@ class GreedyLR : public LRScheduler {
 /// Shape of a rise or fall.
 enum class Ramp { kLinear, kCosine, kOneMinusSqrt };
 
-/// HF's arguments of the schedules; each is read by the types named beside it.
+/// HF's arguments of the schedules; each is used by the types named beside it.
 struct SchedulerOptions {
   int64_t num_warmup_steps = 0;
-  /// All steps of the run. Every type but the constant ones, inverse_sqrt and those that follow a metric needs it.
+  /// Total number of steps of the run. Needed by every type except the constant ones, inverse_sqrt and those that
+  /// follow a metric.
   std::optional<int64_t> num_training_steps{};
-  /// Cosine waves; unset: 0.5, restarts 1.
+  /// Number of cosine waves; unset: 0.5, for cosine_with_restarts 1.
   std::optional<double> num_cycles{};
   /// polynomial
   double lr_end = 1e-7;
@@ -161,9 +164,9 @@ struct SchedulerOptions {
   /// The two cosine types with a lower end: exactly one of these.
   std::optional<double> min_lr{};
   std::optional<double> min_lr_rate{};
-  /// cosine_warmup_with_min_lr: share of the rate to begin with.
+  /// cosine_warmup_with_min_lr: the initial share of the rate.
   std::optional<double> warmup_lr_rate{};
-  /// warmup_stable_decay; stable unset: what warm-up and decay leave of the run.
+  /// warmup_stable_decay; num_stable_steps unset: the steps between warm-up and decay.
   std::optional<int64_t> num_decay_steps{};
   std::optional<int64_t> num_stable_steps{};
   Ramp warmup_type = Ramp::kLinear;
@@ -174,7 +177,7 @@ struct SchedulerOptions {
   GreedyOptions greedy{};
 };
 
-/// Throws when an option that the type needs is missing or cannot be.
+/// Throws when an option that the type needs is missing or out of range.
 std::unique_ptr<LRScheduler> get_scheduler(SchedulerType type, torch::optim::Optimizer& optimizer,
                                            const SchedulerOptions& options = {});
 

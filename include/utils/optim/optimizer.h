@@ -27,15 +27,15 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// How parameters in bfloat16 or float16 take an update that is smaller than their last bit.
+/// How updates that are smaller than the last bit of a bfloat16 or float16 parameter are applied.
 enum class LowPrecision {
-  kPlain,               // as torch: state and update in the parameter's dtype, small updates are lost
-  kMasterWeights,       // an fp32 copy of each parameter takes the update; 4 more bytes a parameter, fp32 state
+  kPlain,               // as in torch: state and update in the parameter's dtype; small updates are lost
+  kMasterWeights,       // updates an fp32 copy of each parameter; 4 more bytes per parameter, fp32 state
   kStochasticRounding,  // rounded up or down with the right probabilities: unbiased without a copy; fp32 state, bf16
                         // only
 };
 
-/// What an optimizer keeps of one parameter, by torch's names ("exp_avg", "step").
+/// The state of one parameter, by torch's names ("exp_avg", "step").
 struct ParamState : torch::optim::OptimizerCloneableParamState<ParamState>, NarrowableState {
   std::map<std::string, at::Tensor> tensors;
 
@@ -44,35 +44,36 @@ struct ParamState : torch::optim::OptimizerCloneableParamState<ParamState>, Narr
   void serialize(torch::serialize::OutputArchive& archive) const override;
 };
 
-/// Base of the library's optimizers. They are torch optimizers: param groups, learning rates, closures and zero_grad
-/// are theirs, and any loop written for `torch::optim` takes one. They add a state that goes into safetensors files,
-/// fp16 gradients that are still scaled, and low precision done right. `torch::save` and `torch::load` take one, with
-/// its state and the options of its groups.
+/// Base class of the library's optimizers. They are torch optimizers: parameter groups, learning rates, closures and
+/// zero_grad are those of torch, and any loop written for `torch::optim` works with them. They add a state that can be
+/// stored in safetensors files, and LowPrecision. `torch::save` and `torch::load` save and restore the state and the
+/// options of the groups.
 class Optimizer : public torch::optim::Optimizer {
  public:
-  /// A parameter that comes twice in a group, as a tied one does in what LibTorch lists, is stepped once; one that
-  /// comes in two groups is an error.
+  /// A parameter that is listed twice in a group, as LibTorch lists tied parameters, is stepped once. Throws on a
+  /// parameter that is listed in two groups.
   Optimizer(const std::vector<torch::optim::OptimizerParamGroup>& groups,
             std::unique_ptr<torch::optim::OptimizerOptions> defaults, LowPrecision low_precision);
 
-  /// Parameters without a gradient are left alone. Returns the closure's loss, undefined without a closure.
+  /// Skips parameters without a gradient. Returns the closure's loss; undefined without a closure.
   at::Tensor step(LossClosure closure = nullptr) final;
 
-  /// Updates one parameter of any group by the gradient it has now, for optimizers that step inside backward.
+  /// Updates one parameter of any group by its current gradient, for optimizers that step inside backward.
   void step_parameter(const at::Tensor& parameter);
 
-  /// "<index>.<name>", the index counting through all groups; only what steps have made so far.
+  /// States by "<index>.<name>", where the index counts through all groups. Parameters that were never stepped have
+  /// none.
   StateDict state_dict() const;
-  /// Throws, changing nothing, on an index that is not there or a shape that does not fit.
+  /// Throws, changing nothing, on an index that does not exist or a shape that does not fit.
   void load_state_dict(const StateDict& state);
 
   void save(torch::serialize::OutputArchive& archive) const final;
-  /// Throws as load_state_dict, and when the archive has other groups.
+  /// Throws as load_state_dict does, and when the groups of the archive differ.
   void load(torch::serialize::InputArchive& archive) final;
 
  protected:
-  /// Parameters of one group that have a gradient. `values` are what to update: the parameters themselves, their
-  /// master weights, or fp32 copies that are rounded back afterwards; `grads` have the dtype of `values`.
+  /// The parameters of one group that have a gradient. `values` are the tensors to update: the parameters themselves,
+  /// their master weights, or fp32 copies that are rounded back afterwards. `grads` have the dtype of `values`.
   struct Batch {
     const torch::optim::OptimizerOptions& options;
     std::vector<at::Tensor> values{}, grads{};
@@ -90,8 +91,8 @@ class Optimizer : public torch::optim::Optimizer {
   LowPrecision low_precision_;
 };
 
-/// Adam with decoupled weight decay over LibTorch's fused kernels: all parameters of a group in one call. Same numbers
-/// as `torch.optim.AdamW`. Options: torch::optim::AdamWOptions.
+/// Adam with decoupled weight decay, with LibTorch's fused kernels: one call updates all parameters of a group.
+/// Computes the same values as `torch.optim.AdamW`. Options: torch::optim::AdamWOptions.
 class AdamW : public Optimizer {
  public:
   explicit AdamW(const std::vector<torch::optim::OptimizerParamGroup>& groups, torch::optim::AdamWOptions defaults = {},
@@ -103,7 +104,7 @@ class AdamW : public Optimizer {
   void update(Batch& batch) override;
 };
 
-/// Stochastic gradient descent with momentum as `torch.optim.SGD`. Options: torch::optim::SGDOptions.
+/// Stochastic gradient descent with momentum, as `torch.optim.SGD`. Options: torch::optim::SGDOptions.
 class SGD : public Optimizer {
  public:
   explicit SGD(const std::vector<torch::optim::OptimizerParamGroup>& groups, torch::optim::SGDOptions defaults,
@@ -127,7 +128,7 @@ struct LionOptions : torch::optim::OptimizerCloneableOptions<LionOptions> {
   void serialize(torch::serialize::OutputArchive& archive) const override;
 };
 
-/// The sign of an interpolated momentum (Chen et al. 2023, algorithm 2), decoupled weight decay.
+/// Updates by the sign of an interpolated momentum (Chen et al. 2023, algorithm 2), with decoupled weight decay.
 class Lion : public Optimizer {
  public:
   explicit Lion(const std::vector<torch::optim::OptimizerParamGroup>& groups, LionOptions defaults = {},
@@ -140,7 +141,8 @@ class Lion : public Optimizer {
 struct AdafactorOptions : torch::optim::OptimizerCloneableOptions<AdafactorOptions> {
   AdafactorOptions(double lr = 1e-3) : lr_(lr) {}
   TORCH_ARG(double, lr) = 1e-3;
-  /// Added to the squared gradient, and the least root mean square of a parameter that scales its rate.
+  /// The constant added to the squared gradient, and the smallest root mean square of a parameter by which its rate is
+  /// scaled.
   using eps_t = std::tuple<double, double>;
   TORCH_ARG(eps_t, eps) = std::make_tuple(1e-30, 1e-3);
   TORCH_ARG(double, clip_threshold) = 1;
@@ -148,7 +150,7 @@ struct AdafactorOptions : torch::optim::OptimizerCloneableOptions<AdafactorOptio
   TORCH_ARG(std::optional<double>, beta1);
   TORCH_ARG(double, weight_decay) = 0;
   TORCH_ARG(bool, scale_parameter) = true;
-  /// The rate follows the number of steps and `lr` is not read.
+  /// The rate depends on the number of steps and `lr` is ignored.
   TORCH_ARG(bool, relative_step) = true;
   TORCH_ARG(bool, warmup_init) = false;
 
@@ -159,9 +161,9 @@ struct AdafactorOptions : torch::optim::OptimizerCloneableOptions<AdafactorOptio
   void serialize(torch::serialize::OutputArchive& archive) const override;
 };
 
-/// Mirrors HF `Adafactor` (optimization.py, transformers 5.23.0): second moments as one row and one column of a matrix.
-/// HF's Trainer turns scale_parameter and relative_step off. bf16 and fp16 parameters are updated in fp32 and rounded,
-/// whatever LowPrecision says beyond that.
+/// Mirrors HF `Adafactor` (optimization.py, transformers 5.23.0): stores the second moments of a matrix as one row and
+/// one column. HF's Trainer turns scale_parameter and relative_step off. bf16 and fp16 parameters are always updated in
+/// fp32 and then rounded, also with LowPrecision::kPlain.
 class Adafactor : public Optimizer {
  public:
   explicit Adafactor(const std::vector<torch::optim::OptimizerParamGroup>& groups, AdafactorOptions defaults = {},

@@ -7,9 +7,9 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// For its lifetime each parameter of an optimizer is stepped inside backward, as soon as its gradient is whole, and
-/// the gradient is freed: at no time are there gradients of more than a few parameters. There is nothing left to clip
-/// or accumulate. What torch calls optimizer-in-backward (`register_post_accumulate_grad_hook`). The optimizer must
+/// For its lifetime each parameter of an optimizer is stepped inside backward as soon as its gradient is complete, and
+/// the gradient is freed, so that only a few gradients exist at any time. Gradients can therefore be neither clipped
+/// nor accumulated. PyTorch calls this optimizer-in-backward (`register_post_accumulate_grad_hook`). The optimizer must
 /// outlive it.
 class StepInBackward {
  public:
@@ -19,7 +19,7 @@ class StepInBackward {
   StepInBackward(const StepInBackward&) = delete;
   StepInBackward& operator=(const StepInBackward&) = delete;
 
-  /// The common 2-norm of the gradients since the last call, fp32 []; 0 when there were none.
+  /// The 2-norm of all gradients since the last call together, fp32 []; 0 when there were none.
   at::Tensor take_grad_norm();
 
  private:
