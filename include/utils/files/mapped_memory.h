@@ -4,12 +4,12 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// The path, fit for a message, of the open tensor file (see TensorFile) whose memory holds this address; null when
-/// there is none.
+/// The path, escaped for messages, of the open tensor file (see TensorFile) whose mapping contains this address; null
+/// when there is none.
 ///
-/// Weights that are used where they lie in a file cannot be read once another program has cut that file shorter: the
-/// system then raises SIGBUS, which ends the process without a word. A program that wants to say which file it was
-/// installs a handler with SA_SIGINFO and hands it `siginfo_t::si_addr`; the function may be called there.
+/// Memory-mapped weights cannot be read any more when another program has truncated their file: the system then raises
+/// SIGBUS, which ends the process without a message. A program that wants to name the file installs a handler with
+/// SA_SIGINFO and passes `siginfo_t::si_addr` to this function, which is safe to call there.
 const char* mapped_file_at(const void* pointer) noexcept;
 
 }  // namespace transformers

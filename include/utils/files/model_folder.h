@@ -15,8 +15,9 @@ namespace TRANSFORMERS_API transformers {
 
 struct FolderContents;
 
-/// A folder with a model, its tokenizer or an adapter. What loads one takes a `ModelFolder`, to which a path converts;
-/// several things that are loaded through the same object open and parse what they share, config.json say, once:
+/// A folder with a model, its tokenizer or an adapter. Functions that load one take a `ModelFolder`, to which a path
+/// converts. Functions that get the same object open and parse the files that they share, such as config.json, only
+/// once:
 ///
 ///     const ModelFolder folder("llama-2-7b");
 ///     folder.read_one_save([&] {
@@ -24,7 +25,7 @@ struct FolderContents;
 ///       model = AutoModelForCausalLM::from_pretrained(folder);
 ///     });
 ///
-/// Copies share what was read. Nothing is opened before it is asked for. An object is used by one thread at a time.
+/// Copies share the parsed files. No file is opened before it is needed. An object may be used by one thread at a time.
 class ModelFolder {
  public:
   ModelFolder(std::string path);  // NOLINT(google-explicit-constructor): a path is a folder
@@ -34,16 +35,16 @@ class ModelFolder {
   const std::string& path() const { return path_; }
   /// The path of a file of the folder.
   std::string file(const std::string& name) const;
-  /// Whether the folder has such a file, once a save that is being carried out is done.
+  /// Whether the folder has such a file, as if a save that is under way were done.
   bool contains(const std::string& name) const;
 
-  /// Calls `read`, which opens files of the folder through this library, again for as long as a save changes the folder
-  /// meanwhile. Afterwards all that it opened comes from one save. Finishes first what a save that died left to do.
-  /// Within `read` further calls for the same object just call. What loads several things of a folder that may be saved
-  /// into at the same time goes through it, as above; what is loaded alone does so by itself.
+  /// Calls `read`, which opens files of the folder through this library, and calls it again whenever a save changed the
+  /// folder meanwhile, so that everything it opened comes from the same save. First finishes a save that was
+  /// interrupted. Nested calls for the same object call `read` just once. Use it to load several things from a folder
+  /// that may be saved into at the same time, as above; functions that load one thing use it themselves.
   void read_one_save(const std::function<void()>& read) const;
 
-  /// For the library: the files that were parsed.
+  /// For use by the library: the parsed files.
   FolderContents& contents() const { return *contents_; }
 
  private:

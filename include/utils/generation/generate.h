@@ -30,7 +30,7 @@ class Tokenizer;
 /// Mirrors HF's `GenerateDecoderOnlyOutput` and `GenerateBeamDecoderOnlyOutput`. `rows` is the batch times
 /// num_return_sequences, while generating with beams the batch times num_beams.
 struct GenerateOutput {
-  at::Tensor sequences;            // int64 [rows, prompt + new]; from inputs_embeds alone: the new ids
+  at::Tensor sequences;            // int64 [rows, prompt + new]; the new ids only when inputs_embeds alone are given
   std::vector<at::Tensor> scores;  // with output_scores: processed scores, fp32 [rows, vocab] a step
   std::vector<at::Tensor> logits;  // with output_logits: raw ones, fp32 [rows, vocab] a step
   std::vector<std::vector<at::Tensor>> attentions, hidden_states;  // as ModelInputs asks: a step, a layer
@@ -44,7 +44,7 @@ struct GenerateOutput {
   double decode_seconds = 0;   // from there to the last
 };
 
-/// What a call may bring that no config file can hold.
+/// Arguments of a call that a config file cannot hold.
 struct GenerateHooks {
   std::vector<std::shared_ptr<LogitsProcessor>> logits_processors{};  // run after the built-in ones, before sampling's
   std::vector<std::shared_ptr<StoppingCriteria>> stopping_criteria{};
@@ -59,26 +59,26 @@ struct GenerateHooks {
 /// Continues texts with a model: greedy search, sampling, beam search or beam sampling. Mirrors
 /// `GenerationMixin.generate` (generation/utils.py, transformers 5.23.0).
 ///
-/// inputs: input_ids int64 [batch, seq] and/or inputs_embeds (used for the first step only); neither: the text begins
-/// with bos_token_id. attention_mask [batch, seq], 0 at padding on the left; undefined: 0 where a pad id that is no end
-/// token stands, if there is one. A given cache continues to grow and needs the whole text, or only its new part with a
-/// mask over all; the cache then holds all but the last token.
+/// inputs: input_ids int64 [batch, seq] and/or inputs_embeds (used for the first step only); without both the text
+/// begins with bos_token_id. attention_mask [batch, seq], 0 at padding on the left; undefined: 0 at pad ids, if there
+/// is a pad id that is not an end token. A cache that is passed in continues to grow; pass the whole text with it, or
+/// only the new part with a mask over all of it. Afterwards the cache holds all tokens but the last.
 ///
-/// Options come from `config`, then model.generation_config, then HF's defaults; max_new_tokens goes before max_length.
-/// Ended rows are filled with pad_token_id (unset: the first end token). Pass −1 as the end token to generate without
-/// one.
+/// Options come from `config`, then model.generation_config, then HF's defaults; max_new_tokens takes precedence over
+/// max_length. Finished rows are filled with pad_token_id (unset: the first end token). Pass −1 as the end token to
+/// generate without one.
 ///
-/// Throws on options that make no sense (see GenerationConfig::validate), a prompt that reaches max_length, an empty
-/// prompt, forbidden words outside the vocabulary, stop strings without a tokenizer, a streamer with beams. Records no
-/// gradients. Model and cache stay usable whatever a hook throws.
+/// Throws on invalid options (see GenerationConfig::validate), a prompt that reaches max_length, an empty prompt,
+/// forbidden words outside the vocabulary, stop strings without a tokenizer, and a streamer with beams. Records no
+/// gradients. Model and cache stay usable after an exception from a hook.
 ///
-/// Any number of threads may generate with one model at a time, each with cache, hooks and streamer of its own; those
-/// that sample share LibTorch's default generator unless each brings one.
+/// Any number of threads may generate with one model concurrently, each with its own cache, hooks and streamer. Threads
+/// that sample share LibTorch's default generator unless each passes its own.
 GenerateOutput generate(CausalLM& model, const ModelInputs& inputs, const GenerationConfig& config = {},
                         const GenerateHooks& hooks = {});
 
-/// The score of each new token, fp32 [rows, new]; 0 after a text's end. sequences, scores, beam_indices: of a
-/// GenerateOutput; beam_indices is undefined without beams. normalize_logits: scores become log-probabilities first.
+/// The score of each new token, fp32 [rows, new]; 0 after a text's end. sequences, scores, beam_indices: those of a
+/// GenerateOutput; beam_indices is undefined without beams. normalize_logits: first turn scores into log-probabilities.
 at::Tensor compute_transition_scores(const at::Tensor& sequences, const std::vector<at::Tensor>& scores,
                                      const at::Tensor& beam_indices = {}, bool normalize_logits = false);
 

@@ -18,16 +18,16 @@ namespace TRANSFORMERS_API transformers {
 class LogitsProcessor {
  public:
   virtual ~LogitsProcessor() = default;
-  /// input_ids: int64 [rows, seq], prompt and new tokens; scores: fp32 [rows, vocab]. Returns the new scores and leaves
-  /// those given as they are.
+  /// input_ids: int64 [rows, seq], prompt and new tokens; scores: fp32 [rows, vocab]. Returns the new scores and does
+  /// not change its arguments.
   virtual at::Tensor operator()(const at::Tensor& input_ids, const at::Tensor& scores) = 0;
 };
 
 using TokenSequence = std::vector<int64_t>;
-/// The tokens that the next one may be, given the row's number and its ids so far, int64 [seq].
+/// Returns the tokens that are allowed next, given the row's number and its ids so far, int64 [seq].
 using PrefixAllowedTokens = std::function<std::vector<int64_t>(int64_t row, const at::Tensor& ids)>;
 
-/// Adds a bias to the last token of each sequence wherever the tokens before it match.
+/// Adds a bias to the last token of each sequence where the text ends with the tokens before it.
 class SequenceBiasLogitsProcessor : public LogitsProcessor {
  public:
   using Biases = std::vector<std::pair<TokenSequence, double>>;
@@ -49,17 +49,18 @@ class SequenceBiasLogitsProcessor : public LogitsProcessor {
   std::vector<Group> groups_;
 };
 
-/// Forbids the last token of each sequence wherever the tokens before it match. A sequence that is nothing but an end
-/// token is left out.
+/// Forbids the last token of each sequence where the text ends with the tokens before it. A sequence that consists of
+/// an end token alone is ignored.
 class NoBadWordsLogitsProcessor : public SequenceBiasLogitsProcessor {
  public:
   NoBadWordsLogitsProcessor(const std::vector<TokenSequence>& bad_words_ids, const std::vector<int64_t>& eos_token_id);
 };
 
-/// Every token that occurs: a negative score times the penalty, a positive one divided by it.
+/// Penalises tokens that occur in the text: multiplies negative scores by the penalty and divides positive ones by it.
 class RepetitionPenaltyLogitsProcessor : public LogitsProcessor {
  public:
-  /// prompt_ignore_length: int64 [rows], how many tokens at a row's start (its padding) do not count; may be undefined.
+  /// prompt_ignore_length: int64 [rows], number of tokens at a row's start (its padding) that do not count; may be
+  /// undefined.
   explicit RepetitionPenaltyLogitsProcessor(double penalty, at::Tensor prompt_ignore_length = {});
   at::Tensor operator()(const at::Tensor& input_ids, const at::Tensor& scores) override;
 
@@ -68,7 +69,7 @@ class RepetitionPenaltyLogitsProcessor : public LogitsProcessor {
   at::Tensor prompt_ignore_length_;
 };
 
-/// No run of `ngram_size` tokens occurs twice; 1 forbids every token seen.
+/// Prevents any sequence of `ngram_size` tokens from occurring twice; 1 forbids every token that has occurred.
 class NoRepeatNGramLogitsProcessor : public LogitsProcessor {
  public:
   explicit NoRepeatNGramLogitsProcessor(int64_t ngram_size);
@@ -78,7 +79,7 @@ class NoRepeatNGramLogitsProcessor : public LogitsProcessor {
   int64_t ngram_size_;
 };
 
-/// No end token before `min_length` tokens, the prompt included.
+/// Forbids end tokens before the text has `min_length` tokens, the prompt included.
 class MinLengthLogitsProcessor : public LogitsProcessor {
  public:
   MinLengthLogitsProcessor(int64_t min_length, std::vector<int64_t> eos_token_id);
@@ -89,15 +90,15 @@ class MinLengthLogitsProcessor : public LogitsProcessor {
   std::vector<int64_t> eos_token_id_;
 };
 
-/// No end token before `min_new_tokens` tokens beyond the prompt.
+/// Forbids end tokens before there are `min_new_tokens` tokens after the prompt.
 class MinNewTokensLengthLogitsProcessor : public MinLengthLogitsProcessor {
  public:
   MinNewTokensLengthLogitsProcessor(int64_t prompt_length_to_skip, int64_t min_new_tokens,
                                     std::vector<int64_t> eos_token_id);
 };
 
-/// Only the tokens that a function allows. Where it allows none that is still possible in any beam of a row, the
-/// allowed ones become possible again. Throws when the function returns an empty list.
+/// Allows only the tokens that a function returns. If none of them is still possible in any beam of a row, the allowed
+/// tokens become possible again. Throws when the function returns an empty list.
 class PrefixConstrainedLogitsProcessor : public LogitsProcessor {
  public:
   PrefixConstrainedLogitsProcessor(PrefixAllowedTokens prefix_allowed_tokens, int64_t num_beams);
@@ -108,7 +109,7 @@ class PrefixConstrainedLogitsProcessor : public LogitsProcessor {
   int64_t num_beams_;
 };
 
-/// The second token of a text can only be this one.
+/// Forces the second token of a text to be this one.
 class ForcedBOSTokenLogitsProcessor : public LogitsProcessor {
  public:
   explicit ForcedBOSTokenLogitsProcessor(int64_t bos_token_id) : bos_token_id_{bos_token_id} {}
@@ -118,7 +119,7 @@ class ForcedBOSTokenLogitsProcessor : public LogitsProcessor {
   std::vector<int64_t> bos_token_id_;
 };
 
-/// The token that reaches `max_length` can only be one of these.
+/// Forces the token that reaches `max_length` to be one of these.
 class ForcedEOSTokenLogitsProcessor : public LogitsProcessor {
  public:
   ForcedEOSTokenLogitsProcessor(int64_t max_length, std::vector<int64_t> eos_token_id);
@@ -129,7 +130,7 @@ class ForcedEOSTokenLogitsProcessor : public LogitsProcessor {
   std::vector<int64_t> eos_token_id_;
 };
 
-/// NaN becomes 0, infinities the largest and smallest numbers.
+/// Replaces NaN by 0 and infinities by the largest and smallest numbers.
 class InfNanRemoveLogitsProcessor : public LogitsProcessor {
  public:
   at::Tensor operator()(const at::Tensor& input_ids, const at::Tensor& scores) override;
@@ -169,17 +170,17 @@ class SuppressTokensAtBeginLogitsProcessor : public LogitsProcessor {
   int64_t begin_index_;
 };
 
-/// Raises the scores of tokens that a keyed hash of the text before prefers; for detection see the paper
-/// arXiv 2306.04634. The hash runs on the CPU, so that a text is marked alike on every device.
+/// Raises the scores of tokens that a keyed hash of the preceding text prefers; for detection see the paper arXiv
+/// 2306.04634. The hash runs on the CPU, so that the watermark is the same on every device.
 class WatermarkLogitsProcessor : public LogitsProcessor {
  public:
   WatermarkLogitsProcessor(int64_t vocab_size, const WatermarkingConfig& config);
   at::Tensor operator()(const at::Tensor& input_ids, const at::Tensor& scores) override;
 
  private:
-  /// text: int64 [seq] on the CPU. Preferred tokens, int64 [n].
+  /// The preferred tokens, int64 [n]. text: int64 [seq] on the CPU.
   at::Tensor greenlist(const at::Tensor& text);
-  /// Those of the best tokens that are preferred when they are the text's last themselves.
+  /// Those of the best tokens that are preferred if they are themselves the last token of the text.
   at::Tensor self_hashed_greenlist(const at::Tensor& text, const at::Tensor& scores);
 
   int64_t vocab_size_;
@@ -188,16 +189,16 @@ class WatermarkLogitsProcessor : public LogitsProcessor {
   at::Tensor fixed_table_;  // int64 [1000003], a permutation
 };
 
-/// Scores become log-probabilities.
+/// Turns scores into log-probabilities.
 class LogitNormalization : public LogitsProcessor {
  public:
   at::Tensor operator()(const at::Tensor& input_ids, const at::Tensor& scores) override;
 };
 
-// What follows shapes the distribution that is sampled from: tokens that are left out get −inf, and at least
-// `min_tokens_to_keep` of the best stay.
+// The following processors shape the distribution for sampling: excluded tokens get −inf, and at least
+// `min_tokens_to_keep` of the best tokens are kept.
 
-/// Scores divided by the temperature.
+/// Divides scores by the temperature.
 class TemperatureLogitsWarper : public LogitsProcessor {
  public:
   explicit TemperatureLogitsWarper(double temperature);
@@ -207,7 +208,7 @@ class TemperatureLogitsWarper : public LogitsProcessor {
   double temperature_;
 };
 
-/// The k best tokens; those that tie with the k-th stay too. k above the vocabulary keeps all.
+/// Keeps the k best tokens, and those that tie with the k-th. A k above the vocabulary size keeps all.
 class TopKLogitsWarper : public LogitsProcessor {
  public:
   explicit TopKLogitsWarper(int64_t top_k, int64_t min_tokens_to_keep = 1);
@@ -217,7 +218,7 @@ class TopKLogitsWarper : public LogitsProcessor {
   int64_t top_k_;
 };
 
-/// The smallest set of best tokens that holds the probability `top_p`.
+/// Keeps the smallest set of best tokens whose probabilities sum to at least `top_p`.
 class TopPLogitsWarper : public LogitsProcessor {
  public:
   explicit TopPLogitsWarper(double top_p, int64_t min_tokens_to_keep = 1);
@@ -228,7 +229,7 @@ class TopPLogitsWarper : public LogitsProcessor {
   int64_t min_tokens_to_keep_;
 };
 
-/// Tokens whose probability is at least `min_p` times the largest.
+/// Keeps tokens whose probability is at least `min_p` times the largest one.
 class MinPLogitsWarper : public LogitsProcessor {
  public:
   explicit MinPLogitsWarper(double min_p, int64_t min_tokens_to_keep = 1);
@@ -239,7 +240,8 @@ class MinPLogitsWarper : public LogitsProcessor {
   int64_t min_tokens_to_keep_;
 };
 
-/// Of the best 100 tokens the first ones, while their entropy adds up to at most `top_h` times the entropy of all 100.
+/// Of the best 100 tokens keeps the first ones, while their entropy sums to at most `top_h` times the entropy of all
+/// 100.
 class TopHLogitsWarper : public LogitsProcessor {
  public:
   explicit TopHLogitsWarper(double top_h);
@@ -249,7 +251,8 @@ class TopHLogitsWarper : public LogitsProcessor {
   double top_h_;
 };
 
-/// Tokens as surprising as the distribution is on average, until they hold the probability `mass`.
+/// Keeps the tokens whose information is nearest to the entropy of the distribution, until their probabilities sum to
+/// `mass`.
 class TypicalLogitsWarper : public LogitsProcessor {
  public:
   explicit TypicalLogitsWarper(double mass, int64_t min_tokens_to_keep = 1);
@@ -260,7 +263,7 @@ class TypicalLogitsWarper : public LogitsProcessor {
   int64_t min_tokens_to_keep_;
 };
 
-/// Tokens with a probability of at least `epsilon`.
+/// Keeps tokens with a probability of at least `epsilon`.
 class EpsilonLogitsWarper : public LogitsProcessor {
  public:
   explicit EpsilonLogitsWarper(double epsilon, int64_t min_tokens_to_keep = 1);
@@ -271,7 +274,7 @@ class EpsilonLogitsWarper : public LogitsProcessor {
   int64_t min_tokens_to_keep_;
 };
 
-/// Tokens with a probability of at least min(epsilon, √epsilon · exp(−entropy)).
+/// Keeps tokens with a probability of at least min(epsilon, √epsilon · exp(−entropy)).
 class EtaLogitsWarper : public LogitsProcessor {
  public:
   explicit EtaLogitsWarper(double epsilon, int64_t min_tokens_to_keep = 1);

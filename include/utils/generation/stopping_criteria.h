@@ -15,7 +15,7 @@ class Tokenizer;
 
 // Mirrors generation/stopping_criteria.py, transformers 5.23.0.
 
-/// Says which rows are finished after a token.
+/// Decides which rows are finished after a token.
 class StoppingCriteria {
  public:
   virtual ~StoppingCriteria() = default;
@@ -23,7 +23,7 @@ class StoppingCriteria {
   virtual at::Tensor operator()(const at::Tensor& input_ids, const std::vector<at::Tensor>& scores) = 0;
 };
 
-/// At `max_length` tokens, the prompt included.
+/// Stops at `max_length` tokens, the prompt included.
 class MaxLengthCriteria : public StoppingCriteria {
  public:
   explicit MaxLengthCriteria(int64_t max_length) : max_length_(max_length) {}
@@ -33,7 +33,7 @@ class MaxLengthCriteria : public StoppingCriteria {
   int64_t max_length_;
 };
 
-/// After the token during which `max_time` seconds have passed since construction.
+/// Stops after the token during which `max_time` seconds have passed since construction.
 class MaxTimeCriteria : public StoppingCriteria {
  public:
   explicit MaxTimeCriteria(double max_time) : max_time_(max_time) {}
@@ -44,7 +44,7 @@ class MaxTimeCriteria : public StoppingCriteria {
   std::chrono::duration<double> max_time_;
 };
 
-/// Rows whose last token is one of these.
+/// Stops rows whose last token is one of these.
 class EosTokenCriteria : public StoppingCriteria {
  public:
   explicit EosTokenCriteria(const std::vector<int64_t>& eos_token_id);
@@ -54,11 +54,11 @@ class EosTokenCriteria : public StoppingCriteria {
   at::Tensor eos_token_id_;
 };
 
-/// Rows in whose text one of the strings ends within the last token, be it at the token's end or before. The string may
-/// begin in the prompt. Special tokens count with their written form.
+/// Stops rows in whose text one of the strings ends within the last token, at its end or earlier. The string may begin
+/// in the prompt. Special tokens count with their written form.
 class StopStringCriteria : public StoppingCriteria {
  public:
-  /// Throws without a tokenizer, without strings and on an empty one.
+  /// Throws without a tokenizer, without strings and on an empty string.
   StopStringCriteria(std::shared_ptr<const Tokenizer> tokenizer, std::vector<std::string> stop_strings);
   at::Tensor operator()(const at::Tensor& input_ids, const std::vector<at::Tensor>& scores) override;
 

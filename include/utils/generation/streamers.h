@@ -17,10 +17,10 @@ class Tokenizer;
 class Streamer {
  public:
   virtual ~Streamer() = default;
-  /// First the prompt, int64 [rows, seq], then each step's tokens, int64 [rows], all on the CPU. False stops generation
-  /// after these tokens. What it throws goes through `generate` to the caller.
+  /// Receives first the prompt, int64 [rows, seq], then the tokens of each step, int64 [rows], all on the CPU.
+  /// Returning false stops generation after these tokens. Exceptions pass through `generate` to the caller.
   virtual bool put(const at::Tensor& ids) = 0;
-  /// Generation is over; not called when something was thrown.
+  /// Called at the end of generation, but not after an exception.
   virtual void end() = 0;
 };
 
@@ -29,11 +29,11 @@ struct TextStreamerOptions {
   bool skip_special_tokens = true;  // false in HF
 };
 
-/// Hands on text as it is produced: each piece is whole UTF-8 characters, and all pieces together are what decoding the
-/// new tokens at once gives. (HF's holds a piece back until a space follows.) For one row.
+/// Passes text on as it is produced. Each piece consists of whole UTF-8 characters, and all pieces together equal the
+/// decoding of all new tokens at once. (HF's class holds a piece back until a space follows.) Works for one row.
 class TextStreamer : public Streamer {
  public:
-  /// on_text: takes a piece of text, never an empty one; false stops generation.
+  /// on_text: receives a piece of text, which is never empty; returning false stops generation.
   TextStreamer(const std::shared_ptr<const Tokenizer>& tokenizer, std::function<bool(std::string_view)> on_text,
                TextStreamerOptions options = {});
   ~TextStreamer() override;

@@ -30,13 +30,13 @@ struct CheckpointTensor : TensorInfo {
   std::string file;
 };
 
-/// The weights of a Hugging Face folder, whichever way they are stored. Opening it opens and checks every file, so that
-/// nothing can fail on a header once the first tensor is used. Warns (TORCH_WARN) about what is odd but harmless.
-/// A folder that is saved into at the same time gives the old weights or the new ones, never a mixture.
+/// The weights of a Hugging Face folder in any of its formats. The constructor opens and checks every file, so that no
+/// header error can occur once the first tensor is used. Warns (TORCH_WARN) about oddities that are harmless. If the
+/// folder is saved into at the same time, the result is the old weights or the new ones, never a mixture.
 class Checkpoint {
  public:
-  /// Takes the first of model.safetensors, model.safetensors.index.json, pytorch_model.bin and
-  /// pytorch_model.bin.index.json that the folder holds; with a `variant` their names carry it as in HF
+  /// Opens the first of model.safetensors, model.safetensors.index.json, pytorch_model.bin and
+  /// pytorch_model.bin.index.json that the folder holds; with a `variant` their names contain it as in HF
   /// (model.fp16.safetensors, model.safetensors.index.fp16.json, ...).
   explicit Checkpoint(const ModelFolder& folder, const std::string& variant = "");
 
@@ -48,13 +48,13 @@ class Checkpoint {
   /// See TensorFile::drop_pages.
   void drop_pages(const std::string& name) const;
 
-  /// Bytes of all weights, with memory that several names share counted once.
+  /// Bytes of all weights; memory that several names share counts once.
   int64_t bytes() const;
-  /// Names of the files the weights lie in, sorted.
+  /// Names of the weight files, sorted.
   std::vector<std::string> files() const;
-  /// Tensors that a shard holds and the index does not list. They are not among tensors().
+  /// Tensors in shards that the index does not list. They are not among tensors().
   const std::vector<std::string>& unlisted() const { return unlisted_; }
-  /// Entries of a pytorch_model.bin that are no tensors, with their kind.
+  /// Entries of a pytorch_model.bin that are not tensors, with their kind.
   std::vector<std::string> skipped() const;
 
  private:
@@ -75,29 +75,29 @@ class Checkpoint {
 };
 
 struct SaveCheckpointOptions {
-  /// Largest file in bytes, 5 GB (decimal) as in HF; a single larger tensor gets a file of its own.
+  /// Largest file in bytes, 5 GB (decimal) as in HF; a larger tensor gets a file of its own.
   int64_t max_shard_size = 5'000'000'000;
   std::map<std::string, std::string> metadata = {{"format", "pt"}};
 };
 
 /// Writes model.safetensors, or shards and model.safetensors.index.json, as HF's `save_pretrained` does: shards are
-/// filled in the order of `state`, names for the same elements are stored once under the first of them, views of one
-/// storage share a shard. Weight files of an earlier save that the new one does not use are removed. All or nothing:
-/// see SaveTransaction. Saving over the folder that `state` was loaded from works.
+/// filled in the order of `state`, tensors with several names are stored once, under the first of them, and views of
+/// one storage share a shard. Weight files of an earlier save that the new one does not use are removed. The save takes
+/// effect atomically, see SaveTransaction. The folder may be the one that `state` was loaded from.
 void save_checkpoint(const std::string& folder, const torch::OrderedDict<std::string, at::Tensor>& state,
                      const SaveCheckpointOptions& options = {});
 
-/// The same as part of a larger save; nothing is in place before `save.commit()`.
+/// The same as part of a larger save, which takes effect with `save.commit()`.
 void add_checkpoint(SaveTransaction& save, const torch::OrderedDict<std::string, at::Tensor>& state,
                     const SaveCheckpointOptions& options = {});
 
-/// The same with `count` files whose tensors are made when their file is written, in order, so that no more than one
-/// file's need memory at a time. No name may come twice, nor any element under two names.
+/// The same with `count` files whose tensors are made only when their file is written, in order, so that the tensors of
+/// one file need memory at a time. No name may be used twice, and no element may have two names.
 void add_checkpoint_files(SaveTransaction& save, size_t count,
                           const std::function<torch::OrderedDict<std::string, at::Tensor>(size_t)>& tensors_of,
                           const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
-/// Bytes of "5GB", "500MB", "2GiB", "1.5 kB", "1024": decimal units, binary ones with an i.
+/// Parses sizes in bytes such as "5GB", "500MB", "2GiB", "1.5 kB", "1024": units are decimal, those with an i binary.
 int64_t parse_size(std::string_view text);
 
 }  // namespace transformers

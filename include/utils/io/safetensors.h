@@ -16,8 +16,8 @@ class MappedFile;
 
 /// Reads a safetensors file, as `safetensors.safe_open`. Every rule of the format is checked on opening; beyond the
 /// reference reader, a name used twice, a bool that is neither 0 nor 1, more than 64 dimensions, and sizes that
-/// overflow when a zero dimension is left out are errors too. An error names the file, the tensor, the rule and what
-/// was found.
+/// overflow when zero dimensions are ignored are errors too. An error names the file, the tensor, the rule and what was
+/// found.
 class SafetensorsFile : public TensorFile {
  public:
   explicit SafetensorsFile(const std::string& path);
@@ -43,9 +43,9 @@ class SafetensorsFile : public TensorFile {
   std::unordered_map<std::string, size_t> positions_;
 };
 
-/// Writes tensors as `safetensors.torch.save_file` does, byte for byte: by dtype, then by name, the header padded to 8
-/// bytes. Tensors may be strided or on a device; at most one of them is copied at a time. The file appears under its
-/// name only when it is complete; the folder must exist.
+/// Writes the same bytes as `safetensors.torch.save_file`: tensors ordered by dtype, then by name, and the header
+/// padded to 8 bytes. Tensors may be strided or on any device; at most one of them is copied at a time. The file gets
+/// its name only when it is complete. The folder must exist.
 void save_safetensors(const std::string& path, const torch::OrderedDict<std::string, at::Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 

@@ -8,10 +8,10 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Reads a file that `torch.save` wrote from a state dict (zip format, torch >= 1.6), as
-/// `torch.load(path, weights_only=True, mmap=True)`. Nothing in the file is executed: only the few names that tensors
-/// need are known, and anything else is an error that names it. Tensors that shared memory when they were saved share
-/// it again; views keep their strides. Dictionaries within dictionaries give names joined by dots.
+/// Reads a file that `torch.save` wrote from a state dict (zip format, torch >= 1.6), as `torch.load(path,
+/// weights_only=True, mmap=True)`. Nothing in the file is executed: only the few globals that tensors need are known,
+/// and any other is an error that names it. Tensors that shared memory when they were saved share it again; views keep
+/// their strides. Names in nested dictionaries are joined by dots.
 class TorchCheckpointFile : public TensorFile {
  public:
   explicit TorchCheckpointFile(const std::string& path);
@@ -24,7 +24,7 @@ class TorchCheckpointFile : public TensorFile {
   at::Tensor tensor(const std::string& name) const override;
   void drop_pages(const std::string& name) const override;
 
-  /// Names of the entries that are no tensors, each with its kind: "epoch (integer)".
+  /// Names of the entries that are not tensors, each with its kind: "epoch (integer)".
   const std::vector<std::string>& skipped() const { return skipped_; }
 
  private:

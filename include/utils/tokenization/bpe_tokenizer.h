@@ -15,8 +15,8 @@ class BpeTokenizer : public Tokenizer {
   static std::shared_ptr<BpeTokenizer> from_tokenizer_json(const ModelFolder& folder);
   /// `folder` holds vocab.json and merges.txt, as GPT-2 and GPT-J were published. Mirrors HF `GPT2Tokenizer`.
   static std::shared_ptr<BpeTokenizer> from_vocab_and_merges(const ModelFolder& folder);
-  /// `folder` holds a tokenizer.model of tiktoken's form: a line `base64(bytes) rank` a token. Texts are split by LLaMA
-  /// 3's regex and special tokens come from tokenizer_config.json, as in HF `TikTokenConverter`.
+  /// `folder` holds a tokenizer.model of tiktoken's form: one line `base64(bytes) rank` per token. Texts are split by
+  /// LLaMA 3's regex, and special tokens come from tokenizer_config.json, as in HF `TikTokenConverter`.
   static std::shared_ptr<BpeTokenizer> from_rank_file(const ModelFolder& folder);
 
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens = true) const override;

@@ -14,10 +14,10 @@ class SentencePieceTokenizer : public Tokenizer {
   static std::shared_ptr<SentencePieceTokenizer> from_folder(const ModelFolder& folder);
 
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens = true) const override;
-  /// Each text is encoded by itself, so it gets its own leading ▁ where the model adds one.
+  /// Each text is encoded separately, so each gets its own leading ▁ if the model adds one.
   std::vector<int64_t> encode_parts(const std::vector<PromptPart>& parts) const override;
-  /// Without `skip_special_tokens` a control token is written as its name, and the text between two of them is decoded
-  /// by itself.
+  /// Without `skip_special_tokens`, a control token is written as its name, and the text between two control tokens is
+  /// decoded separately.
   std::unique_ptr<StreamingDecoder> streaming_decoder(bool skip_special_tokens = true) const override;
   int64_t vocab_size() const override;
   std::optional<int64_t> token_to_id(std::string_view token) const override;
