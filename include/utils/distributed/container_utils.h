@@ -38,7 +38,7 @@ struct AnyFieldVisitor {
 };
 }  // namespace detail
 
-/// A struct opts in to travel inside a `Value` by a function beside it that names its fields:
+/// A struct can be stored in a `Value` if a function beside it names its fields:
 ///
 ///     template <typename Visit>
 ///     void visit_fields(Batch& batch, Visit&& visit) {
@@ -46,7 +46,7 @@ struct AnyFieldVisitor {
 ///       visit("labels", batch.labels);
 ///     }
 ///
-/// Fields are whatever a `Value` can be made of. What the function leaves out travels along unchanged.
+/// Fields may have any type from which a `Value` can be made. Fields that the function omits are copied unchanged.
 template <typename T>
 concept VisitableStruct = !std::same_as<T, Value> && requires(T & object) {
   visit_fields(object, detail::AnyFieldVisitor{});
@@ -58,15 +58,15 @@ template <typename T>
 concept TupleLike = requires {
   std::tuple_size<T>::value;  // NOLINT(modernize-type-traits): the short form is an error where there is none
 };
-/// std::map, std::unordered_map and what is made like them.
+/// std::map, std::unordered_map and similar types.
 template <typename T>
 concept MapLike = requires {
   typename T::key_type;
   typename T::mapped_type;
 };
 
-/// An argument on its way to a model: what Python's helpers find in `args` and `kwargs`. Immutable; a copy shares its
-/// contents. Depth is bounded by memory only: nothing here, destruction included, recurses.
+/// An argument of a model's forward: what Python's helpers find in `args` and `kwargs`. A Value is immutable, and
+/// copies share its contents. Depth is bounded only by memory: no function here recurses, destruction included.
 class Value {
  public:
   enum class Kind {
@@ -115,10 +115,10 @@ class Value {
 
   static Value list(std::vector<Value> items);
   static Value tuple(std::vector<Value> items);
-  /// Members keep the order they are given in; one that is there already is dropped. As in a map, they are tensors
-  /// (compared by identity) or scalars, strings and None.
+  /// Members keep their order; duplicates are dropped. As the keys of a map, they are tensors (compared by identity),
+  /// scalars, strings or None.
   static Value set(std::vector<Value> items);
-  /// Keeps the order. A key that comes twice throws.
+  /// Keeps the order. Throws on a key that occurs twice.
   static Value map(std::vector<Item> items);
 
   Kind kind() const;
@@ -126,20 +126,21 @@ class Value {
 
   /// The value as a C++ type: bool, integers, floating types, std::string, at::Tensor (None is the undefined one),
   /// PackedSequence, std::vector and std::optional of these, pairs and tuples, maps, structs, and Value itself. Throws,
-  /// naming both kinds, when it is something else. Integers pass for floating types.
+  /// naming both kinds, when it has another type. Integers convert to floating types.
   template <typename T>
   T to() const;
 
-  /// Of a list, tuple or set, its members; of a map or struct, its keys and values in turn.
+  /// The members of a list, tuple or set; the alternating keys and values of a map or struct.
   std::span<const Value> items() const;
-  /// Members, or entries of a map, or fields of a struct.
+  /// The number of members, of entries of a map, or of fields of a struct.
   size_t size() const;
-  /// Member of a list, tuple or set.
+  /// A member of a list, tuple or set.
   const Value& operator[](size_t index) const;
-  /// Entry of a map or field of a struct.
+  /// An entry of a map or a field of a struct.
   const Value& at(const Value& key) const;
 
-  /// Both are the same leaf: equal scalars or strings, one tensor. Containers are the same only as one object.
+  /// Whether both are the same leaf: equal scalars or strings, or the same tensor. Containers are the same only if they
+  /// are one object.
   bool is(const Value& other) const;
 
  private:
@@ -193,38 +194,39 @@ struct PackedArguments {
   std::vector<std::string> kwarg_keys{};
 };
 
-/// Mirrors `_pack_kwargs`. Throws when a keyword comes twice.
+/// Mirrors `_pack_kwargs`. Throws when a keyword occurs twice.
 PackedArguments pack_kwargs(Args args, Kwargs kwargs = {});
-/// Mirrors `_unpack_kwargs`. Throws when there are more keys than values or a key comes twice.
+/// Mirrors `_unpack_kwargs`. Throws when there are more keys than values or a key occurs twice.
 Arguments unpack_kwargs(Args flat_args, std::vector<std::string> kwarg_keys);
 
-/// The container with every tensor replaced by what `fn` gives for it; everything else, keys of maps included, stays
-/// and keeps its order. Of a packed sequence the data is replaced, which must be a tensor or None for "as it was".
+/// The container with every tensor replaced by what `fn` returns for it; everything else, keys of maps included, is
+/// kept in its order. In a packed sequence the data is replaced; for it `fn` must return a tensor, or None to keep it.
 /// Mirrors `_apply_to_tensors`.
 Value apply_to_tensors(const std::function<Value(const at::Tensor&)>& fn, const Value& container);
 
-/// Every tensor inside, in order; of packed sequences the data.
+/// Every tensor inside, in order; for packed sequences their data.
 std::vector<at::Tensor> tensors_in(const Value& container);
 
-/// Floating tensors in `dtype`, all else unchanged; no dtype changes nothing. Mirrors `_cast_forward_inputs`.
+/// Casts floating tensors to `dtype` and leaves everything else unchanged. Without a dtype nothing changes. Mirrors
+/// `_cast_forward_inputs`.
 Arguments cast_forward_inputs(std::optional<c10::ScalarType> dtype, Args args, Kwargs kwargs = {});
 
-/// The container with every tensor on the device: those in sets, structs and keys of maps too. With a side stream,
-/// copies from the CPU to an accelerator run on one background stream a device, which the current stream waits for.
-/// Mirrors `_recursive_to`, without the list of one around the result.
+/// The container with every tensor moved to the device, also those in sets, structs and keys of maps. With a side
+/// stream, copies from the CPU to an accelerator run on one background stream per device, for which the current stream
+/// waits. Mirrors `_recursive_to`, but returns the value itself instead of a list with one element.
 Value recursive_to(const Value& inputs, c10::Device target_device, bool use_side_stream_for_tensor_copies = false);
 
 struct MovedArguments {
   std::vector<Args> inputs{};
   std::vector<Kwargs> kwargs{};
 };
-/// Moves a call's arguments. Both lists have one entry, or none when there was nothing to move at all. Mirrors
-/// `_to_kwargs`.
+/// Moves the arguments of a call. Both lists of the result have one entry, or none when there are no arguments at all.
+/// Mirrors `_to_kwargs`.
 MovedArguments to_kwargs(const Args& inputs, const Kwargs& kwargs, c10::Device target_device,
                          bool use_side_stream_for_tensor_copies = false);
 
-/// Throws `message`, unless `raise_assertion_error` is off, after a warning with it and where the call came from: for
-/// places whose exceptions a caller may lose. Mirrors `_p_assert`.
+/// If the condition is false, warns with `message` and the place of the call, and then throws it, unless
+/// `raise_assertion_error` is false. For places whose exceptions a caller may lose. Mirrors `_p_assert`.
 void p_assert(bool condition, std::string_view message, bool raise_assertion_error = true);
 
 template <typename T>

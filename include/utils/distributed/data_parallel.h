@@ -21,25 +21,25 @@ namespace TRANSFORMERS_API transformers {
 
 // Mirrors torch/nn/parallel/distributed.py, torch 2.11. What is left out: docs/distributed.md.
 
-/// Lower precision than the parameters' own, for floating tensors. Mirrors `_MixedPrecision`.
+/// Precision below that of the parameters, for floating tensors. Mirrors `_MixedPrecision`.
 struct MixedPrecision {
   /// Forward and backward run on copies of the parameters in this dtype, and inputs are cast to it. Between a backward
-  /// and the next forward, where optimizers and checkpoints look, parameters and gradients have their own dtype.
+  /// and the next forward, when optimizers and checkpoints use them, parameters and gradients have their own dtype.
   std::optional<c10::ScalarType> param_dtype{};
-  /// Gradients are sent and averaged in this dtype. Unset: param_dtype, or their own.
+  /// Gradients are sent and averaged in this dtype. Unset: param_dtype, or the gradients' own dtype.
   std::optional<c10::ScalarType> reduce_dtype{};
-  /// Buffers are cast to this dtype for good.
+  /// Buffers are permanently cast to this dtype.
   std::optional<c10::ScalarType> buffer_dtype{};
 };
 
 struct DataParallelOptions {
-  bool broadcast_buffers = true;  // rank 0's buffers go to all before each forward that is synchronised
-  bool init_sync = true;          // verify shapes and take rank 0's values at the start; off: the caller has done it
-  /// Gradients travel in buckets of up to this many MiB, while the backward continues. Unset: 25, the first one 1.
+  bool broadcast_buffers = true;  // broadcast rank 0's buffers before each synchronised forward
+  bool init_sync = true;          // verify shapes and take rank 0's values at the start; false: the caller has done so
+  /// Gradients are sent in buckets of up to this many MiB while backward continues. Unset: 25, and 1 for the first.
   std::optional<double> bucket_cap_mb{};
-  /// Some parameters may take no part in some forwards. Costs a walk through the graph in each.
+  /// Allow parameters that take no part in some forwards. Costs a traversal of the graph in each forward.
   bool find_unused_parameters = false;
-  /// Gradients lie inside the buckets: saves their memory once.
+  /// Make gradients views of the buckets, which saves one copy of them.
   bool gradient_as_bucket_view = false;
   MixedPrecision mixed_precision{};
   /// Names of parameters and buffers that are neither synchronised nor verified.
@@ -53,7 +53,7 @@ inline constexpr bool is_std_tuple = false;
 template <typename... T>
 inline constexpr bool is_std_tuple<std::tuple<T...>> = true;
 
-/// The tensors of a forward's output; none when its type is unknown.
+/// The tensors of a forward's output; nullopt when its type is unknown.
 template <typename Output>
 std::optional<std::vector<at::Tensor>> output_tensors(const Output& output) {
   if constexpr (std::is_constructible_v<Value, const Output&>) {
@@ -67,7 +67,7 @@ std::optional<std::vector<at::Tensor>> output_tensors(const Output& output) {
   }
 }
 
-/// What data parallelism does around a module's forward, whatever the module's type.
+/// The work of data parallelism around a module's forward, independent of the module's type.
 class DataParallelSteps {
  public:
   DataParallelSteps(std::shared_ptr<torch::nn::Module> module, ProcessGroup group, const DataParallelOptions& options);
@@ -75,12 +75,13 @@ class DataParallelSteps {
   DataParallelSteps(const DataParallelSteps&) = delete;
   DataParallelSteps& operator=(const DataParallelSteps&) = delete;
 
-  /// On the module's device and in its dtype.
+  /// The input on the module's device and in its dtype.
   Value prepared(const Value& input) const;
   void before_forward();
-  /// Tells which outputs the backward may start from.
+  /// Receives the outputs from which backward may start.
   void after_forward(const std::optional<std::vector<at::Tensor>>& outputs);
-  /// The output by way of a node that reaches every parameter of the forward, whichever part of it the loss uses.
+  /// Passes the output through an autograd node, so that backward reaches every parameter of the forward, whichever
+  /// part of the output the loss uses.
   Value through_sink(const Value& output) const;
   bool uses_sink() const;
   void set_require_sync(bool require);
@@ -93,16 +94,16 @@ class DataParallelSteps {
 
 }  // namespace detail
 
-/// A module of which every rank has a replica that sees its own share of each batch: gradients become the mean over the
-/// ranks during backward(), so that equal optimizer steps keep the replicas equal. The loss must be the mean over the
-/// rank's share, and shares must be of one size, for the step to be that of the whole batch.
+/// A module of which every rank has a replica that computes its own share of each batch. During backward() gradients
+/// are averaged over the ranks, so that equal optimizer steps keep the replicas equal. For the step to be that of the
+/// whole batch, the loss must be the mean over the rank's share, and all shares must have the same size.
 ///
 ///     DistributedDataParallel model(LlamaForCausalLM(config).ptr());
 ///     const auto output = model.run([&](auto& llama) { return llama.forward({.input_ids = ids}, {.labels = ids}); });
 ///     output.loss.backward();
 ///
-/// Construction is a collective: it verifies that replicas agree and gives them rank 0's values. Dropped connections
-/// and late ranks surface in forward or backward as an error that names this rank.
+/// Construction is a collective operation: it verifies that the replicas agree and gives them rank 0's values. Lost
+/// connections and late ranks cause an error in forward or backward that names this rank.
 template <typename Contained>
 class DistributedDataParallel {
  public:
@@ -113,7 +114,7 @@ class DistributedDataParallel {
       : module_(std::move(module)),
         steps_(std::make_unique<detail::DataParallelSteps>(module_, std::move(group), options)) {}
 
-  /// The module's forward. Tensors among the arguments are brought to the module's device and to param_dtype.
+  /// The module's forward. Tensors among the arguments are moved to the module's device and cast to param_dtype.
   template <typename... Arguments>
   auto forward(const Arguments&... arguments) {
     return run([&](Contained& module) { return module.forward(prepared(arguments)...); });
@@ -123,7 +124,7 @@ class DistributedDataParallel {
     return forward(arguments...);
   }
 
-  /// The same for a forward that needs braces around its arguments: `forward` is called with the module.
+  /// The same for a forward whose arguments need braces: `forward` is called with the module.
   template <typename Forward>
   auto run(Forward&& forward) {
     steps_->before_forward();
@@ -137,7 +138,7 @@ class DistributedDataParallel {
     return output;
   }
 
-  /// While it lives, forward and backward accumulate gradients on this rank alone; the first ones after it send the
+  /// For its lifetime, forward and backward accumulate gradients on this rank only; the first ones after it send the
   /// sum.
   class [[nodiscard]] NoSync {
    public:

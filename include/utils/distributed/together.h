@@ -7,8 +7,8 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Runs each rank's own step, which is no collective; returns when all ranks are done. When it throws on some, every
-/// rank throws the reason of the first of them. All ranks of the group call it.
+/// Runs a step on each rank that is not itself a collective, and returns when all ranks are done. If the step throws on
+/// some ranks, every rank throws the error of the first of them. All ranks of the group must call it.
 void together(const ProcessGroup& group, const std::function<void()>& step);
 
 }  // namespace transformers

@@ -25,26 +25,26 @@ namespace TRANSFORMERS_API transformers {
 // which are split by rows. What is left out: docs/distributed.md.
 
 struct FullyShardedOptions {
-  /// Says of a module, by its name and itself, whether it becomes a unit of its own: what is gathered, computed with
-  /// and freed together. It has to be called through a holder that runs forward hooks. Unset: the decoder layers
-  /// of the model, see wrap_modules too. What lies in no such module is the root unit.
+  /// Decides whether a module becomes a unit, whose parameters are gathered, used and freed together. The module has to
+  /// be called through a holder that runs forward hooks. Unset: the decoder layers of the model become units; see also
+  /// wrap_modules. All parameters outside of units form the root unit.
   std::function<bool(const std::string& name, const torch::nn::Module& module)> auto_wrap_policy{};
-  /// Units free their gathered parameters between forward and backward; off: they keep them, for one all-gather less.
-  /// The root unit always keeps them, as backward begins with it.
+  /// Units free their gathered parameters between forward and backward; false: they keep them, which saves one
+  /// all-gather. The root unit always keeps them, as backward begins with it.
   bool reshard_after_forward = true;
-  /// The next unit's parameters travel while one computes.
+  /// Gather the parameters of the next unit while one computes.
   bool forward_prefetch = true;
   bool backward_prefetch = true;
   MixedPrecision mixed_precision{};
-  /// Parameters and buffers get rank 0's values, a unit at a time; the parameters of other ranks may be on the meta
-  /// device. Off: every rank gives its rows.
+  /// Give parameters and buffers rank 0's values, one unit at a time; the parameters of other ranks may be on the meta
+  /// device. False: every rank contributes its own rows.
   bool sync_module_states = false;
-  /// Names of modules and parameters that every rank keeps whole; nothing is done about their gradients.
+  /// Names of modules and parameters that every rank keeps unsharded; their gradients are not reduced.
   std::set<std::string> ignored_modules{};
   std::set<std::string> ignored_parameters{};
 };
 
-/// A policy that makes units of all modules of the given classes: `wrap_modules<LlamaDecoderLayerImpl>()`. Mirrors
+/// A policy that makes all modules of the given classes units: `wrap_modules<LlamaDecoderLayerImpl>()`. Mirrors
 /// `ModuleWrapPolicy`.
 template <typename... Modules>
 auto wrap_modules() {
@@ -53,16 +53,16 @@ auto wrap_modules() {
   };
 }
 
-/// What a rank holds of a parameter: its rows from `start` on.
+/// The part of a parameter that a rank holds: its rows from `start` on.
 struct ShardedParameter {
-  std::string name{};            // the first one in the module, where it has several
+  std::string name{};            // the first one in the module, if it has several
   at::Tensor parameter{};        // the module's own
-  std::vector<int64_t> sizes{};  // of the whole
+  std::vector<int64_t> sizes{};  // of the unsharded parameter
   int64_t start = 0;
 };
 
-/// A module whose parameters, gradients and, by that, optimizer states are spread over the ranks of a group, whatever
-/// the module's type. See FullyShardedDataParallel.
+/// A module whose parameters, gradients and therefore optimizer states are split over the ranks of a group, independent
+/// of the module's type. See FullyShardedDataParallel.
 class FullyShardedModule {
  public:
   FullyShardedModule(std::shared_ptr<torch::nn::Module> module, ProcessGroup group, const FullyShardedOptions& options);
@@ -72,13 +72,13 @@ class FullyShardedModule {
 
   torch::nn::Module& root() const;
   const ProcessGroup& group() const;
-  /// In the order of the module, without those that are ignored.
+  /// In the order of the module, without the ignored ones.
   const std::vector<ShardedParameter>& sharded_parameters() const;
-  /// Names of the units, the root's is empty; one that has parameters of several dtypes stands once for each.
+  /// Names of the units; the root's name is empty. A unit with parameters of several dtypes is listed once for each.
   std::vector<std::string> unit_names() const;
 
-  /// While it lives, backward keeps whole gradients on this rank alone; the first one after it sends the sum. Costs the
-  /// memory of whole gradients.
+  /// For its lifetime, backward keeps unsharded gradients on this rank only; the first backward after it sends the sum.
+  /// Costs the memory of unsharded gradients.
   class [[nodiscard]] NoSync {
    public:
     explicit NoSync(bool& require_sync) : require_sync_(&require_sync), before_(std::exchange(require_sync, false)) {}
@@ -92,7 +92,8 @@ class FullyShardedModule {
   };
   NoSync no_sync();
 
-  /// While it lives, every parameter is whole, in its own dtype, on every rank. Not between a forward and its backward.
+  /// For its lifetime, every parameter is whole, in its own dtype, on every rank. Must not be used between a forward
+  /// and its backward.
   class [[nodiscard]] FullParams {
    public:
     FullParams(FullyShardedModule& module, bool writeback);
@@ -104,32 +105,32 @@ class FullyShardedModule {
     FullyShardedModule* module_;
     bool writeback_;
   };
-  /// writeback: what was written into a rank's own rows is kept. All ranks call it.
+  /// writeback: keep what was written into a rank's own rows. All ranks must call it.
   FullParams summon_full_params(bool writeback = true) { return {*this, writeback}; }
 
   /// Scales the gradients so that their 2-norm, over all ranks, is at most `max_norm`; returns the norm before, fp32
-  /// []. A `max_norm` of 0 or less only measures. All ranks call it, after backward.
+  /// []. A `max_norm` of 0 or less only measures. All ranks must call it, after backward.
   at::Tensor clip_grad_norm_(double max_norm);
 
   struct State;
   State& state() const { return *state_; }
 
  protected:
-  /// On the module's device and in param_dtype.
+  /// The input on the module's device and in param_dtype.
   Value prepared(const Value& input) const;
   void before_forward();
-  /// Tells which tensors backward starts from.
+  /// Receives the tensors from which backward starts.
   void after_forward(const std::optional<std::vector<at::Tensor>>& outputs);
 
  private:
   std::shared_ptr<State> state_;
 };
 
-/// A module that several ranks train on their shares of each batch, of which each holds a part of the rows of every
-/// parameter. A unit's parameters are gathered just before the unit computes and freed right after, in forward and
-/// backward; its gradients become the mean over the ranks as soon as its backward is done, each rank keeping its rows.
-/// The loss must be the mean over the rank's share, and shares must be of one size, for the step to be that of the
-/// whole batch.
+/// A module that several ranks train, each on its share of a batch and each holding only some rows of every parameter.
+/// The parameters of a unit are gathered just before the unit computes and freed right after, in forward and backward.
+/// As soon as its backward is done, its gradients are averaged over the ranks, and each rank keeps its rows. For the
+/// step to be that of the whole batch, the loss must be the mean over the rank's share, and all shares must have the
+/// same size.
 ///
 ///     FullyShardedDataParallel model(AutoModelForCausalLM::from_pretrained(folder));
 ///     AdamW optimizer(decay_groups(model.module(), options), options);
@@ -138,13 +139,13 @@ class FullyShardedModule {
 ///     model.clip_grad_norm_(1.0);
 ///     optimizer.step();
 ///
-/// The module stays what it is, with its names; its parameters are the same tensors and have the shape of the rank's
-/// rows, which may be none, whenever nothing computes. Optimizers are built afterwards, and go by them. Moving or
-/// casting the module, resizing and pruning come before.
+/// The module keeps its type and its names. Its parameters remain the same tensor objects; outside of forward and
+/// backward they have the shape of the rank's rows, of which there may be none. Build optimizers afterwards: they work
+/// on these rows. Move, cast, resize or prune the module before.
 ///
-/// Construction is a collective: it throws on all ranks when their modules differ in shapes or units. All ranks run the
-/// same units in the same order; one that does not, and ranks that die or are late, surface in forward or backward as
-/// an error that names this rank. The object has to live as long as its module is used.
+/// Construction is a collective operation: it throws on all ranks when their modules differ in shapes or units. All
+/// ranks must run the same units in the same order; a rank that does not, and ranks that die or are late, cause an
+/// error in forward or backward that names this rank. The object must live as long as its module is used.
 template <typename Contained>
 class FullyShardedDataParallel : public FullyShardedModule {
  public:
@@ -154,7 +155,7 @@ class FullyShardedDataParallel : public FullyShardedModule {
                            const FullyShardedOptions& options = {})
       : FullyShardedModule(module, std::move(group), options), module_(std::move(module)) {}
 
-  /// The module's forward. Tensors among the arguments are brought to the module's device and to param_dtype.
+  /// The module's forward. Tensors among the arguments are moved to the module's device and cast to param_dtype.
   template <typename... Arguments>
   auto forward(const Arguments&... arguments) {
     return run([&](Contained& module) { return module.forward(prepared_argument(arguments)...); });
@@ -164,9 +165,9 @@ class FullyShardedDataParallel : public FullyShardedModule {
     return forward(arguments...);
   }
 
-  /// Calls `forward` with the module, for a forward that needs braces around its arguments, or for several without
-  /// gradient: `run([&](auto& model) { return generate(model, ...); })`, where all ranks have to take as many steps.
-  /// With gradients the output's type has to be one whose tensors can be seen: see Value and to_tuple.
+  /// Calls `forward` with the module: for a forward whose arguments need braces, or for several forwards without
+  /// gradients, as in `run([&](auto& model) { return generate(model, ...); })`, where all ranks must take the same
+  /// number of steps. With gradients, the tensors of the output must be accessible: see Value and to_tuple.
   template <typename Forward>
   auto run(Forward&& forward) {
     before_forward();

@@ -10,7 +10,7 @@ namespace TRANSFORMERS_API transformers {
 
 // Mirrors distributed/pipelining/schedules.py, torch 2.11.
 
-/// What a stage does with one micro-batch.
+/// One action of a stage on one micro-batch.
 struct PipelineAction {
   enum class Kind { kForward, kBackward };
   Kind kind = Kind::kForward;
@@ -18,29 +18,29 @@ struct PipelineAction {
   bool operator==(const PipelineAction&) const = default;
 };
 
-/// All forwards, then all backwards.
+/// The actions of GPipe: all forwards, then all backwards.
 std::vector<PipelineAction> gpipe_actions(int64_t n_microbatches);
-/// As many forwards as there are stages from this one on, then a backward and a forward in turn, then the backwards
-/// that are left: no stage holds more micro-batches than that.
+/// The actions of 1F1B: as many forwards as there are stages from this one on, then alternately one backward and one
+/// forward, then the remaining backwards. A stage holds at most that many micro-batches.
 std::vector<PipelineAction> one_f_one_b_actions(int64_t stage_index, int64_t num_stages, int64_t n_microbatches);
 
-/// Runs batches through the stages of a pipeline in micro-batches. A stage's schedule is used by one thread.
+/// Runs batches through the stages of a pipeline in micro-batches. Only one thread may use the schedule of a stage.
 class PipelineSchedule {
  public:
   PipelineSchedule(const PipelineSchedule&) = delete;
   PipelineSchedule& operator=(const PipelineSchedule&) = delete;
   virtual ~PipelineSchedule() = default;
 
-  /// Forward and backward of a batch; gradients are added to those that are there. All ranks call it with the same
-  /// batch, of which `n_microbatches` divides the rows: input_ids, masks, positions and token types, head mask, labels.
-  /// Returns the loss on every rank, fp32 []: the mean over the labels that count, of all micro-batches together, or
-  /// their sum over `num_items_in_batch`. Throws on all ranks when they were called differently; when one dies the
-  /// others throw, naming it, at the latest after the group's timeout. Gradients are unfinished then.
+  /// Runs forward and backward of a batch and adds to the existing gradients. All ranks must call it with the same
+  /// batch, whose number of rows `n_microbatches` must divide: input_ids, masks, positions and token types, head mask,
+  /// labels. Returns the loss on every rank, fp32 []: the mean over the labels that count in all micro-batches
+  /// together, or their sum divided by `num_items_in_batch`. Throws on all ranks when the calls differ; when one rank
+  /// dies the others throw, naming it, at the latest after the group's timeout. Gradients are incomplete then.
   at::Tensor step(const ModelInputs& inputs, const CausalLMOptions& options);
-  /// The loss alone, without gradients.
+  /// Computes only the loss, without gradients.
   at::Tensor eval(const ModelInputs& inputs, const CausalLMOptions& options);
 
-  /// The most micro-batches whose activations this stage held at a time in the last step.
+  /// The largest number of micro-batches whose activations this stage held at one time in the last step.
   int64_t most_live_microbatches() const { return most_live_; }
 
  protected:

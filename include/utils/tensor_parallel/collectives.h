@@ -9,30 +9,32 @@
 
 namespace TRANSFORMERS_API transformers {
 
-// Collectives that autograd runs backwards. All ranks of the group call them in the same order, in backward too, which
-// they do when they run the same model. Gradients of gradients are not supported.
+// Collectives that autograd can differentiate. All ranks of the group must call them in the same order, in backward
+// too, which is the case when they run the same model. Gradients of gradients are not supported.
 
-/// What a rank holds of a dimension.
+/// The part of a dimension that a rank holds.
 struct Part {
   int64_t start = 0;
   int64_t length = 0;
 };
 
-/// Every rank's part of `full` entries, as even as can be: the first ranks have one more.
+/// Splits `full` entries over the ranks as evenly as possible; the first ranks have one more.
 std::vector<Part> even_parts(int64_t full, int64_t ranks);
 
-/// The input itself, before each rank computes its part of something with it; backward sums the gradients of all ranks.
+/// Returns the input itself, from which each rank then computes its part; backward sums the gradients of all ranks.
 at::Tensor copy_to_group(const at::Tensor& input, const ProcessGroup& group);
 
-/// The sum of all ranks' inputs, of one shape; backward hands the gradient through, which is the same on every rank.
+/// The sum of all ranks' inputs, which have the same shape; backward passes the gradient through, which is the same on
+/// every rank.
 at::Tensor reduce_from_group(const at::Tensor& input, const ProcessGroup& group);
 
-/// All ranks' inputs side by side along the last dimension, whose parts are those of `even_parts(full, group.size())`;
-/// backward takes the own part of the gradient. input: [..., part]; returns [..., full].
+/// Concatenates all ranks' inputs along the last dimension, whose parts are those of `even_parts(full, group.size())`;
+/// backward takes the rank's own part of the gradient. input: [..., part]; returns [..., full].
 at::Tensor gather_from_group(const at::Tensor& input, int64_t full, const ProcessGroup& group);
 
-/// The parameter itself, rows of a matrix or vector that several ranks may hold alike: rank r those of `parts[r]`.
-/// Backward sums, row by row, the gradients of all ranks that hold it, so that they stay alike.
+/// Returns the parameter itself: rows of a matrix or vector, of which rank r holds those of `parts[r]`, and several
+/// ranks may hold the same rows. Backward sums, row by row, the gradients of all ranks that hold a row, so that the
+/// copies stay equal.
 at::Tensor share_rows(const at::Tensor& parameter, const std::vector<Part>& parts, const ProcessGroup& group);
 
 }  // namespace transformers
