@@ -24,13 +24,13 @@
 
 namespace TRANSFORMERS_API transformers {
 
-// Mirrors pytorch_utils.py, transformers 4.37.2, whole, with the version flags of 5.x. Deviation: pruned layers keep
-// dtype and device; HF builds them in the default dtype.
+// Mirrors pytorch_utils.py, transformers 4.37.2, completely, with the version flags of 5.x. Deviation: pruned layers
+// keep dtype and device; HF builds them in the default dtype.
 
-/// Which modules are layer norms. Training spares them from weight decay.
+/// The list of layer norm classes, to which training applies no weight decay.
 class LayerNormLayers {
  public:
-  /// Adds a class to the list; a family does so for a norm of its own. Adding one twice changes nothing.
+  /// Adds a class to the list, as families do for their own norms. Adding it twice has no effect.
   template <typename Norm>
   static void add() {
     add(typeid(Norm).name(),
@@ -63,22 +63,22 @@ inline constexpr bool is_torch_greater_or_equal_than_2_8 = detail::torch_is_at_l
 template <typename Parent>
 at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output);
 /// The form of 4.37, which ignores `dim` for `parent.dim`. Of `self` only the dtype matters, as in Python: float16
-/// beside float32 gradients gives float16, on CUDA alone; the CPU throws. Other dtypes than the gradient's change
-/// nothing.
+/// beside float32 gradients gives float16, on CUDA alone; the CPU throws. Any other dtype that differs from the
+/// gradient's has no effect.
 template <typename Parent>
 at::Tensor softmax_backward_data(const Parent& parent, const at::Tensor& grad_output, const at::Tensor& output,
                                  int64_t dim, const at::Tensor& self);
 
-/// A linear layer with weight [nx, nf], as GPT-2 stores it: x · weight + bias. x: [..., nx] → [..., nf]. Weights start
-/// at N(0, 0.02), the bias at 0.
+/// A linear layer with weight [nx, nf], as GPT-2 stores it: x · weight + bias. x: [..., nx] → [..., nf]. Weights are
+/// initialised from N(0, 0.02), the bias with 0.
 class Conv1DImpl : public Cloneable<Conv1DImpl> {
  public:
   Conv1DImpl(int64_t nf, int64_t nx);
-  /// Changes nothing; not const, as torch::nn::Sequential takes no module whose forward is.
+  /// Does not change the layer; it is not const because torch::nn::Sequential requires a non-const forward.
   torch::Tensor forward(const torch::Tensor& x);
   auto members() { return std::tie(weight, bias); }
 
-  /// Takes the parameters as they are.
+  /// Uses the given parameters without a copy.
   void set_parameters(torch::Tensor new_weight, torch::Tensor new_bias);
 
   torch::Tensor weight;  // [nx, nf]
@@ -90,8 +90,8 @@ class Conv1DImpl : public Cloneable<Conv1DImpl> {
 TRANSFORMERS_MODULE(Conv1D);
 
 /// A new layer with the listed rows (dim 0) or columns (dim 1) of the weight, in that order; the bias is indexed with
-/// the rows and copied whole with the columns; a layer without one stays so. The new parameters require gradients and
-/// keep dtype and device. index: integer [kept], neither empty nor out of range nor with a duplicate.
+/// the rows and copied whole with the columns; a layer without a bias gets none. The new parameters require gradients
+/// and keep dtype and device. index: integer [kept], neither empty nor out of range nor with a duplicate.
 Linear prune_linear_layer(const Linear& layer, const at::Tensor& index, int64_t dim = 0);
 torch::nn::Linear prune_linear_layer(const torch::nn::Linear& layer, const at::Tensor& index, int64_t dim = 0);
 /// The same for Conv1D, whose outputs are columns: dim 1 indexes the bias, dim 0 copies it.
@@ -100,21 +100,22 @@ Conv1D prune_conv1d_layer(const Conv1D& layer, const at::Tensor& index, int64_t 
 std::shared_ptr<torch::nn::Module> prune_layer(const torch::nn::Module& layer, const at::Tensor& index,
                                                std::optional<int64_t> dim = std::nullopt);
 
-/// Heads left to prune (those already pruned drop out), and the kept positions of a projection as int64. n_heads is the
-/// present number of heads; each head is counted down by the pruned ones below it.
+/// Returns the heads that remain to be pruned (without those already pruned), and the kept positions of a projection as
+/// int64. n_heads is the present number of heads; the index of each head is reduced by the number of pruned heads below
+/// it.
 std::pair<std::set<int64_t>, at::Tensor> find_pruneable_heads_and_indices(
     const std::vector<int64_t>& heads, int64_t n_heads, int64_t head_size,
     const std::set<int64_t>& already_pruned_heads);
 
-/// Takes exactly these tensors, at least one, and returns a tensor.
+/// A function that takes exactly these tensors, at least one, and returns a tensor.
 template <typename Forward, typename... Tensors>
 concept ChunkForward = sizeof...(Tensors) > 0 && (std::is_convertible_v<Tensors, at::Tensor> && ...) &&
                        std::is_invocable_r_v<at::Tensor, Forward, const Tensors&...>;
 
-/// Calls forward_fn on pieces of `chunk_size` along `chunk_dim` and joins the results; for a chunk_size of 0 or below
-/// on the whole. Saves memory where forward_fn treats positions apart. forward_fn takes as many tensors as are given,
-/// which the compiler checks; the vector form takes a list and cannot be checked. Throws for no tensors, sizes that
-/// differ along chunk_dim, and a size that chunk_size does not divide.
+/// Calls forward_fn on pieces of `chunk_size` along `chunk_dim` and joins the results; for a chunk_size of 0 or below,
+/// calls it once on the whole tensors. Saves memory where forward_fn treats positions independently. forward_fn takes
+/// as many tensors as are passed, which the compiler checks; the form with a vector cannot be checked. Throws for no
+/// tensors, sizes that differ along chunk_dim, and a size that chunk_size does not divide.
 at::Tensor apply_chunking_to_forward(const std::function<at::Tensor(const std::vector<at::Tensor>&)>& forward_fn,
                                      int64_t chunk_size, int64_t chunk_dim, const std::vector<at::Tensor>& tensors);
 template <typename Forward, typename... Tensors>
@@ -133,8 +134,8 @@ requires ChunkForward<Forward, Tensors...> at::Tensor apply_chunking_to_forward(
 /// torch.meshgrid; indexing: "ij" or "xy".
 std::vector<at::Tensor> meshgrid(const std::vector<at::Tensor>& tensors, std::string_view indexing = "ij");
 
-/// What a tensor's memory is known by: device, address, bytes. Views share it, and so do tensors of as many bytes on
-/// the meta device, which have no address.
+/// Identifies the memory of a tensor by device, address and bytes. Views have the same id, and so do all tensors of the
+/// same size on the meta device, where there are no addresses.
 struct TensorStorageId {
   c10::Device device;
   const void* address;

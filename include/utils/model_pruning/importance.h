@@ -8,19 +8,19 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// What is scored and taken out as one piece.
+/// The kinds of parts that are scored and removed as a whole.
 enum class PrunablePart {
-  kHeads,        // single query heads, as many of each key/value head's group
-  kGroups,       // key/value heads with their query heads; GPT-J: heads
+  kHeads,        // single query heads, the same number from each key/value head's group
+  kGroups,       // key/value heads with their query heads; for GPT-J: heads
   kChannels,     // MLP channels
   kLayers,       // whole layers
-  kHiddenUnits,  // coordinates of the hidden states in everything that reads or writes them
+  kHiddenUnits,  // coordinates of the hidden states, in everything that reads or writes them
 };
 
 enum class PruningCriterion {
   kL1,          // sum of |w| over all matrices a part touches
   kL2,          // root of the sum of w²
-  kActivation,  // on calibration tokens, see `importance`
+  kActivation,  // mean activation on calibration tokens, see `importance`
   kTaylor,      // sum of |w · ∂loss/∂w| over the same matrices, the loss summed over the calibration batches
   kRandom,      // uniform in [0, 1)
 };
@@ -29,12 +29,12 @@ struct ImportanceOptions {
   PruningCriterion criterion = PruningCriterion::kL2;
   /// Token ids, int64 [batch, seq] each; kActivation and kTaylor need them.
   std::vector<at::Tensor> calibration{};
-  /// Of kRandom.
+  /// Seed of kRandom.
   uint64_t seed = 0;
 };
 
-/// How much each part matters: fp64, a tensor a layer ([heads], [key/value heads], [channels] it has now), or a single
-/// one for kLayers [layers] and kHiddenUnits [hidden]. The model is left as it was.
+/// The importance of each part, fp64: one tensor per layer ([heads], [key/value heads] or [channels] that it has now),
+/// or a single one for kLayers [layers] and kHiddenUnits [hidden]. Does not change the model.
 ///
 /// Activations are means over tokens: of |x| at the input of the MLP's output layer (channels); of the norm of a head's
 /// or group's context (heads, groups); of |x| at what reads the hidden states after their norms (hidden units), all
@@ -43,16 +43,17 @@ struct ImportanceOptions {
 std::vector<at::Tensor> importance(PreTrainedModel& model, PrunablePart part, const ImportanceOptions& options = {});
 
 struct PruningRequest {
-  /// The share of each kind that goes, in [0, 1): floor(share · number) of the least important, the lower number first
-  /// where two are equal. kHeads: of each key/value head's group.
+  /// The share of each kind to remove, in [0, 1): the floor(share · number) least important parts; of two equal ones,
+  /// the one with the lower number first. For kHeads: the share of each key/value head's group.
   std::map<PrunablePart, double> shares{};
-  /// Choose among all layers together, by the scores as they are, and leave each at least its best; false: the same
-  /// share of each layer. For kGroups and kChannels; layers then differ, which transformers' config cannot say.
+  /// Choose among all layers together, comparing raw scores, and keep at least the best part of each layer; false:
+  /// remove the same share of each layer. For kGroups and kChannels. Layers then differ, which transformers' config
+  /// cannot express.
   bool global = false;
   ImportanceOptions importance{};
 };
 
-/// The plan that takes out what matters least.
+/// The plan that removes the least important parts.
 PruningPlan plan_pruning(PreTrainedModel& model, const PruningRequest& request);
 
 }  // namespace transformers

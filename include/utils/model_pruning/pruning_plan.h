@@ -21,55 +21,55 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Removing makes a model smaller. Zeroing keeps its sizes, so that transformers' config can say it whatever was taken.
+/// Removing makes a model smaller. Zeroing keeps its sizes, so that transformers' config can express every plan.
 enum class PruningMode { kRemove, kZero };
 
-/// The sizes a plan was made for; its numbers mean nothing in a model of others.
+/// The sizes for which a plan was made; its numbers are meaningless for a model of other sizes.
 struct PlannedModel {
   std::string model_type{};
   int64_t vocab_size = 0, hidden_size = 0;
-  std::vector<int64_t> heads{}, key_value_heads{}, channels{};  // that each layer has
+  std::vector<int64_t> heads{}, key_value_heads{}, channels{};  // of each layer
 };
 
-/// What to take out of a model. Layers are numbered as they are before anything goes.
+/// The parts to remove from a model. Layers are numbered as before the removal.
 struct PruningPlan {
   PlannedModel model{};
   HeadsByLayer heads{};     // query heads by layer, as `PreTrainedModel::prune_heads` numbers them
   HeadsByLayer channels{};  // MLP channels by layer
   std::vector<int64_t> layers{};
   std::vector<int64_t> hidden_units{};
-  std::vector<int64_t> vocabulary{};  // tokens that stay, ascending: the place of each is its new id; empty: all stay
+  std::vector<int64_t> vocabulary{};  // kept tokens, ascending; the position of each is its new id; empty: all are kept
 
   /// An empty plan for a model.
   static PruningPlan for_model(PreTrainedModel& model);
 
   bool empty() const;
-  /// By old id the new one, −1 where the token goes. Empty when all tokens stay.
+  /// The new id of each old id, −1 where the token is removed. Empty when all tokens are kept.
   std::vector<int64_t> new_token_ids() const;
 
-  /// Throws, saying which number was expected and found, when the plan was made for a model of other sizes, names what
-  /// the model does not have, holds an empty list or a number twice, would leave nothing of a kind, or takes a token
-  /// that the config or the generation config needs. kRemove also throws where what is left makes no valid config.
+  /// Throws, with the expected and the found number, when the plan was made for a model of other sizes, names parts
+  /// that the model does not have, holds an empty list or a number twice, would leave nothing of a kind, or removes a
+  /// token that the config or the generation config needs. kRemove also throws where the remaining sizes are not a
+  /// valid config.
   void check(PreTrainedModel& model, PruningMode mode = PruningMode::kRemove) const;
 
-  /// For people: a line a kind and layer.
+  /// A readable summary, one line per kind and layer.
   std::string to_string() const;
   std::string to_json() const;
   /// `source` names the text in errors. Strict: unknown keys and wrong types throw.
   static PruningPlan from_json(std::string_view text, const std::string& source = "PruningPlan");
-  /// A JSON file, written atomically.
+  /// Writes a JSON file, atomically.
   void save(const std::string& path) const;
   static PruningPlan load(const std::string& path);
 };
 
 /// Carries out a plan. Throws as `PruningPlan::check` does, before anything is changed.
 ///
-/// kRemove: parameters become new, smaller ones (norms keep theirs and change their data), with dtype, device,
-/// requires_grad and ties as before; an optimizer must be built anew. Config, generation config and
-/// `config().pruned_heads` follow. Taking hidden units out changes what norms average over, so outputs change even
-/// where those units were zero.
-/// kZero: the matrices' rows and columns are set to zero, for layers those that write to the hidden states. A removed
-/// token keeps its id; its score becomes 0.
+/// kRemove: parameters are replaced by new, smaller ones (norms keep theirs and change the data), with dtype, device,
+/// requires_grad and ties as before; an optimizer must be rebuilt. Config, generation config and
+/// `config().pruned_heads` are updated. Removing hidden units changes the number of values that norms average, so
+/// outputs change even where those units were zero. kZero: rows and columns of the matrices are set to zero; for
+/// layers, the matrices that write to the hidden states. A removed token keeps its id; its score becomes 0.
 void prune_model(PreTrainedModel& model, const PruningPlan& plan, PruningMode mode = PruningMode::kRemove);
 
 }  // namespace transformers

@@ -33,16 +33,16 @@ namespace TRANSFORMERS_API transformers {
 
 class PreTrainedModel;
 
-// Where the parts of a model lie. Mirrors integrations/accelerate.py, transformers 5.23.0, and utils/modeling.py,
-// accelerate 1.15.
+// Device maps: on which device each part of a model is. Mirrors integrations/accelerate.py, transformers 5.23.0, and
+// utils/modeling.py, accelerate 1.15.
 
-/// A device, or the file that weights were read from. Converts from what Python's maps hold: numbers of GPUs and names.
-/// As key of a map: GPUs by number, then the CPU, then the disk.
+/// A device, or the disk, i.e. the file that weights were read from. Converts from the values of Python's maps: numbers
+/// of GPUs, and names. The order of places is: GPUs by number, then the CPU, then the disk.
 class Place {
  public:
   Place(c10::Device device) : device_(device) {}
   Place(int cuda_index);
-  /// "cpu", "disk", "cuda", "cuda:1"; "meta" is nowhere: shapes without values. Throws on another name.
+  /// "cpu", "disk", "cuda", "cuda:1"; "meta" stands for shapes without values. Throws on any other name.
   Place(const std::string& name);
   Place(const char* name) : Place(std::string(name)) {}
 
@@ -63,18 +63,18 @@ class Place {
   std::optional<c10::Device> device_;  // unset: the disk
 };
 
-/// Places by module: a name stands for everything below it, unless a longer one says otherwise; "" is the whole model.
+/// Places by module. A name covers everything below it, unless a longer name covers it too; "" is the whole model.
 using DeviceMap = std::map<std::string, Place>;
 /// Bytes of weights that a place may hold.
 using MaxMemory = std::map<Place, int64_t>;
 
-/// What `from_pretrained` takes: a strategy, a map, one place for everything, or a function that finds the map.
+/// The argument of `from_pretrained`: a strategy, a map, one place for everything, or a function that returns the map.
 ///
-/// "auto", "balanced": each GPU about as much; "balanced_low_0": little on the first; "sequential": each filled before
-/// the next. What no GPU has room for goes to the CPU, then to the disk.
+/// "auto" and "balanced" fill all GPUs about equally, "balanced_low_0" leaves room on the first, and "sequential" fills
+/// each GPU before the next. Parts for which no GPU has room go to the CPU, then to the disk.
 class DeviceMapOption {
  public:
-  /// Gets the model before it has values, on the meta device.
+  /// Receives the model before it has values, on the meta device.
   using MapOfModel = std::function<DeviceMap(PreTrainedModel&)>;
 
   DeviceMapOption() = default;
@@ -84,7 +84,7 @@ class DeviceMapOption {
   DeviceMapOption(MapOfModel map) : choice_(std::move(map)) {}
   DeviceMapOption(std::initializer_list<DeviceMap::value_type> entries) : choice_(DeviceMap(entries)) {}
 
-  /// Nothing was asked for.
+  /// Whether no option was given.
   bool empty() const { return std::holds_alternative<std::monostate>(choice_); }
   /// Null unless it is a map.
   const DeviceMap* map() const { return std::get_if<DeviceMap>(&choice_); }
@@ -97,43 +97,44 @@ class DeviceMapOption {
   std::variant<std::monostate, std::string, DeviceMap, MapOfModel> choice_{};
 };
 
-/// A module as a map sees it: names and sizes.
+/// The names and sizes of a module, from which a map is computed.
 struct ModuleSizes {
   std::string name{};        // within the module that holds it; empty: the model
   std::string class_name{};  // HF's, e.g. LlamaDecoderLayer
   std::vector<std::pair<std::string, int64_t>>
-      parameters{};          // its own, in bytes; tied ones count under their first name
-  int64_t buffer_bytes = 0;  // its own
+      parameters{};          // of this module alone, in bytes; tied ones count under their first name
+  int64_t buffer_bytes = 0;  // of this module alone
   std::vector<ModuleSizes> children{};
 };
 
-/// Sizes of a model whose floating tensors are `dtype`; on the meta device they cost nothing.
+/// Sizes of a model whose floating tensors have `dtype`. The model may be on the meta device.
 ModuleSizes module_sizes(const torch::nn::Module& model, std::optional<c10::ScalarType> dtype = std::nullopt);
-/// Full names of parameters that are one tensor, group by group.
+/// Full names of parameters that share one tensor, group by group.
 std::vector<std::vector<std::string>> find_tied_parameters(const torch::nn::Module& model);
 
-/// The memory that is free now: of every GPU, and 90 % of what the CPU has.
+/// The free memory of every GPU, and 90 % of that of the CPU.
 MaxMemory get_max_memory();
 
-/// Limits under which GPUs hold about the same. low_zero: little on the first. Without GPUs: max_memory as it is.
+/// Limits under which all GPUs hold about the same. low_zero: leave room on the first. Without GPUs returns max_memory.
 MaxMemory get_balanced_memory(const ModuleSizes& model, MaxMemory max_memory,
                               const std::vector<std::string>& no_split_module_classes, bool low_zero = false);
 
-/// Fills the places of `max_memory` one after the other and the disk last. Modules of the named classes stay whole. The
-/// first GPU and the CPU keep room for the largest layer that might have to come back. Tied parameters stay together.
+/// Fills the places of `max_memory` one after the other, and the disk last. Modules of the named classes are not split.
+/// The first GPU and the CPU keep room for the largest layer that may have to be loaded back. Tied parameters stay
+/// together.
 DeviceMap infer_auto_device_map(const ModuleSizes& model, const MaxMemory& max_memory,
                                 const std::vector<std::string>& no_split_module_classes,
                                 const std::vector<std::vector<std::string>>& tied_parameters = {});
 
-/// The map of a strategy.
+/// Computes the map of a strategy.
 DeviceMap infer_auto_device_map(const ModuleSizes& model, const std::string& strategy,
                                 const std::optional<MaxMemory>& max_memory,
                                 const std::vector<std::string>& no_split_module_classes,
                                 const std::vector<std::vector<std::string>>& tied_parameters = {});
 
-/// Throws, naming them, when the map names modules that are not there, or leaves tensors of the model without a place.
+/// Throws, naming them, when the map names modules that do not exist, or leaves tensors of the model without a place.
 void check_device_map(const torch::nn::Module& model, const DeviceMap& device_map);
-/// Of a tensor or module: what the longest name that covers it says. Throws when none does.
+/// The place of a tensor or module: that of the longest name that covers it. Throws when none does.
 Place place_of(const DeviceMap& device_map, const std::string& name);
 
 }  // namespace transformers

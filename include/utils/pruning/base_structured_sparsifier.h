@@ -12,11 +12,12 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// What a tensor's config leaves out.
+/// Defaults for the fields that the config of a tensor leaves unset.
 struct SparsityDefaults {
-  /// Fraction of rows to hide.
+  /// Fraction of rows to mask.
   double sparsity_level = 0.5;
-  /// Whether a row's bias is hidden with it; false keeps it until the row is pruned, then moves it to the next layer.
+  /// Whether the bias of a masked row is masked too; false keeps it until the row is pruned, and then moves it to the
+  /// next layer.
   bool prune_bias = true;
 };
 
@@ -26,7 +27,7 @@ struct SparsityConfig {
   std::string tensor_fqn{};
   std::optional<double> sparsity_level{};
   std::optional<bool> prune_bias{};
-  /// bool [rows] to begin with; undefined: nothing is hidden yet.
+  /// The initial mask, bool [rows]; undefined: nothing is masked yet.
   at::Tensor mask{};
 };
 
@@ -42,9 +43,9 @@ struct SparsityGroup {
   bool prune_bias = true;
 };
 
-/// Structured pruning in the order prepare, step (as often as training wants), prune. Mirrors
-/// `BaseStructuredSparsifier` of torch.ao.pruning 2.11; docs/pruning.md lists the deviations. A class that derives from
-/// it says which rows go.
+/// Structured pruning in the order prepare, step (as often as training needs), prune. Mirrors
+/// `BaseStructuredSparsifier` of torch.ao.pruning 2.11; docs/pruning.md lists the deviations. Derived classes decide
+/// which rows are masked.
 class BaseStructuredSparsifier {
  public:
   explicit BaseStructuredSparsifier(SparsityDefaults defaults = {});
@@ -53,35 +54,36 @@ class BaseStructuredSparsifier {
   BaseStructuredSparsifier& operator=(const BaseStructuredSparsifier&) = delete;
 
   /// Puts masks on the tensors of `config`, or on the weights of every Linear and Conv2d and all weights of every LSTM
-  /// when it is empty. Throws, with all of them, for names the model does not have, and for a tensor given twice or
-  /// masked already. The masks stay on the model when the sparsifier goes.
+  /// when it is empty. Throws, naming all of them, for names that the model does not have, and for a tensor that is
+  /// listed twice or masked already. The masks stay on the model when the sparsifier is destroyed.
   void prepare(std::shared_ptr<torch::nn::Module> model, const std::vector<SparsityConfig>& config = {});
 
-  /// Updates every mask; nothing while `enable_mask_update` is false.
+  /// Updates every mask; does nothing while `enable_mask_update` is false.
   void step();
 
-  /// Takes the masks off and leaves hidden entries zero: shapes stay. The sparsifier can prepare again.
+  /// Removes the masks and leaves masked entries zero; shapes do not change. The sparsifier can prepare again.
   void squash_mask();
 
-  /// Takes hidden rows out of the model, with what reads them (prune_functions.h), and the masks off. What reads a
-  /// layer is told by `chains`, or when there are none by `sequential_chains`. Everything is checked before anything
-  /// changes. Give the result to `update_optimizer` for each optimizer of the model. The sparsifier can prepare again.
+  /// Removes masked rows from the model together with the inputs that read them (prune_functions.h), and removes the
+  /// masks. `chains` tell which layer reads which; if empty, `sequential_chains` is used. Everything is checked before
+  /// anything changes. Pass the result to `update_optimizer` for each optimizer of the model. The sparsifier can
+  /// prepare again.
   PrunedParameters prune(const std::vector<Chain>& chains = {});
 
-  /// Masks, hidden values and settings, by names that begin with the tensor's: for `save_safetensors`. The values that
-  /// masks show are the model's.
+  /// Masks, hidden values and settings, by names that begin with the tensor's name, for `save_safetensors`. The values
+  /// that are not masked belong to the model's state.
   StateDict state_dict() const;
-  /// Takes masks, hidden values and levels of a sparsifier that was prepared for the same tensors.
+  /// Restores masks, hidden values and levels of a sparsifier that was prepared for the same tensors.
   void load_state_dict(const StateDict& state);
 
   const std::vector<SparsityGroup>& groups() const { return groups_; }
-  /// bool [rows] of one of the groups.
+  /// The mask of one of the groups, bool [rows].
   at::Tensor mask(const std::string& tensor_fqn) const;
 
   bool enable_mask_update = true;
 
  protected:
-  /// The new mask from the masked weight [rows, ...] and the present mask, bool [rows].
+  /// Computes the new mask, bool [rows], from the masked weight [rows, ...] and the present mask, bool [rows].
   virtual at::Tensor update_mask(const SparsityGroup& group, const at::Tensor& weight,
                                  const at::Tensor& mask) const = 0;
 

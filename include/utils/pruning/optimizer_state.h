@@ -8,7 +8,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// A parameter that pruning made smaller, and what it kept of the old shape.
+/// A parameter that pruning made smaller, and the selection of the old entries that it keeps.
 struct NarrowedParameter {
   at::Tensor parameter{};
   std::vector<int64_t> old_sizes{};
@@ -21,7 +21,7 @@ struct AddedParameter {
   at::Tensor beside{};
 };
 
-/// What a pruning did to parameters, in its order; what an optimizer of them has to follow.
+/// The changes of a pruning to parameters, in order, which an optimizer of these parameters has to follow.
 struct PrunedParameters {
   std::vector<NarrowedParameter> narrowed{};
   std::vector<AddedParameter> added{};
@@ -29,29 +29,29 @@ struct PrunedParameters {
   void append(PrunedParameters more);
 };
 
-/// What becomes of an optimizer's memory of a parameter (momentum, averages) when the parameter gets smaller.
+/// What happens to an optimizer's state of a parameter (momentum, averages) when the parameter becomes smaller.
 enum class OptimizerState {
-  kDrop,   // forgotten; the next step starts it anew
-  kNarrow  // keeps the part that belongs to what was kept
+  kDrop,   // dropped; the next step initialises it again
+  kNarrow  // reduced to the entries that were kept
 };
 
-/// For optimizers of one's own: a parameter's state that also derives from this can be narrowed and masked.
+/// For your own optimizers: parameter states that also derive from this class can be narrowed and masked.
 class NarrowableState {
  public:
   virtual ~NarrowableState() = default;
-  /// Its tensors that have the parameter's shape; undefined ones are left alone.
+  /// The state's tensors that have the parameter's shape; undefined ones are ignored.
   virtual std::vector<at::Tensor*> parameter_shaped() = 0;
 };
 
-/// Makes an optimizer fit parameters after a pruning. Added parameters join the group of the weight they lie beside.
-/// kNarrow works for SGD, Adam, AdamW, RMSprop and Adagrad of LibTorch and for states that are a `NarrowableState`, and
-/// throws for others, before it changes anything. LBFGS remembers the size of all parameters together and is refused:
-/// build it anew.
+/// Adapts an optimizer to its parameters after a pruning. Added parameters join the group of the weight beside them.
+/// kNarrow supports SGD, Adam, AdamW, RMSprop and Adagrad of LibTorch and states that are a `NarrowableState`; it
+/// throws on others before it changes anything. Throws on LBFGS, which stores the size of all parameters together and
+/// has to be rebuilt.
 void update_optimizer(torch::optim::Optimizer& optimizer, const PrunedParameters& pruned, OptimizerState state);
 
-/// Zeroes what an optimizer remembers of entries that a `ParameterMask` hides, so that they stay zero in every step of
-/// the optimizers that kNarrow works for. To be called once after masks were set; throws for others, LBFGS excepted,
-/// which forgets everything.
+/// Zeroes an optimizer's state of entries that a `ParameterMask` hides, so that these entries stay zero in every step.
+/// Works for the optimizers that kNarrow supports; call it once after setting masks. Throws on others, except LBFGS,
+/// whose whole state is dropped.
 void clear_hidden_state(torch::optim::Optimizer& optimizer);
 
 }  // namespace transformers

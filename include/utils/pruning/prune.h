@@ -18,40 +18,41 @@
 #include <variant>
 #include <vector>
 
-// Mirrors torch/nn/utils/prune.py, torch 2.11.0: functions that mask a parameter of any module by what each of its
-// entries, or channels, is worth. The module gets the buffer `<name>_mask`, of the parameter's shape and dtype, as in
-// Python; the parameter keeps its name and holds the masked values (parametrization.h), where Python has `<name>_orig`.
-// Pruning again prunes more: fractions are of what is left. What is pruned stays so.
+// Mirrors torch/nn/utils/prune.py, torch 2.11.0: functions that mask a parameter of any module by the importance of its
+// entries or channels. As in Python, the module gets the buffer `<name>_mask`, of the parameter's shape and dtype. The
+// parameter keeps its name and holds the masked values (parametrization.h), where Python adds `<name>_orig`. Pruning
+// again prunes more: fractions refer to the remaining entries, and pruned entries stay pruned.
 namespace TRANSFORMERS_API transformers::prune {
 
-/// A fraction in [0, 1] when it is a double, rounded as Python rounds; a number of entries or channels as an integer.
+/// As a double: a fraction in [0, 1], rounded as Python rounds. As an integer: a number of entries or channels.
 using Amount = std::variant<double, int64_t>;
 
 enum class PruningType {
-  kUnstructured,  // entries on their own: the method sees those that are left, in one dimension
-  kStructured,    // channels along `dim`: the method sees channels that are not pruned whole
-  kGlobal         // the method sees the whole tensor
+  kUnstructured,  // single entries: the method gets the remaining ones as a vector
+  kStructured,    // channels along `dim`: the method gets the channels that are not completely pruned
+  kGlobal         // the method gets the whole tensor
 };
 
-/// A way to compute masks; derive from it for one's own. Mirrors `BasePruningMethod`.
+/// Computes masks; derive from it for your own methods. Mirrors `BasePruningMethod`.
 class BasePruningMethod {
  public:
   virtual ~BasePruningMethod() = default;
   virtual PruningType type() const = 0;
   /// The channels' dimension, for kStructured.
   virtual int64_t dim() const { return 0; }
-  /// The new mask, 0 where something is pruned. t: what entries are worth; default_mask: of its shape, the mask so far.
+  /// Returns the new mask, 0 where entries are pruned. t: the importance of the entries; default_mask: the mask so far,
+  /// of the same shape.
   virtual at::Tensor compute_mask(const at::Tensor& t, const at::Tensor& default_mask) const = 0;
 };
 
-/// Prunes nothing; gives a module its mask, to load one.
+/// Prunes nothing, but gives a module its mask, so that one can be loaded.
 class Identity : public BasePruningMethod {
  public:
   PruningType type() const override { return PruningType::kUnstructured; }
   at::Tensor compute_mask(const at::Tensor& t, const at::Tensor& default_mask) const override;
 };
 
-/// Entries drawn at random, by LibTorch's global generator: the same ones as in Python under the same seed.
+/// Prunes entries drawn at random by LibTorch's global generator: the same ones as in Python with the same seed.
 class RandomUnstructured : public BasePruningMethod {
  public:
   explicit RandomUnstructured(Amount amount);
@@ -62,7 +63,7 @@ class RandomUnstructured : public BasePruningMethod {
   Amount amount_;
 };
 
-/// Entries of smallest magnitude.
+/// Prunes the entries of smallest magnitude.
 class L1Unstructured : public BasePruningMethod {
  public:
   explicit L1Unstructured(Amount amount);
@@ -73,7 +74,7 @@ class L1Unstructured : public BasePruningMethod {
   Amount amount_;
 };
 
-/// Channels along a dimension, drawn at random.
+/// Prunes channels along a dimension, drawn at random.
 class RandomStructured : public BasePruningMethod {
  public:
   explicit RandomStructured(Amount amount, int64_t dim = -1);
@@ -86,7 +87,7 @@ class RandomStructured : public BasePruningMethod {
   int64_t dim_;
 };
 
-/// Channels along a dimension of smallest n-norm; n may be infinite.
+/// Prunes the channels of smallest n-norm along a dimension; n may be infinite.
 class LnStructured : public BasePruningMethod {
  public:
   LnStructured(Amount amount, double n, int64_t dim = -1);
@@ -100,7 +101,7 @@ class LnStructured : public BasePruningMethod {
   int64_t dim_;
 };
 
-/// A mask given.
+/// Prunes by a given mask.
 class CustomFromMask : public BasePruningMethod {
  public:
   explicit CustomFromMask(at::Tensor mask);
@@ -111,8 +112,8 @@ class CustomFromMask : public BasePruningMethod {
   at::Tensor mask_;
 };
 
-/// Semi-structured sparsity: of each `of` entries that follow each other along the last dimension the `kept` of largest
-/// magnitude stay. 2 of 4 is what sparse tensor cores take. Not in torch.nn.utils.prune.
+/// Semi-structured sparsity: of each `of` consecutive entries along the last dimension, keeps the `kept` of largest
+/// magnitude. Sparse tensor cores support 2 of 4. Not in torch.nn.utils.prune.
 class SemiStructured : public BasePruningMethod {
  public:
   explicit SemiStructured(int64_t kept = 2, int64_t of = 4);
@@ -123,8 +124,8 @@ class SemiStructured : public BasePruningMethod {
   int64_t kept_, of_;
 };
 
-/// In each row (dimension 0) by itself the entries of smallest magnitude, int(fraction · columns) of them counting
-/// those that were pruned before: how Wanda compares. Not in torch.nn.utils.prune.
+/// Prunes the entries of smallest magnitude in each row (dimension 0) separately, as Wanda does: int(fraction ·
+/// columns) of them, including those that were pruned before. Not in torch.nn.utils.prune.
 class RowwiseUnstructured : public BasePruningMethod {
  public:
   explicit RowwiseUnstructured(Amount amount);
@@ -135,9 +136,10 @@ class RowwiseUnstructured : public BasePruningMethod {
   Amount amount_;
 };
 
-/// Masks parameter `name` of a module itself (not of its children), on top of the mask it has. importance_scores: of
-/// the parameter's shape; the parameter when undefined. Throws, and changes nothing, for an unknown name, an amount
-/// that is more than there is, a dimension the parameter lacks, and a parameter masked by something else.
+/// Masks parameter `name` of the module itself (not of its children), in addition to the mask it already has.
+/// importance_scores: of the parameter's shape; undefined: the parameter. Throws, changing nothing, on an unknown name,
+/// an amount that exceeds the number of entries, a dimension that the parameter lacks, and a parameter masked by
+/// something else.
 void apply(torch::nn::Module& module, const std::string& name, const BasePruningMethod& method,
            const at::Tensor& importance_scores = {});
 
@@ -148,25 +150,27 @@ void l1_unstructured(torch::nn::Module& module, const std::string& name, Amount 
 void random_structured(torch::nn::Module& module, const std::string& name, Amount amount, int64_t dim);
 void ln_structured(torch::nn::Module& module, const std::string& name, Amount amount, double n, int64_t dim,
                    const at::Tensor& importance_scores = {});
-/// mask: 0 and 1, of the parameter's shape.
+/// mask: zeros and ones, of the parameter's shape.
 void custom_from_mask(torch::nn::Module& module, const std::string& name, const at::Tensor& mask);
 void semi_structured(torch::nn::Module& module, const std::string& name, int64_t kept = 2, int64_t of = 4,
                      const at::Tensor& importance_scores = {});
 
-/// Parameters of several modules, compared all together.
+/// Parameters of several modules, which are compared together.
 using Parameters = std::vector<std::pair<torch::nn::Module*, std::string>>;
-/// method: an unstructured one. importance_scores: none, or one for each parameter, undefined for its own values.
+/// method: must be unstructured. importance_scores: empty, or one tensor for each parameter; an undefined one stands
+/// for the parameter's own values.
 void global_unstructured(const Parameters& parameters, const BasePruningMethod& method,
                          const std::vector<at::Tensor>& importance_scores = {});
 
-/// Makes a pruning permanent: pruned entries are zero and ordinary again, the buffer is gone.
+/// Makes a pruning permanent: pruned entries are zero and can be trained again, and the buffer is removed.
 void remove(torch::nn::Module& module, const std::string& name);
 
-/// Whether a parameter of the module or of one inside it is pruned.
+/// Whether a parameter of the module or of one of its submodules is pruned.
 bool is_pruned(const torch::nn::Module& module);
 
-/// Zeroes pruned entries of the module and all inside it by their buffers, and sees to it that they get no gradient:
-/// after loading a state dict, after an optimizer whose momentum moved them, and in a clone.
+/// Zeroes the pruned entries of the module and its submodules according to their buffers, and makes sure that they get
+/// no gradient. Call it after loading a state dict, after a step of an optimizer whose momentum changed them, and on a
+/// clone.
 void apply_masks(torch::nn::Module& module);
 
 }  // namespace transformers::prune

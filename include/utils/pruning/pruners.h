@@ -7,7 +7,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// Hides the int(rows · sparsity_level) rows of smallest L1 norm. Mirrors `SaliencyPruner`.
+/// Masks the int(rows · sparsity_level) rows of smallest L1 norm. Mirrors `SaliencyPruner`.
 class SaliencyPruner : public BaseStructuredSparsifier {
  public:
   using BaseStructuredSparsifier::BaseStructuredSparsifier;
@@ -16,7 +16,8 @@ class SaliencyPruner : public BaseStructuredSparsifier {
   at::Tensor update_mask(const SparsityGroup& group, const at::Tensor& weight, const at::Tensor& mask) const override;
 };
 
-/// The same in each quarter of the rows by itself, the gates of an LSTM's weights. Mirrors `LSTMSaliencyPruner`.
+/// The same for each quarter of the rows separately, which are the gates of an LSTM's weights. Mirrors
+/// `LSTMSaliencyPruner`.
 class LSTMSaliencyPruner : public BaseStructuredSparsifier {
  public:
   using BaseStructuredSparsifier::BaseStructuredSparsifier;
@@ -25,8 +26,8 @@ class LSTMSaliencyPruner : public BaseStructuredSparsifier {
   at::Tensor update_mask(const SparsityGroup& group, const at::Tensor& weight, const at::Tensor& mask) const override;
 };
 
-/// Filter pruning via geometric median: hides the round(rows · sparsity_level) rows of smallest distance to all others
-/// together; a level of 0 or below shows every row again, one of 1 or above hides all. Mirrors `FPGMPruner`.
+/// Filter pruning via geometric median: masks the round(rows · sparsity_level) rows whose distances to all other rows
+/// have the smallest sum. A level of 0 or below unmasks every row, one of 1 or above masks all. Mirrors `FPGMPruner`.
 class FPGMPruner : public BaseStructuredSparsifier {
  public:
   /// Distances between rows: [rows, elements] → [rows, rows].

@@ -5,8 +5,9 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// A `torch::nn::Sequential` of tensors that can lie inside another one; LibTorch's own cannot, since its forward is a
-/// template. Pruning looks through it, where it cannot trust a class of somebody else to run its modules in order.
+/// A `torch::nn::Sequential` of tensors that can be nested in another one; LibTorch's own cannot, since its forward is
+/// a template. Pruning treats its modules as part of the outer chain, which it cannot do for other derived classes, as
+/// they may not run their modules in order.
 class StackSequentialImpl final : public torch::nn::SequentialImpl {
  public:
   using torch::nn::SequentialImpl::SequentialImpl;

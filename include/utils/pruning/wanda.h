@@ -8,20 +8,20 @@
 
 namespace TRANSFORMERS_API transformers {
 
-/// ‖x_j‖₂ of each input feature j over all tokens of calibration data.
+/// Accumulates ‖x_j‖₂ of each input feature j over all tokens of calibration data.
 class InputNorm {
  public:
   /// input: [..., features]
   void add(const at::Tensor& input);
-  /// float32 [features]; throws when nothing was added.
+  /// The norms, float32 [features]. Throws when nothing was added.
   at::Tensor value() const;
 
  private:
   at::Tensor squares_{};  // float64 [features]
 };
 
-/// Adds what a `Linear` is called with to an `InputNorm`, while it lives. Sees calls through the layer's holder, as
-/// models make them. For LibTorch's own modules, which have no hooks, add the inputs to an `InputNorm` oneself.
+/// For its lifetime adds the inputs of a `Linear` to an `InputNorm`. It sees calls through the layer's holder, as
+/// models make them. LibTorch's own modules have no hooks; add their inputs to an `InputNorm` yourself.
 class InputNormObserver {
  public:
   explicit InputNormObserver(std::shared_ptr<LinearImpl> linear);
@@ -37,14 +37,14 @@ class InputNormObserver {
   ForwardHooks::HookId hook_;
 };
 
-/// |weight| · ‖x‖₂, what Wanda ("A Simple and Effective Pruning Approach for Large Language Models", Sun et al.) takes
-/// an entry to be worth. weight: [out_features, in_features]; input_norm: [in_features]. For `prune::semi_structured`
-/// or any other method as importance scores.
+/// |weight| · ‖x‖₂, the importance of entries according to Wanda ("A Simple and Effective Pruning Approach for Large
+/// Language Models", Sun et al.). weight: [out_features, in_features]; input_norm: [in_features]. Can be passed as
+/// importance scores to `prune::semi_structured` and the other methods.
 at::Tensor wanda_scores(const at::Tensor& weight, const at::Tensor& input_norm);
 
 namespace prune {
 
-/// Prunes the given part of each row of a layer's weight [out_features, in_features] by Wanda's scores.
+/// Prunes the given amount of each row of a layer's weight [out_features, in_features] by Wanda's scores.
 void wanda(torch::nn::Module& module, const std::string& name, const at::Tensor& input_norm, Amount amount);
 
 }  // namespace prune

@@ -18,7 +18,7 @@ namespace TRANSFORMERS_API transformers {
 
 enum class WeightFormat {
   kInt8,  // a scale for each row: value = q * scale
-  kInt4,  // a scale and a zero for each group of a row: value = (q - 8) * scale + zero
+  kInt4,  // a scale and a zero point for each group of a row: value = (q - 8) * scale + zero
 };
 
 /// "int8" or "int4"; throws on another name.
@@ -27,35 +27,36 @@ WeightFormat weight_format_from_name(const std::string& name);
 struct QuantizationOptions {
   WeightFormat format = WeightFormat::kInt8;
   int64_t group_size = 32;  // of kInt4; must divide the in_features of every layer
-  /// Layers that stay as they are: whole names ("layers.0.mlp.up_proj"), their ends ("up_proj") or the names of modules
-  /// they lie in ("layers.0").
+  /// Layers that are not quantised: full names ("layers.0.mlp.up_proj"), their ends ("up_proj") or the names of modules
+  /// that contain them ("layers.0").
   std::vector<std::string> modules_to_not_convert{};
 };
 
-/// The linear method of a frozen weight of 8 or 4 bits: rounded to nearest, int8 symmetrically by the largest value of
-/// a row, int4 by the smallest and largest of a group, its scales and zeros in bf16, as gpt-fast and torchao do.
-/// Gradients reach the input. A few rows are multiplied with the stored form, more with a dense copy that lives for the
-/// matmul alone. CPU and CUDA; the few-rows kernel is for the CPU.
+/// The linear method of a frozen weight of 8 or 4 bits: values are rounded to nearest, int8 symmetrically by the
+/// largest value of a row, int4 by the smallest and largest value of a group, with scales and zeros in bf16, as in
+/// gpt-fast and torchao. Gradients flow to the input. A few input rows are multiplied with the quantised weight
+/// directly, more of them with a dense copy that exists only during the matmul. For CPU and CUDA; the kernel for few
+/// rows is for the CPU.
 class WeightOnlyLinear : public LinearMethod {
  public:
   /// weight: [out_features, in_features], floating. Throws when `group_size` does not divide in_features.
   WeightOnlyLinear(const torch::Tensor& weight, const QuantizationOptions& options);
 
   torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const override;
-  /// With a weight in memory of its own, on the device that a clone goes to.
+  /// The clone has its own copy of the weight, on the clone's device.
   std::shared_ptr<const LinearMethod> clone(const LinearImpl& copy, TensorCopies& copies) const override;
 
-  /// [out_features, in_features], in the dtype of the weight that was quantised or the one asked for.
+  /// The weight [out_features, in_features], in the given dtype or that of the original weight.
   torch::Tensor dequantized(std::optional<c10::ScalarType> dtype = std::nullopt) const;
 
   c10::Device device() const { return weight_.values.device(); }
-  /// Of values, scales and zeros.
+  /// Bytes of values, scales and zeros.
   int64_t bytes() const override;
 
   struct Quantized {
     torch::Tensor values{};  // int8 [out, in], or two int4 a byte, the earlier one low: uint8 [out, in / 2]
     torch::Tensor scales{};  // fp32 [out], or bf16 [out, in / group_size]
-    torch::Tensor zeros{};   // of kInt4, as scales
+    torch::Tensor zeros{};   // of kInt4, shaped as scales
   };
   const Quantized& quantized() const { return weight_; }
 
@@ -68,17 +69,17 @@ class WeightOnlyLinear : public LinearMethod {
   c10::ScalarType dtype_;
 };
 
-/// Gives every Linear within a module a `WeightOnlyLinear` and frees its weight: `weight` is then a meta tensor, so
-/// that saving or moving the model throws. For inference, and as the frozen base of adapters (QLoRA). Heads are best
-/// left as they are, as transformers leaves them: `quantize(model->base_model(), options)`. Throws, changing nothing,
-/// on a layer that already has a linear method, on a group size that does not divide a layer's in_features, and on
-/// a name in `modules_to_not_convert` that fits no layer.
+/// Gives every Linear in a module a `WeightOnlyLinear` and frees its weight: `weight` is then a meta tensor, so that
+/// saving or moving the model throws. For inference, and as the frozen base of adapters (QLoRA). Like transformers, do
+/// not quantise heads: `quantize(model->base_model(), options)`. Throws, changing nothing, on a layer that already has
+/// a linear method, on a group size that does not divide a layer's in_features, and on a name in
+/// `modules_to_not_convert` that matches no layer.
 void quantize(torch::nn::Module& module, const QuantizationOptions& options = {});
 
-/// Gives the layers dense weights again, with what rounding has left of them.
+/// Gives the layers dense weights again, with the values after rounding.
 void dequantize(torch::nn::Module& module);
 
-/// The weight a layer multiplies with, [out, in]: its own, or made anew from a quantised one.
+/// The weight that a layer multiplies with, [out, in]: its own, or the dequantised one.
 torch::Tensor dense_weight(const LinearImpl& linear, const LinearMethod* method);
 
 }  // namespace transformers
