@@ -19,9 +19,9 @@
 
 namespace TRANSFORMERS_API transformers {
 
-// HF's auto classes: the family is chosen by `model_type` in config.json. An unknown one, or one that contradicts
-// `architectures`, throws. `from_pretrained` loads a folder as the options say and leaves the model in eval mode;
-// `from_config` builds with newly initialized weights, in train mode, as `construction_options()` say.
+// HF's auto classes: the family is chosen by `model_type` in config.json. They throw on an unknown type and on one that
+// contradicts `architectures`. `from_pretrained` loads a folder according to its options and leaves the model in eval
+// mode; `from_config` builds a newly initialized model in train mode according to `construction_options()`.
 
 /// Mirrors HF `AutoConfig`. `source` names the text in errors.
 struct AutoConfig {
@@ -35,17 +35,17 @@ struct AutoModel {
   static std::shared_ptr<BaseModel> from_config(const PretrainedConfig& config);
 };
 
-/// The class that `architectures` names, with its head; a causal LM where it names none. Where the name is not known
-/// the weights decide: where all of a causal LM is there it is one, as in HF; nothing but a model without a head is
-/// that; all else is an error, since a head would be lost.
+/// The class that `architectures` names, with its head; a causal LM if it names none. If the name is not known, the
+/// weights decide: a complete causal LM is loaded as one, as in HF, and weights of a model without a head as such a
+/// model. Anything else is an error, since a head would be lost.
 struct AutoModelByArchitecture {
   static std::shared_ptr<PreTrainedModel> from_pretrained(const ModelFolder& folder, const LoadOptions& options = {});
-  /// `head` is a class's name without the family's ("ForCausalLM", "Model"); empty: as `architectures` says, else a
-  /// causal LM.
+  /// `head` is a class name without the family ("ForCausalLM", "Model"); empty: the head that `architectures` names,
+  /// else a causal LM.
   static std::shared_ptr<PreTrainedModel> from_config(const PretrainedConfig& config, const std::string& head = {});
-  /// Whether the first of `architectures` is the name of a class here.
+  /// Whether the first of `architectures` is the name of a class of this library.
   static bool knows(const PretrainedConfig& config);
-  /// The head that `from_pretrained` gives a folder with these weights.
+  /// The head that `from_pretrained` chooses for a folder with these weights.
   static std::string head_for(const PretrainedConfig& config, const Checkpoint& checkpoint, const std::string& folder);
 };
 

@@ -20,11 +20,11 @@ struct GPTJConfig : PretrainedConfig {
   int64_t n_embd = 4096;
   int64_t n_layer = 28;
   int64_t n_head = 16;
-  int64_t rotary_dim = 64;         // of each head, its first dimensions
+  int64_t rotary_dim = 64;         // number of rotated dimensions of each head, the first ones
   std::optional<int64_t> n_inner;  // unset: 4 · n_embd; read through inner_size()
   Activation activation_function = Activation::kGeluNew;
-  // Of the library-only form, for models that have lost heads or hidden units; transformers knows n_embd / n_head
-  // alone.
+  // A key of the library-only form, for models that have lost heads or hidden units; transformers supports only n_embd
+  // / n_head.
   std::optional<int64_t> head_dim;
   double resid_pdrop = 0.0;
   double embd_pdrop = 0.0;
@@ -45,9 +45,9 @@ struct GPTJConfig : PretrainedConfig {
   std::unique_ptr<PretrainedConfig> copy() const override;
   void validate() const override;
 
-  /// `text` is a config.json; `source` names it in errors. The result is validated.
+  /// Parses and validates the text of a config.json; `source` names it in errors.
   static GPTJConfig from_json(std::string_view text, const std::string& source = "GPTJConfig");
-  /// Reads `folder`/config.json.
+  /// Reads and validates `folder`/config.json.
   static GPTJConfig from_pretrained(const ModelFolder& folder);
 
  protected:

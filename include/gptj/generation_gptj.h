@@ -5,12 +5,13 @@
 
 namespace TRANSFORMERS_API transformers::gptj {
 
-/// The arguments of one step's forward from those of a whole generation. Mirrors
+/// Makes the arguments of one step's forward from those of a whole generation. Mirrors
 /// `GPTJForCausalLM.prepare_inputs_for_generation` of transformers 4.37.2; `generate` prepares its steps itself.
 ///
 /// inputs: input_ids of the whole text, past_key_values, attention_mask over the whole text, token_type_ids,
-/// inputs_embeds (used while there is no cache). Ids the cache holds are dropped, or all but the last where there are
-/// not more than it holds; token types are cut alike; position ids come from the mask with 1 at padding.
+/// inputs_embeds (used while there is no cache). Ids that the cache holds are dropped; if there are no more ids than it
+/// holds, all but the last. Token types are cut in the same way, and position ids are computed from the mask, with 1 at
+/// padding.
 ModelInputs prepare_inputs_for_generation(const ModelInputs& inputs);
 
 }  // namespace transformers::gptj

@@ -39,26 +39,27 @@ namespace TRANSFORMERS_API transformers {
 namespace gptj {
 /// fp32 [num_pos, dim]: sines in the first half, cosines in the second.
 at::Tensor create_sinusoidal_positions(int64_t num_pos, int64_t dim);
-/// tensor: [batch, seq, heads, dim]; sin, cos: [batch or 1, seq, dim / 2], each value for two neighbours.
+/// tensor: [batch, seq, heads, dim]; sin, cos: [batch or 1, seq, dim / 2], each value is for two neighbours.
 at::Tensor apply_rotary_pos_emb(const at::Tensor& tensor, const at::Tensor& sin, const at::Tensor& cos);
-/// One row of factors per layer from [heads] or [layers, heads] (or [layers, batch, heads, query, key]): each
+/// Converts [heads] or [layers, heads] (or [layers, batch, heads, query, key]) to one tensor of factors per layer, each
 /// [1, heads, 1, 1] in `dtype`. Mirrors `get_head_mask`, transformers 4.37.2.
 std::vector<at::Tensor> get_head_mask(const at::Tensor& head_mask, int64_t num_layers, int64_t num_heads,
                                       c10::ScalarType dtype);
 }  // namespace gptj
 
-/// What the model computes once and hands to every block.
+/// Computed once by the model and passed to every block.
 struct GPTJLayerInputs {
   AttnImplementation implementation = AttnImplementation::kSdpa;
   at::Tensor attention_mask{};               // as `attention` takes it
   RotaryEmbeddings position_embeddings{};    // cos, sin: [batch or 1, seq, rotary_dim / 2] in the model's dtype
   std::shared_ptr<Cache> past_key_values{};  // null: no cache
-  std::vector<at::Tensor> head_masks{};      // a layer each, [1, its heads, 1, 1]; empty: all heads
+  std::vector<at::Tensor> head_masks{};      // one per layer, [1, heads of the layer, 1, 1]; empty: all heads
 
   void move_to(c10::Device device);
 };
 
-/// Attention whose first `rotary_dim` dimensions of each head are rotated in neighbouring pairs; scores in fp32.
+/// Attention that rotates the first `rotary_dim` dimensions of each head in neighbouring pairs and computes scores in
+/// fp32.
 class GPTJAttentionImpl : public Cloneable<GPTJAttentionImpl> {
  public:
   GPTJAttentionImpl(const GPTJConfig& config, int64_t layer_idx);
@@ -67,7 +68,7 @@ class GPTJAttentionImpl : public Cloneable<GPTJAttentionImpl> {
   LayerOutput forward(const torch::Tensor& hidden_states, const GPTJLayerInputs& inputs);
   auto members() { return std::tie(k_proj, v_proj, q_proj, out_proj); }
 
-  /// Where its keys and values stand in a cache, once layers before it are gone.
+  /// Sets the index of the layer's keys and values in a cache, after layers before it were removed.
   void set_layer_idx(int64_t layer_idx) { layer_idx_ = layer_idx; }
 
   Linear k_proj{nullptr}, v_proj{nullptr}, q_proj{nullptr}, out_proj{nullptr};
@@ -96,7 +97,7 @@ class GPTJMLPImpl : public Cloneable<GPTJMLPImpl> {
 };
 TRANSFORMERS_MODULE(GPTJMLP);
 
-/// One norm, then attention and MLP side by side.
+/// One norm, then attention and MLP in parallel.
 class GPTJBlockImpl : public Cloneable<GPTJBlockImpl> {
  public:
   GPTJBlockImpl(const GPTJConfig& config, int64_t layer_idx);
@@ -117,18 +118,18 @@ class GPTJModelImpl : public CloneableModel<GPTJModelImpl, BaseModel> {
   using Config = GPTJConfig;
   explicit GPTJModelImpl(const GPTJConfig& config);
 
-  /// Takes every field of ModelInputs. token_type_ids are embedded by `wte` and added. head_mask is kept to eager.
-  /// Positions from n_positions on throw. input_ids of higher rank are flattened to [rows, seq].
+  /// Takes every field of ModelInputs. token_type_ids are embedded by `wte` and added. head_mask uses eager attention.
+  /// Throws on positions from n_positions on. input_ids of higher rank are flattened to [rows, seq].
   BaseModelOutputWithPast forward(const ModelInputs& given) override;
 
-  /// Spreads the blocks over devices; empty: evenly over all CUDA devices. `wte` goes to the first device (the CPU
-  /// where it is named, else the one of the lowest number), `ln_f` to the last. Hidden states are moved where the
-  /// device changes, with mask, positions and head mask; each block's keys and values stay with it. Throws, changing
-  /// nothing, on a map that `assert_device_map` refuses and on devices that are not there.
+  /// Spreads the blocks over devices; an empty map spreads them evenly over all CUDA devices. `wte` goes to the first
+  /// device (the CPU if it is listed, else the device with the lowest number), `ln_f` to the last. Hidden states, mask,
+  /// positions and head mask move where the device changes; the keys and values of a block stay on its device. Throws,
+  /// changing nothing, on a map that `assert_device_map` rejects and on devices that do not exist.
   void parallelize(const BlocksByDevice& device_map = {});
-  /// Back to the CPU.
+  /// Moves everything back to the CPU.
   void deparallelize();
-  /// The map in force; empty: not parallelized.
+  /// The current map; empty: not parallelized.
   const BlocksByDevice& device_map() const { return device_map_; }
   c10::Device first_device() const { return first_device_; }
   c10::Device last_device() const { return last_device_; }
@@ -144,8 +145,8 @@ class GPTJModelImpl : public CloneableModel<GPTJModelImpl, BaseModel> {
   Embedding wte{nullptr};
   torch::nn::ModuleList h{nullptr};
   LayerNorm ln_f{nullptr};
-  /// fp32 [rotary_dim / 2]. HF keeps a table of all positions a layer (`embed_positions`); here a call computes the
-  /// angles of its own, once for all layers, and a config asks for no memory.
+  /// fp32 [rotary_dim / 2]. HF keeps a table of all positions in each layer (`embed_positions`). Here each call
+  /// computes its own angles, once for all layers, so that the number of positions in a config takes no memory.
   torch::Tensor inv_freq;
 
  private:
@@ -195,19 +196,19 @@ class GPTJForSequenceClassificationImpl
 };
 TRANSFORMERS_MODEL(GPTJForSequenceClassification);
 
-/// HF sizes this head by `num_labels` and needs 2.
+/// HF gives this head `num_labels` outputs and needs 2.
 class GPTJForQuestionAnsweringImpl : public CloneableModel<GPTJForQuestionAnsweringImpl, GenericForQuestionAnswering> {
  public:
   using Config = GPTJConfig;
   explicit GPTJForQuestionAnsweringImpl(const GPTJConfig& config);
-  /// HF's has no use_cache: it runs as the config says, whatever `inputs` says. Packed rows need config().use_cache
-  /// false.
+  /// HF's forward has no argument use_cache: the config decides, whatever `inputs` says. Packed rows need
+  /// config().use_cache to be false.
   QuestionAnsweringModelOutput forward(const ModelInputs& inputs, const at::Tensor& start_positions = {},
                                        const at::Tensor& end_positions = {}) override;
 };
 TRANSFORMERS_MODEL(GPTJForQuestionAnswering);
 
-/// HF has none for GPT-J; this is LLaMA's head on GPT-J.
+/// HF has no such class for GPT-J; this is LLaMA's head on GPT-J.
 class GPTJForTokenClassificationImpl
     : public CloneableModel<GPTJForTokenClassificationImpl, GenericForTokenClassification> {
  public:

@@ -24,7 +24,7 @@ struct LlamaConfig : PretrainedConfig {
   int64_t max_position_embeddings = 2048;
   double rms_norm_eps = 1e-6;
   int64_t pretraining_tp = 1;      // > 1: linear layers are computed in that many slices, as in transformers 4.x
-  RopeParameters rope_parameters;  // every spelling of a file is folded into this
+  RopeParameters rope_parameters;  // every spelling in a file is converted to this
   bool attention_bias = false;
   double attention_dropout = 0.0;
   bool mlp_bias = false;
@@ -42,9 +42,9 @@ struct LlamaConfig : PretrainedConfig {
   std::unique_ptr<PretrainedConfig> copy() const override;
   void validate() const override;
 
-  /// `text` is a config.json; `source` names it in errors. The result is validated.
+  /// Parses and validates the text of a config.json; `source` names it in errors.
   static LlamaConfig from_json(std::string_view text, const std::string& source = "LlamaConfig");
-  /// Reads `folder`/config.json.
+  /// Reads and validates `folder`/config.json.
   static LlamaConfig from_pretrained(const ModelFolder& folder);
 
  protected:

@@ -60,24 +60,25 @@ class LlamaRMSNormImpl : public Cloneable<LlamaRMSNormImpl> {
 };
 TRANSFORMERS_MODULE(LlamaRMSNorm);
 
-/// Angles of the positions, computed once a forward and shared by all layers. The frequencies stay fp32 in every cast.
+/// Computes the rotary angles of the positions once per forward, for all layers. The frequencies stay fp32 in every
+/// cast.
 class LlamaRotaryEmbeddingImpl : public Cloneable<LlamaRotaryEmbeddingImpl> {
  public:
   explicit LlamaRotaryEmbeddingImpl(const LlamaConfig& config);
 
   /// x gives dtype and device; position_ids: int64 [batch or 1, seq]. Returns cos, sin: [batch or 1, seq, head_dim].
-  /// The dynamic and longrope types choose their frequencies by the largest position of this call alone; HF's dynamic
-  /// type keeps those of the longest call so far, so that results there depend on earlier calls.
+  /// The dynamic and longrope types choose their frequencies by the largest position of this call alone. HF's dynamic
+  /// type keeps those of the longest call so far, so that its results depend on earlier calls.
   RotaryEmbeddings forward(const torch::Tensor& x, const torch::Tensor& position_ids) const {
     return at_positions(x, position_ids, position_ids);
   }
 
-  /// Angles of `positions` with the frequencies of a call for `position_ids`.
+  /// The angles of `positions`, with the frequencies of a call for `position_ids`.
   RotaryEmbeddings at_positions(const torch::Tensor& x, const torch::Tensor& positions,
                                 const torch::Tensor& position_ids) const;
   auto members() { return std::tie(inv_freq); }
 
-  torch::Tensor inv_freq;  // fp32 [head_dim / 2], those of short calls
+  torch::Tensor inv_freq;  // fp32 [head_dim / 2], for short calls
 
  private:
   torch::Tensor frequencies(const torch::Tensor& position_ids) const;
@@ -91,7 +92,7 @@ TRANSFORMERS_MODULE(LlamaRotaryEmbedding);
 /// down(act(gate(x)) · up(x)).
 class LlamaMLPImpl : public Cloneable<LlamaMLPImpl> {
  public:
-  /// intermediate_size: of a pruned layer; unset: the config's.
+  /// intermediate_size: that of a pruned layer; unset: the config's.
   explicit LlamaMLPImpl(const LlamaConfig& config, std::optional<int64_t> intermediate_size = std::nullopt);
   torch::Tensor forward(const torch::Tensor& x);
   auto members() { return std::tie(gate_proj, up_proj, down_proj, act_fn); }
@@ -101,7 +102,7 @@ class LlamaMLPImpl : public Cloneable<LlamaMLPImpl> {
 };
 TRANSFORMERS_MODULE(LlamaMLP);
 
-/// What the model computes once and hands to every layer.
+/// Computed once by the model and passed to every layer.
 struct LlamaLayerInputs {
   AttnImplementation implementation = AttnImplementation::kSdpa;
   at::Tensor attention_mask{};                     // as `attention` takes it
@@ -121,7 +122,7 @@ class LlamaAttentionImpl : public Cloneable<LlamaAttentionImpl> {
   LayerOutput forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs);
   auto members() { return std::tie(q_proj, k_proj, v_proj, o_proj); }
 
-  /// Where its keys and values stand in a cache, once layers before it are gone.
+  /// Sets the index of the layer's keys and values in a cache, after layers before it were removed.
   void set_layer_idx(int64_t layer_idx) { layer_idx_ = layer_idx; }
 
   Linear q_proj{nullptr}, k_proj{nullptr}, v_proj{nullptr}, o_proj{nullptr};
@@ -133,11 +134,11 @@ class LlamaAttentionImpl : public Cloneable<LlamaAttentionImpl> {
 };
 TRANSFORMERS_MODULE(LlamaAttention);
 
-/// Attention, then MLP, each behind its norm and added to what came in.
+/// Attention, then MLP, each after its norm and with a residual connection.
 class LlamaDecoderLayerImpl : public Cloneable<LlamaDecoderLayerImpl> {
  public:
   LlamaDecoderLayerImpl(const LlamaConfig& config, int64_t layer_idx);
-  /// hidden_states: [batch, seq, hidden], as what is returned.
+  /// hidden_states: [batch, seq, hidden]; so is the result.
   LayerOutput forward(const torch::Tensor& hidden_states, const LlamaLayerInputs& inputs);
   auto members() { return std::tie(self_attn, mlp, input_layernorm, post_attention_layernorm); }
 
@@ -156,8 +157,8 @@ class LlamaModelImpl : public CloneableModel<LlamaModelImpl, BaseModel> {
   using Config = LlamaConfig;
   explicit LlamaModelImpl(const LlamaConfig& config);
 
-  /// Takes every field of ModelInputs but token_type_ids and head_mask. Throws on those, on shapes that do not fit each
-  /// other and on ids outside the vocabulary.
+  /// Takes every field of ModelInputs except token_type_ids and head_mask. Throws on those, on shapes that do not fit
+  /// together and on ids outside the vocabulary.
   BaseModelOutputWithPast forward(const ModelInputs& given) override;
 
   const LlamaConfig& config() const override { return config_; }
@@ -179,7 +180,8 @@ class LlamaModelImpl : public CloneableModel<LlamaModelImpl, BaseModel> {
 };
 TRANSFORMERS_MODEL(LlamaModel);
 
-/// Next-token scores. Mirrors HF `LlamaForCausalLM`; `lm_head` has no bias and may share the embeddings' weight.
+/// Computes next-token scores. Mirrors HF `LlamaForCausalLM`; `lm_head` has no bias and may share the embeddings'
+/// weight.
 class LlamaForCausalLMImpl : public CloneableModel<LlamaForCausalLMImpl, CausalLM> {
  public:
   using Config = LlamaConfig;
@@ -194,7 +196,7 @@ class LlamaForCausalLMImpl : public CloneableModel<LlamaForCausalLMImpl, CausalL
   Linear get_output_embeddings() override { return lm_head; }
   void set_output_embeddings(Linear embeddings) override;
   LlamaModel get_decoder() const { return model; }
-  /// Its config becomes this model's; a head that is to be tied to it is tied by `tie_weights`.
+  /// The decoder's config becomes this model's. To tie the head to it, call `tie_weights`.
   void set_decoder(const LlamaModel& decoder) { model = LlamaModel(replace_module("model", decoder.ptr())); }
 
   LlamaModel model{nullptr};

@@ -9,8 +9,8 @@
 
 namespace TRANSFORMERS_API transformers {
 
-// The rotary classes of transformers 4.x, for code that was written against them: tables of cos and sin for positions
-// from 0 on. `LlamaModel` uses `LlamaRotaryEmbedding`, which computes the angles of a call. Mirrors
+// The rotary classes of transformers 4.x, for code that was written for them: tables of cos and sin for positions from
+// 0 on. `LlamaModel` uses `LlamaRotaryEmbedding` instead, which computes the angles of each call. Mirrors
 // models/llama/modeling_llama.py, transformers 4.37.2; tables are fp32 in every cast.
 
 /// HF 4.37's `LlamaRotaryEmbedding`, and the base of the other two.
@@ -20,7 +20,7 @@ class LlamaRotaryTableImpl : public Module {
                                 torch::Device device = torch::kCPU);
 
   /// cos and sin of positions 0 to seq_len − 1, [seq_len, dim], in x's dtype and on its device. The table grows to the
-  /// longest length asked for and stays there, as in 4.37; threads may share it.
+  /// longest requested length and never shrinks, as in 4.37. Thread-safe.
   RotaryEmbeddings forward(const torch::Tensor& x, int64_t seq_len);
 
   torch::Tensor inv_freq;                // fp32 [dim / 2]
@@ -39,7 +39,7 @@ class LlamaRotaryTableImpl : public Module {
 };
 TRANSFORMERS_MODULE(LlamaRotaryTable);
 
-/// Positions are divided by `scaling_factor`.
+/// Divides positions by `scaling_factor`.
 class LlamaLinearScalingRotaryEmbeddingImpl : public LlamaRotaryTableImpl {
  public:
   explicit LlamaLinearScalingRotaryEmbeddingImpl(int64_t dim, int64_t max_position_embeddings = 2048,
@@ -48,7 +48,7 @@ class LlamaLinearScalingRotaryEmbeddingImpl : public LlamaRotaryTableImpl {
 };
 TRANSFORMERS_MODULE(LlamaLinearScalingRotaryEmbedding);
 
-/// The base grows with the longest length beyond max_position_embeddings; it never comes back.
+/// The base grows with the longest length beyond max_position_embeddings, and never shrinks again.
 class LlamaDynamicNTKScalingRotaryEmbeddingImpl : public LlamaRotaryTableImpl {
  public:
   explicit LlamaDynamicNTKScalingRotaryEmbeddingImpl(int64_t dim, int64_t max_position_embeddings = 2048,
