@@ -10,20 +10,20 @@ namespace transformers {
 
 class RegularFile;
 
-/// A file of one JSON object a line, or, where its name ends with ".json" and it begins with a bracket, of one array of
-/// objects. They are found once and read when they are asked for; blank lines are left out.
+/// A file with one JSON object per line, or, if its name ends with ".json" and it begins with a bracket, with one array
+/// of objects. The objects are located once and parsed on access; blank lines are skipped.
 class JsonLinesFile {
  public:
   using Json = nlohmann::ordered_json;
 
-  /// Throws when the file holds no object, or a line or an object beyond 64 MiB.
+  /// Throws when the file holds no object, or a line or an object of more than 64 MiB.
   explicit JsonLinesFile(const std::string& path);
   ~JsonLinesFile();
 
   int64_t size() const { return static_cast<int64_t>(lines_.size()); }
-  /// "<path> line <number>", counted from 1 with the blank ones; of an array "<path> element <number>".
+  /// "<path> line <number>", counted from 1 including blank lines; for an array "<path> element <number>".
   std::string source(int64_t index) const;
-  /// Throws, naming the line, when it is no JSON object.
+  /// Throws, naming the line, when it is not a JSON object.
   Json object(int64_t index) const;
 
  private:
@@ -39,7 +39,7 @@ class JsonLinesFile {
   std::vector<Line> lines_;
 };
 
-/// The string under a key; throws, naming source and key, when there is none.
+/// The string under a key. Throws, naming source and key, when there is none.
 std::string string_of(const nlohmann::ordered_json& object, const char* key, const std::string& source);
 
 }  // namespace transformers

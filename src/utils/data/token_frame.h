@@ -10,15 +10,15 @@
 
 namespace transformers {
 
-/// The special tokens that a tokenizer puts before and after every text.
+/// The special tokens that a tokenizer adds before and after every text.
 struct TokenFrame {
   std::vector<int64_t> before{}, after{};
 
   static TokenFrame of(const Tokenizer& tokenizer);
 };
 
-/// Of each token the bytes of the text it stands for, [first, end); the tokens of one character all have the whole of
-/// it. Throws, beginning with `source`, when the tokens do not give the text back.
+/// For each token the bytes of the text that it stands for, [first, end). If several tokens form one character, each
+/// has all its bytes. Throws, beginning with `source`, when the tokens do not decode to the text.
 std::vector<std::pair<size_t, size_t>> token_offsets(const Tokenizer& tokenizer, const std::vector<int64_t>& ids,
                                                      std::string_view text, const std::string& source);
 

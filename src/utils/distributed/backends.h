@@ -16,11 +16,11 @@ struct BackendPlan {
   std::chrono::milliseconds timeout;
 };
 
-/// Interfaces are those GLOO_SOCKET_IFNAME lists, else the one of this machine's name.
+/// Uses the network interfaces that GLOO_SOCKET_IFNAME lists, else the one of this machine's host name.
 c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const BackendPlan& plan);
 
-/// Where a rank's tensors have to lie: `wanted`, else the device of its LOCAL_RANK, else of its rank. Loads CUDA;
-/// throws when there is none.
+/// The device of a rank's tensors: `wanted`, else the one with the number LOCAL_RANK, else with the number of the rank.
+/// Loads CUDA; throws when there is none.
 c10::Device nccl_device(int64_t rank, std::optional<c10::Device> wanted);
 
 c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const BackendPlan& plan, c10::Device device);

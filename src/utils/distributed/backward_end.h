@@ -9,13 +9,13 @@
 
 namespace transformers {
 
-/// Calls back at the end of each backward that reaches one of the parameters, after whatever else the engine was asked
-/// to do there before its last gradient came: c10d's Reducer among it.
+/// Calls a function at the end of each backward that reaches one of the parameters, after the callbacks that were
+/// queued before the last of their gradients was computed, such as that of c10d's Reducer.
 class BackwardEnd : public std::enable_shared_from_this<BackwardEnd> {
  public:
   static std::shared_ptr<BackwardEnd> watch(const std::vector<at::Tensor>& parameters, std::function<void()> callback);
 
-  /// A backward that threw has not called back: the next one starts afresh.
+  /// Needed after a backward that threw, which has not called the function.
   void reset() { queued_ = false; }
 
  private:
@@ -23,7 +23,7 @@ class BackwardEnd : public std::enable_shared_from_this<BackwardEnd> {
   void on_gradient();
 
   std::function<void()> callback_;
-  std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;  // which the hooks live in
+  std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;  // which own the hooks
   bool queued_ = false;
 };
 

@@ -9,8 +9,8 @@
 
 namespace transformers {
 
-/// Averages a bucket of gradients over the ranks, in `dtype` when one is given. Its errors name this rank. `on_last`
-/// hears of a backward's last bucket, before which all others went.
+/// Averages a bucket of gradients over the ranks, in `dtype` if one is given. Its errors name this rank. `on_last` is
+/// called for the last bucket of a backward, after all others.
 class AverageGradients : public c10d::CommHookInterface {
  public:
   AverageGradients(ProcessGroup group, std::optional<c10::ScalarType> dtype, std::function<void()> on_last)

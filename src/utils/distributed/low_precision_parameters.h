@@ -9,19 +9,19 @@
 
 namespace transformers {
 
-/// Parameters that are themselves between steps and copies in a smaller dtype during forward and backward. The tensors
-/// stay the same objects; their data is exchanged.
+/// Replaces the data of parameters by copies in a smaller dtype during forward and backward. The tensors remain the
+/// same objects.
 class LowPrecisionParameters {
  public:
-  /// Leaves the small copies in place, so that a Reducer that is built now deals in them.
+  /// Leaves the small copies in place, so that a Reducer that is built now uses their dtype.
   LowPrecisionParameters(const std::vector<at::Tensor>& parameters, c10::ScalarType dtype);
   LowPrecisionParameters(const LowPrecisionParameters&) = delete;
   LowPrecisionParameters& operator=(const LowPrecisionParameters&) = delete;
   ~LowPrecisionParameters() { use_full(); }
 
-  /// Before a forward: fresh copies. Gradients that wait for more are cast down, to be added to.
+  /// Called before a forward: makes new copies. Accumulated gradients are cast down, so that backward can add to them.
   void use_low();
-  /// After a backward, or a forward without one. Gradients are cast up.
+  /// Called after a backward, or after a forward without one. Gradients are cast up.
   void use_full();
 
  private:

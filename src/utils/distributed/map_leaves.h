@@ -4,7 +4,7 @@
 
 namespace transformers {
 
-/// The same container with every leaf replaced by what `leaf` gives for it; keys of maps too when `with_keys` is set.
+/// The container with every leaf replaced by the result of `leaf`; also the keys of maps if `with_keys` is set.
 Value map_leaves(const Value& root, bool with_keys, const std::function<Value(const Value&)>& leaf);
 
 }  // namespace transformers

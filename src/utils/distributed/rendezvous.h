@@ -4,9 +4,9 @@
 
 namespace transformers {
 
-/// Returns when every rank has come to the store and said the same `terms`: "4 ranks over gloo". What the ranks have to
-/// say to each other from then on belongs into the store it returns, which no earlier meeting has used. Throws, naming
-/// the ranks, when two processes are one rank, terms differ, or some do not come in time.
+/// Returns when every rank has registered in the store with the same `terms`, e.g. "4 ranks over gloo". Returns a store
+/// for all further communication, which no earlier rendezvous has used. Throws, naming the ranks, when two processes
+/// claim the same rank, terms differ, or some ranks do not register in time.
 Store meet(const Store& store, int64_t rank, int64_t size, const std::string& terms, std::chrono::milliseconds timeout);
 
 }  // namespace transformers

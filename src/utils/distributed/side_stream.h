@@ -5,8 +5,8 @@
 
 namespace transformers {
 
-/// A copy of a tensor on an accelerator, made on that device's background stream. Work that the current stream gets
-/// afterwards sees the copy.
+/// Copies a tensor to an accelerator on that device's background stream. Work that is submitted to the current stream
+/// afterwards waits for the copy.
 at::Tensor copied_on_side_stream(const at::Tensor& tensor, c10::Device device);
 
 }  // namespace transformers

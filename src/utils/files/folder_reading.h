@@ -9,7 +9,7 @@
 
 namespace transformers {
 
-/// What tells a file from a later one of the same name.
+/// Distinguishes a file from a later one with the same name.
 struct FileIdentity {
   dev_t device;
   ino_t inode;
@@ -18,8 +18,8 @@ struct FileIdentity {
   bool operator==(const FileIdentity&) const = default;
 };
 
-/// The files of a folder that belong to a model, its tokenizer or an adapter, by name, as they are once a save that is
-/// being carried out is done; empty without a folder. Others, a log that grows say, do not count.
+/// The files of a folder that belong to a model, its tokenizer or an adapter, by name, as if a save that is under way
+/// were done; empty if there is no folder. Other files, such as a growing log, are ignored.
 std::map<std::string, FileIdentity> model_files(const std::string& folder);
 
 }  // namespace transformers

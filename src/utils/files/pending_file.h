@@ -5,27 +5,27 @@
 
 namespace transformers {
 
-/// A file that gets its name only when it is complete and on the disk; removed when it never does. The new name has the
-/// mode that the umask gives. It is locked while it is open.
+/// A file that gets its name only when it is complete and on the disk, and that is removed otherwise. Its mode is that
+/// of the umask. It is locked while it is open.
 class PendingFile {
  public:
-  /// `prefix` begins the temporary name; both names lie in `folder`.
+  /// `prefix` begins the temporary name; both names are in `folder`.
   PendingFile(const std::string& folder, const std::string& name, const std::string& prefix);
   ~PendingFile();
   PendingFile(const PendingFile&) = delete;
   PendingFile& operator=(const PendingFile&) = delete;
 
   void write(std::string_view bytes);
-  /// Brings the bytes to the disk; nothing may be written after.
+  /// Syncs the bytes to the disk; nothing may be written afterwards.
   void finish();
-  /// Gives up the descriptor and the lock, where the folder's lock protects the file.
+  /// Closes the descriptor and with it the lock, where the folder's lock protects the file.
   void close();
-  /// Takes the name, in place of what had it.
+  /// Renames the file to its name and replaces an existing one.
   void publish();
 
   const std::string& name() const { return name_; }
   const std::string& temporary_name() const { return temporary_; }
-  /// From now on somebody else gives the file its name.
+  /// From now on another owner renames the file.
   void release() { temporary_.clear(); }
 
  private:
@@ -37,7 +37,7 @@ class PendingFile {
   int descriptor_;
 };
 
-/// Removes temporary files of that prefix and name that a killed process left behind.
+/// Removes temporary files with that prefix and name that a killed process has left behind.
 void remove_abandoned(const std::string& folder, const std::string& prefix, const std::string& name);
 
 }  // namespace transformers

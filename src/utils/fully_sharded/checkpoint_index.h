@@ -23,12 +23,12 @@ struct IndexEntry {
   int64_t dim = 0;
   std::vector<IndexSlice> slices{};  // in order, making up the dimension
 
-  /// What there is to cut: a scalar counts as one entry.
+  /// The size of the dimension that is split; a scalar counts as one entry.
   int64_t full() const { return sizes.empty() ? 1 : sizes[static_cast<size_t>(dim)]; }
   std::vector<int64_t> sizes_of(const IndexSlice& slice) const;
 };
 
-/// What sharded_checkpoint.index.json says.
+/// The content of sharded_checkpoint.index.json.
 struct CheckpointIndex {
   std::string save_id{};
   std::map<std::string, std::string> metadata{};
@@ -36,8 +36,8 @@ struct CheckpointIndex {
 };
 
 std::string index_text(const CheckpointIndex& index);
-/// Every rule of the index but those that need the files is checked, without `whole` not that slices make up their
-/// tensors. `source` names it in errors.
+/// Checks every rule of the index except those that need the files; without `whole`, also not that the slices make up
+/// their tensors. `source` names the index in errors.
 CheckpointIndex parse_index(std::string_view text, const std::string& source, bool whole = true);
 CheckpointIndex read_index(const std::string& folder);
 

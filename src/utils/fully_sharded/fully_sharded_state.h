@@ -28,19 +28,19 @@
 
 namespace transformers {
 
-/// When units are gathered, given back and reduced.
+/// The state of a fully sharded module and the hooks on its units; see the life cycle above.
 struct FullyShardedModule::State : std::enable_shared_from_this<FullyShardedModule::State> {
   State(std::shared_ptr<torch::nn::Module> module, ProcessGroup group, FullyShardedOptions options);
 
-  /// Splits the module; the rest of a constructor, in which shared_from_this works.
+  /// Splits the module. The second part of construction, as shared_from_this does not work in a constructor.
   void start();
   void remove_hooks();
 
   void before_forward();
   void after_forward(const std::optional<std::vector<at::Tensor>>& outputs);
-  /// Between backward and forward: nothing is whole, nothing on its way.
+  /// Establishes the state between backward and forward: no unit is whole, and no message is in progress.
   void settle();
-  /// Ends what summon_full_params began, in whichever units it did.
+  /// Ends summon_full_params, in all units in which it has begun.
   void release_gathered(bool writeback);
 
   std::shared_ptr<torch::nn::Module> module;
@@ -52,7 +52,7 @@ struct FullyShardedModule::State : std::enable_shared_from_this<FullyShardedModu
   bool require_sync = true;
 
  private:
-  /// A call of a unit, by the numbers autograd gave the nodes that it made.
+  /// A call of a unit, with the range of sequence numbers of the autograd nodes that it made.
   struct Call {
     size_t unit = 0;
     uint64_t begin = 0, end = 0;
@@ -75,8 +75,8 @@ struct FullyShardedModule::State : std::enable_shared_from_this<FullyShardedModu
   void end_backward();
 
   std::vector<std::pair<ForwardHooks*, ForwardHooks::HookId>> hook_ids;
-  size_t first_root = 0;                   // the root's units, one a dtype, come last
-  std::vector<size_t> next{}, previous{};  // in forward, as the last one went
+  size_t first_root = 0;                   // the root's units, one per dtype, come last
+  std::vector<size_t> next{}, previous{};  // in the order of the last forward
   size_t last_called = kNone;
   std::vector<Call> calls{};  // of this forward
   bool with_gradient = false;

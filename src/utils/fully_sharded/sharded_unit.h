@@ -13,18 +13,19 @@ struct NamedParameter {
   at::Tensor parameter{};
 };
 
-/// Parameters of one dtype that are gathered, used and given back together. Each is cut into as many pieces of whole
-/// rows as there are ranks, as by `torch.chunk`; a rank's pieces of all parameters lie one after the other, padded to
-/// the longest, and are what it sends. The tensors of the module stay the same objects; their data is exchanged.
+/// Parameters of one dtype that are gathered, used and freed together. Each parameter is split by rows into as many
+/// pieces as there are ranks, as by `torch.chunk`. A rank's pieces of all parameters are stored one after the other,
+/// padded to the longest, and are sent in one message. The tensors of the module remain the same objects; only their
+/// data is exchanged.
 ///
-/// Gradients are reduced and scattered by sending each rank its rows and adding them up there, in the order of the
-/// ranks: gloo has no reduce-scatter but an all-reduce, which sends twice as much.
+/// Gradients are reduced and scattered by sending each rank its rows, which it sums in the order of the ranks. gloo's
+/// reduce-scatter is an all-reduce, which sends twice as much.
 ///
-/// Whole parameters lie in one storage that stays while its memory comes and goes, so that what autograd has saved of
-/// them is valid whenever they are whole.
+/// Whole parameters are in one storage, whose memory is allocated and freed while the storage itself remains, so that
+/// tensors saved by autograd are valid whenever the parameters are whole.
 class ShardedUnit {
  public:
-  /// Keeps this rank's rows of the parameters; with `sync` they are rank 0's values.
+  /// Keeps this rank's rows of the parameters, with `sync` those of rank 0's values.
   ShardedUnit(std::string name, const std::vector<NamedParameter>& parameters, const ProcessGroup& group,
               const MixedPrecision& precision, bool sync);
   ShardedUnit(const ShardedUnit&) = delete;
@@ -33,42 +34,42 @@ class ShardedUnit {
   const std::string& name() const { return name_; }
   std::vector<ShardedParameter> parameters() const;
 
-  /// Starts the all-gather of what is not whole nor on its way.
+  /// Starts the all-gather, unless the unit is whole or the all-gather is in progress.
   void prefetch();
   void unshard();
-  /// Gives the whole parameters back, and drops what is on its way.
+  /// Frees the whole parameters and drops an all-gather in progress.
   void reshard();
-  /// Waits for a prefetch that nothing came to use.
+  /// Waits for a prefetch that was not used, and drops it.
   void drop_prefetch();
 
-  /// Puts the gradients of the rank's rows aside, so that autograd may bring whole ones.
+  /// Sets the gradients of the rank's rows aside, so that autograd can accumulate whole ones.
   void begin_backward();
-  /// Sends the whole gradients that came, if any, or keeps them when not `sync`, and gives the parameters back.
+  /// Sends the whole gradients, if there are any, or keeps them when not `sync`, and frees the whole parameters.
   void post_backward(bool sync);
-  /// Waits for gradients on their way.
+  /// Waits for a reduction in progress.
   void finish_reduction();
-  /// The parameters have the gradients of their rows again.
+  /// Gives the parameters the gradients of their rows again.
   void end_backward();
-  /// After a backward that threw: forgets what it brought.
+  /// Discards the gradients of a backward that threw.
   void abandon_backward();
 
-  /// The whole parameters in their own dtype, in memory of the caller's. A collective.
+  /// Returns the whole parameters in their own dtype as new tensors. A collective operation.
   std::vector<at::Tensor> gathered() const;
-  /// Whole parameters in place of the rows, and back; `writeback` keeps this rank's rows of what was written.
+  /// Replaces the rows by whole parameters, and back; `writeback` keeps this rank's rows of the written values.
   void use_gathered();
   void release_gathered(bool writeback);
 
  private:
   struct Entry {
     std::string name{};
-    at::Tensor parameter{};        // the module's own, whose data is one of the next two
+    at::Tensor parameter{};        // the module's own, whose data is that of one of the next two
     at::Tensor shard{}, whole{};   // [rows, ...]; whole: a part of `whole_`
     std::vector<int64_t> sizes{};  // of the whole
     int64_t chunk_rows = 0;        // of each rank but the last ones
     int64_t row_numel = 0;
-    int64_t offset = 0;             // of its piece among the rank's pieces
-    at::Tensor sharded_gradient{};  // in backward: what is there already
-    at::Tensor kept_gradient{};     // whole, of backwards that were not synchronised
+    int64_t offset = 0;             // of its piece within the rank's pieces
+    at::Tensor sharded_gradient{};  // in backward: the gradients from before
+    at::Tensor kept_gradient{};     // whole, from backwards that were not synchronised
 
     int64_t start(int64_t rank) const { return std::min(rank * chunk_rows, sizes[0]); }
     int64_t rows(int64_t rank) const { return start(rank + 1) - start(rank); }
@@ -95,10 +96,10 @@ class ShardedUnit {
   std::string name_;
   ProcessGroup group_;
   c10::ScalarType dtype_;                     // of the parameters
-  c10::ScalarType low_dtype_, reduce_dtype_;  // in which they compute, in which gradients travel
+  c10::ScalarType low_dtype_, reduce_dtype_;  // of computation; of sent gradients
   std::vector<Entry> entries_;
-  std::vector<at::Tensor> gradients_;  // whole, by entry, on their way into a message
-  int64_t piece_numel_ = 0;            // of a rank, padding included
+  std::vector<at::Tensor> gradients_;  // whole, by entry, until they are packed into a message
+  int64_t piece_numel_ = 0;            // of one rank, padding included
   at::Tensor shards_;                  // [piece_numel]: every entry's shard is a part
   at::Tensor whole_;
   bool is_whole_ = false, in_backward_ = false, uses_gathered_ = false;

@@ -15,12 +15,12 @@ struct PlannedUnit {
   std::vector<NamedParameter> parameters{};
 };
 
-/// Which parameters go together, each in the innermost unit that it lies in; what several units share, as tied
-/// embeddings may be, goes to the root. Units in the order of the module, the root's last, one for each dtype. Throws
-/// on what cannot be sharded.
+/// Assigns each parameter to the innermost unit that contains it; a parameter that several units share, such as tied
+/// embeddings, belongs to the root. Units are in the order of the module, with those of the root last, one for each
+/// dtype. Throws on parameters that cannot be sharded.
 std::vector<PlannedUnit> plan_units(torch::nn::Module& module, const FullyShardedOptions& options);
 
-/// All parameters but the ignored ones, each once under its first name.
+/// All parameters except the ignored ones, each once under its first name.
 std::vector<NamedParameter> sharded_parameters_of(const torch::nn::Module& module, const FullyShardedOptions& options);
 
 /// Whether a parameter or buffer of that name is ignored.

@@ -4,7 +4,8 @@
 
 namespace transformers {
 
-/// A call of `generate` with everything settled: options resolved, inputs checked, expanded and on the model's device.
+/// A call of `generate` after preparation: options are resolved, and inputs are checked, expanded and on the model's
+/// device.
 struct GenerationPlan {
   // Options
   bool do_sample;
@@ -13,13 +14,13 @@ struct GenerationPlan {
   double length_penalty;
   int64_t max_length;  // of `input_ids`
   bool output_scores, output_logits;
-  std::vector<int64_t> eos_token_id;  // those of the vocabulary; empty: none
+  std::vector<int64_t> eos_token_id;  // only ids in the vocabulary; empty: none
   std::optional<int64_t> pad_token_id;
 
   at::Tensor input_ids;      // int64 [rows, seq]; no columns when only embeddings are given
-  ModelInputs model_inputs;  // all but input_ids; the mask undefined where nothing is padded
-  int64_t first_input;       // the column of input_ids where the first step begins: the cache holds those before
-  int64_t prompt_tokens;     // padding left out
+  ModelInputs model_inputs;  // all but input_ids; the mask is undefined if nothing is padded
+  int64_t first_input;       // the column of input_ids where the first step begins; the cache holds earlier ones
+  int64_t prompt_tokens;     // without padding
 
   std::vector<std::shared_ptr<LogitsProcessor>> logits_processors;
   std::vector<std::shared_ptr<StoppingCriteria>> stopping_criteria;
@@ -29,9 +30,9 @@ struct GenerationPlan {
 GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const GenerationConfig& config,
                                const GenerateHooks& hooks);
 
-/// The processors in turn.
+/// Applies the processors one after the other.
 at::Tensor process(const GenerationPlan& plan, const at::Tensor& input_ids, const at::Tensor& scores);
-/// bool [rows]: those that any criterion ends.
+/// The rows that any criterion ends, bool [rows].
 at::Tensor finished(const GenerationPlan& plan, const at::Tensor& input_ids, const std::vector<at::Tensor>& scores);
 
 }  // namespace transformers

@@ -7,7 +7,7 @@
 namespace transformers {
 
 /// Classifier-free guidance: unconditional + scale · (conditional − unconditional), as log-probabilities. The
-/// unconditional text begins with a prompt of its own and runs through the model beside the other.
+/// unconditional text begins with its own prompt and runs through the model separately.
 class UnbatchedClassifierFreeGuidanceLogitsProcessor : public LogitsProcessor {
  public:
   /// unconditional_ids: int64 [rows, seq]; undefined: the last token of the conditional prompt. Its mask: [rows, seq];

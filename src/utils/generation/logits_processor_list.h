@@ -4,16 +4,16 @@
 
 namespace transformers {
 
-/// What processors need to know beside their options.
+/// The values that processors need in addition to their options.
 struct ProcessorContext {
   CausalLM& model;
-  std::vector<int64_t> eos_token_id;  // those of the vocabulary
-  int64_t prompt_length;              // columns of the ids that the processors see
+  std::vector<int64_t> eos_token_id;  // only ids in the vocabulary
+  int64_t prompt_length;              // columns of the ids that the processors get
   int64_t max_length;
   at::Tensor attention_mask;  // of the prompt, [rows, seq]; undefined: no padding
 };
 
-/// The processors that the options ask for, in HF's order; those that would change nothing are left out. Mirrors
+/// The processors that the options ask for, in HF's order; those that would have no effect are omitted. Mirrors
 /// `_get_logits_processor` (generation/utils.py, transformers 5.23.0).
 std::vector<std::shared_ptr<LogitsProcessor>> make_logits_processors(const GenerationConfig& config,
                                                                      const ProcessorContext& context,

@@ -4,7 +4,7 @@
 
 namespace transformers {
 
-/// Runs the model step by step and keeps what its inputs need: mask, positions, token types and the cache.
+/// Runs the model step by step and maintains its inputs: mask, positions, token types and the cache.
 class NextTokenScorer {
  public:
   /// first_input: see GenerationPlan.
@@ -18,7 +18,7 @@ class NextTokenScorer {
   void reorder(const at::Tensor& beam_idx);
 
   const std::shared_ptr<Cache>& cache() const { return inputs_.past_key_values; }
-  /// Of the last call; empty unless asked for.
+  /// Outputs of the last call; empty unless requested.
   std::vector<at::Tensor>& attentions() { return attentions_; }
   std::vector<at::Tensor>& hidden_states() { return hidden_states_; }
 
@@ -26,7 +26,7 @@ class NextTokenScorer {
   void extend_inputs();
 
   CausalLM& model_;
-  ModelInputs inputs_;  // of the step that comes next, input_ids left out
+  ModelInputs inputs_;  // of the next step, without input_ids
   int64_t first_input_;
   bool first_step_ = true;
   std::vector<at::Tensor> attentions_, hidden_states_;

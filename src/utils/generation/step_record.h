@@ -6,13 +6,13 @@
 
 namespace transformers {
 
-/// Collects what a call asked for, step by step, and its times.
+/// Collects the outputs that a call asked for, step by step, and measures times.
 class StepRecord {
  public:
   StepRecord(const GenerationPlan& plan, GenerateOutput& output);
-  /// After each forward.
+  /// To be called after each forward.
   void add(const at::Tensor& logits, const at::Tensor& scores, NextTokenScorer& scorer);
-  /// When a step's tokens are known.
+  /// To be called when the tokens of a step are known.
   void end_step();
 
  private:

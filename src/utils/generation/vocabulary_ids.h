@@ -9,7 +9,7 @@
 
 namespace transformers {
 
-/// The ids among these that are tokens of the vocabulary; others can never occur.
+/// Those of the ids that are in the vocabulary; others can never occur.
 inline std::vector<int64_t> ids_of_vocabulary(const std::vector<int64_t>& ids, const PretrainedConfig& config) {
   std::vector<int64_t> found;
   std::ranges::copy_if(ids, std::back_inserter(found), [&](int64_t id) { return id >= 0 && id < config.vocab_size; });

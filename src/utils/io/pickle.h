@@ -11,8 +11,8 @@
 
 namespace transformers {
 
-/// A value of a restricted pickle. Which members mean something depends on the kind. Kept small: a short pickle may
-/// hold very many.
+/// A value of a restricted pickle. The kind determines which members are used. The struct is small because even a short
+/// pickle may hold very many values.
 struct PickleValue {
   enum class Kind { kNone, kBool, kInteger, kFloat, kText, kTuple, kList, kDict, kGlobal, kStorage, kTensor };
 
@@ -28,12 +28,12 @@ struct PickleValue {
   std::shared_ptr<const Layout> layout;   // kTensor
 };
 
-/// What a kind is called in messages.
+/// The name of the value's kind in messages.
 std::string_view kind_name(const PickleValue& value);
 
-/// Reads a pickle of protocol 2 as `torch.save` writes it, executing nothing: globals, reductions and persistent ids
-/// are known one by one, and any other is an error that says so. The values live in this object, which never recurses;
-/// their texts are pieces of `bytes`.
+/// Reads a pickle of protocol 2 as `torch.save` writes it, without executing anything: only listed globals, reductions
+/// and persistent ids are accepted, and any other is an error that names it. This object owns the values, whose texts
+/// are pieces of `bytes`; its functions never recurse.
 class Pickle {
  public:
   Pickle(std::string_view bytes, const std::string& source);

@@ -7,13 +7,13 @@
 
 namespace transformers {
 
-/// dtype of "torch FloatStorage" and its like.
+/// The dtype of "torch FloatStorage" and similar names.
 std::optional<c10::ScalarType> storage_dtype(std::string_view global);
 
-/// dtype of "torch float16" and its like.
+/// The dtype of "torch float16" and similar names.
 std::optional<c10::ScalarType> named_dtype(std::string_view global);
 
-/// The name itself, for as long as the program runs, when a pickle may hold it at all; otherwise empty.
+/// The name itself, in static memory, if it is allowed in a pickle; otherwise empty.
 std::string_view allowed_global(std::string_view global);
 
 }  // namespace transformers

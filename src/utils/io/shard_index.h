@@ -8,14 +8,15 @@
 
 namespace transformers {
 
-/// What model.safetensors.index.json says.
+/// The content of model.safetensors.index.json.
 struct ShardIndex {
   std::map<std::string, std::string> weight_map;  // tensor name → file name
-  std::optional<double> total_size;               // bytes; HF wrote floats at times
+  std::optional<double> total_size;               // bytes; some files of HF have a float
   std::optional<int64_t> total_parameters;
 };
 
-/// Every value of the weight map is a plain file name. Throws naming file and key.
+/// Reads an index; every value of the weight map is then a plain file name. Throws, naming file and key, if it is
+/// invalid.
 ShardIndex read_shard_index(const std::string& path);
 /// The same for a text; `path` names it in errors.
 ShardIndex parse_shard_index(std::string_view text, const std::string& path);

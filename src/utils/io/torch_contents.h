@@ -9,9 +9,9 @@
 
 namespace transformers {
 
-/// What a file that `torch.save` wrote holds.
+/// The content of a file that `torch.save` wrote.
 struct TorchContents {
-  /// Where a tensor lies in its record, in elements. The record is a piece of the file.
+  /// The position of a tensor in its record, in elements. The record is a piece of the file.
   struct View {
     std::string_view record;
     int64_t offset;
@@ -19,11 +19,12 @@ struct TorchContents {
   };
 
   std::vector<TensorInfo> tensors;
-  std::vector<View> views;           // one a tensor
-  std::vector<std::string> skipped;  // entries that are no tensors, each with its kind
+  std::vector<View> views;           // one per tensor
+  std::vector<std::string> skipped;  // entries that are not tensors, each with its kind
 };
 
-/// Parses and checks all of a file but the values of its tensors, executing nothing. `path` names it in errors.
+/// Parses and checks everything in a file except the values of its tensors, without executing anything. `path` names
+/// the file in errors.
 TorchContents parse_torch_checkpoint(std::string_view file, const std::string& path);
 
 }  // namespace transformers

@@ -13,7 +13,7 @@ namespace transformers {
 
 /// Reads the fields of one JSON object strictly: a field of the wrong type is an error that names file, key, expected
 /// and found type. An integer is accepted where a float is wanted; nothing else is converted. An absent key leaves the
-/// field as it is, and so does null for an optional field (it unsets it).
+/// field unchanged; null unsets an optional field.
 class ConfigReader {
  public:
   /// `source` begins every message. Throws when `object` is not a JSON object.
@@ -37,7 +37,7 @@ class ConfigReader {
       field = std::move(value);
     }
   }
-  /// A string that `from_name` turns into a value; what it throws is prefixed with source and key.
+  /// Reads a string that `from_name` converts to a value; its errors are prefixed with source and key.
   template <typename Value>
   void read_named(const std::string& key, Value& field, const std::function<Value(std::string_view)>& from_name) {
     if (std::string name; has(key)) {
@@ -46,15 +46,15 @@ class ConfigReader {
     }
   }
 
-  /// Present, be it as null.
+  /// Whether the key is present, even if its value is null.
   bool holds(const std::string& key) const { return object_.contains(key); }
-  /// Present and not null.
+  /// Whether the key is present and not null.
   bool has(const std::string& key) const;
-  /// The raw value, marked as read; null pointer when absent.
+  /// Returns the raw value and marks it as read; a null pointer when the key is absent.
   const nlohmann::ordered_json* take(const std::string& key);
   /// Marks a key as known without reading it.
   void ignore(const std::string& key) { read_.insert(key); }
-  /// Every key nobody has asked for, with its value as JSON text.
+  /// Every key that has not been read, with its value as JSON text.
   std::map<std::string, std::string> rest() const;
   const std::string& source() const { return source_; }
 

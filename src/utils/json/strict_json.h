@@ -17,22 +17,22 @@
 
 namespace transformers {
 
-/// JSON as strangers may send it. On top of the grammar these are errors: a byte order mark, a NUL byte, invalid UTF-8,
-/// the same key twice in one object, numbers beyond double, deep nesting, any second value or comment. Integers beyond
-/// 64 bits become floating-point numbers. Each error is one sentence that begins with `source` and names the byte or
-/// the key.
+/// Limits and rules for untrusted JSON. In addition to violations of the grammar, these are errors: a byte order mark,
+/// a NUL byte, invalid UTF-8, the same key twice in one object, numbers beyond double, deep nesting, a second value and
+/// comments. Integers beyond 64 bits become floating-point numbers. Each error is one sentence that begins with
+/// `source` and names the byte or the key.
 struct JsonLimits {
   size_t max_bytes = 1 << 20;
   int max_depth = 64;
-  /// Of a value that is kept whole; two bytes of text can become fifty of memory.
+  /// Limit for a value that is kept as a whole, as two bytes of text can take fifty bytes of memory.
   size_t max_values = 4'000'000;
 };
 
-/// The whole value, with the keys of objects in the order of the text. HF's {"__float__": "Infinity"} is an object like
-/// any other here.
+/// Parses the whole value, with the keys of objects in the order of the text. HF's {"__float__": "Infinity"} is treated
+/// like any other object.
 nlohmann::ordered_json parse_strict_json(std::string_view text, const std::string& source, JsonLimits limits = {});
 
-/// Takes a JSON text piece by piece, for readers that must not hold all of it.
+/// Receives a JSON text piece by piece, for readers that must not keep all of it.
 class JsonVisitor {
  public:
   virtual ~JsonVisitor() = default;
@@ -43,7 +43,7 @@ class JsonVisitor {
   virtual void end() = 0;
 };
 
-/// Drives a visitor under the rules above, but for repeated keys: those are the visitor's to judge.
+/// Calls a visitor under the rules above, except for repeated keys, which the visitor has to check.
 void visit_strict_json(std::string_view text, const std::string& source, JsonVisitor& visitor, JsonLimits limits = {});
 
 }  // namespace transformers

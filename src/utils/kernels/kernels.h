@@ -45,8 +45,8 @@ struct CrossEntropyRule {
   double share;      // factor of the gradient
 };
 
-/// What training runs in one pass over memory and ATen in several. A bfloat16 result is rounded after each step at
-/// which ATen would write a tensor, except within the norm's gradient.
+/// Operations of training in one pass over memory, where ATen needs several. A bfloat16 result is rounded after each
+/// step at which ATen would write a tensor, except within the norm's gradient.
 template <typename T>
 struct TrainingKernels {
   /// y = weight · (x · rsqrt(mean x² + eps)).
@@ -68,7 +68,8 @@ struct TrainingKernels {
   /// the rest of `dim`.
   void (*rotate_interleaved)(const T* x, const T* cos, const T* sin, int64_t rotary_dim, int64_t dim, bool back, T* y);
 
-  /// Cross-entropy of logits [rows, columns]: `losses` [rows] gets each row's, and the logits become its gradient.
+  /// Cross-entropy of logits [rows, columns]: `losses` [rows] gets the loss of each row, and the logits are replaced by
+  /// its gradient.
   void (*cross_entropy)(T* logits, const int64_t* labels, int64_t rows, int64_t columns, const CrossEntropyRule& rule,
                         float* losses);
 
@@ -76,31 +77,32 @@ struct TrainingKernels {
   void (*add)(const T* addend, int64_t count, float* sum);
 };
 
-/// int8 [out, in] with a scale a row.
+/// int8 [out, in] with one scale per row.
 struct Int8Weight {
   const int8_t* values;
   const float* scales;
   int64_t out, in;
 };
 
-/// Two int4 a byte [out, in / 2] with a scale and a zero a group; those as bfloat16 [out, in / group].
+/// Two int4 per byte, [out, in / 2], with one scale and one zero point per group, bfloat16 [out, in / group].
 struct Int4Weight {
   const uint8_t* values;
   const BFloat16Bits *scales, *zeros;
   int64_t out, in, group;
 };
 
-/// Matrix products of a few rows with a quantised weight, which is read once and never written out in full.
+/// Matmuls of a few rows with a quantised weight, which is read once and never dequantised in full.
 struct QuantizedKernels {
   /// output[row, o] = input[row] · weight[o] for o in [begin, end). input: [rows, in]; output: [rows, out].
   void (*int8_matmul)(const Int8Weight& weight, const float* input, int64_t rows, int64_t begin, int64_t end,
                       float* output);
-  /// The same. `input` has each group's even places before its odd ones; `group_sums`: [rows, in / group].
+  /// The same. In `input`, the elements at even positions of each group come before those at odd positions;
+  /// `group_sums`: [rows, in / group].
   void (*int4_matmul)(const Int4Weight& weight, const float* input, const float* group_sums, int64_t rows,
                       int64_t begin, int64_t end, float* output);
 };
 
-/// The table of a level that this machine has. T: float or BFloat16Bits.
+/// The table of a level that this machine supports. T: float or BFloat16Bits.
 template <typename T>
 const TrainingKernels<T>& training_kernels(Level level = active_level());
 const QuantizedKernels& quantized_kernels(Level level = active_level());

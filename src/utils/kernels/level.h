@@ -3,7 +3,7 @@
 namespace transformers::kernels {
 
 /// The instruction sets that the kernels are compiled for, in ascending order. On machines other than x86-64 there is
-/// only the baseline, which is whatever the library itself is compiled for.
+/// only the baseline, which is the instruction set that the library itself is compiled for.
 enum class Level {
   kBaseline,
   kAvx2,    // x86-64-v3: AVX2, FMA, F16C, BMI
@@ -13,11 +13,11 @@ enum class Level {
 /// `baseline`, `avx2` or `avx512`.
 const char* level_name(Level level);
 
-/// The highest level that both this build and this machine have. A level counts only where the operating system saves
+/// The highest level that both this build and this machine support. A level counts only if the operating system saves
 /// its registers.
 Level highest_level();
 
-/// The level that `name`, the value of TRANSFORMERS_KERNELS, asks for; `highest` where it is null or empty. Throws
+/// The level that `name`, the value of TRANSFORMERS_KERNELS, asks for; `highest` if it is null or empty. Throws
 /// std::invalid_argument on an unknown name and on a level above `highest`.
 Level level_from_name(const char* name, Level highest);
 

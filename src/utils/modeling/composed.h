@@ -2,8 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
-/// The operations of functional.h step by step of LibTorch's operations, whose bits are Python's: what eval mode, other
-/// devices and dtypes, and gradients of gradients use. Same arguments.
+/// The operations of functional.h composed step by step of LibTorch's operations, so that results equal Python's bit by
+/// bit. They are used in eval mode, on other devices, for other dtypes and for gradients of gradients. The arguments
+/// are the same.
 namespace transformers::composed {
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);

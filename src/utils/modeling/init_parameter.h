@@ -7,7 +7,8 @@
 
 namespace transformers {
 
-/// Gives `tensor`, the parameter `name` of `module` alone, the fresh values HF's `_init_weights` draws.
+/// Newly initializes `tensor`, the parameter `name` of `module` itself, with the values that HF's `_init_weights`
+/// draws.
 void init_parameter(torch::nn::Module& module, const std::string& name, at::Tensor tensor, double initializer_range);
 
 }  // namespace transformers

@@ -2,7 +2,7 @@
 
 namespace transformers {
 
-/// Runs by itself when the library is loaded; see amx_guard.cpp.
+/// Runs automatically when the library is loaded; see amx_guard.cpp.
 void bound_instruction_set();
 
 }  // namespace transformers

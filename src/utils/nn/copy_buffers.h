@@ -5,8 +5,8 @@
 
 namespace transformers {
 
-/// Gives a copy of a module the buffers of the original, also those that were registered after it was built, such as
-/// the masks of pruning.
+/// Gives a copy of a module the buffers of the original, including those that were registered after construction, such
+/// as the masks of pruning.
 void copy_buffers(const torch::nn::Module& module, torch::nn::Module& copy, TensorCopies& copies);
 
 }  // namespace transformers

@@ -8,7 +8,7 @@
 
 namespace transformers {
 
-/// An operator by its name, or none in a LibTorch that was built without oneDNN.
+/// Finds an operator by its name; nullopt if LibTorch was built without oneDNN.
 template <typename Signature>
 std::optional<c10::TypedOperatorHandle<Signature>> operator_named(const char* name) {
   const auto found = c10::Dispatcher::singleton().findSchema({name, ""});
@@ -25,7 +25,7 @@ inline const auto& linear_pointwise() {
   return handle;
 }
 
-/// The product alone. linear_pointwise() must hold.
+/// The matmul without a further operation. linear_pointwise() must not be empty.
 inline at::Tensor onednn_linear(const at::Tensor& input, const at::Tensor& weight,
                                 const std::optional<at::Tensor>& bias = std::nullopt) {
   return linear_pointwise()->call(input, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);

@@ -4,7 +4,7 @@
 
 namespace transformers {
 
-/// The options themselves; throws, naming the optimizer, when one cannot be.
+/// Returns the options. Throws, naming the optimizer, when one of them is out of range.
 const torch::optim::AdamWOptions& checked_adamw_options(const torch::optim::AdamWOptions& options,
                                                         const char* optimizer);
 

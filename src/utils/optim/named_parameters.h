@@ -8,7 +8,7 @@
 
 namespace transformers {
 
-/// Names and tensors of what is to be trained; a tied tensor once, under its first name.
+/// Names and tensors of the trainable parameters; a tied tensor once, under its first name.
 std::vector<std::pair<std::string, at::Tensor>> named_trainable_parameters(const torch::nn::Module& model);
 
 }  // namespace transformers

@@ -13,7 +13,7 @@ struct LayerMasks {
   bool prune_bias = true;
 };
 
-/// Prunes layers of a model by what the chains say of them. Everything is checked before anything changes.
+/// Prunes layers of a model, whose readers the chains tell. Everything is checked before anything changes.
 PrunedParameters prune_layers(const torch::nn::Module& model, const std::vector<Chain>& chains,
                               const std::vector<LayerMasks>& layers);
 

@@ -6,7 +6,7 @@
 
 namespace transformers {
 
-/// Exactly one of these classes: one that derives from them may have a forward of its own.
+/// Whether the module has exactly one of these classes. A derived class may have another forward.
 template <typename... Classes>
 bool is_exactly(const torch::nn::Module* module) {
   return module != nullptr && ((typeid(*module) == typeid(Classes)) || ...);

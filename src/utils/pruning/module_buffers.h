@@ -8,7 +8,7 @@
 
 namespace transformers {
 
-/// Takes a buffer out of a module, which LibTorch's modules cannot.
+/// Unregisters a buffer of a module, for which LibTorch has no function.
 void erase_buffer(torch::nn::Module& module, const std::string& name);
 
 }  // namespace transformers

@@ -4,13 +4,13 @@
 
 namespace transformers {
 
-/// Keeps the entries along `dim` where `keep`, bool [size of dim], is true.
+/// Selects the entries along `dim` where `keep`, bool [size of dim], is true.
 TensorSelection kept_along(int64_t dim, const at::Tensor& keep);
 
-/// Narrows a parameter and notes it for optimizers.
+/// Narrows a parameter and records it for optimizers.
 void narrow_and_note(const at::Tensor& parameter, TensorSelection select, PrunedParameters& done);
 
-/// Makes hidden entries zero for good and takes the parameter's mask off, if it has one.
+/// Makes hidden entries permanently zero and removes the parameter's mask, if it has one.
 void use_up_mask(const at::Tensor& parameter);
 
 }  // namespace transformers

@@ -6,9 +6,9 @@
 
 namespace transformers {
 
-// What must hold before a layer is pruned. The errors begin with `whose`, the layer's name.
+// The conditions that must hold before a layer is pruned. Errors begin with `whose`, the layer's name.
 
-/// first: a Linear or Conv2d; next: one that reads it, or null.
+/// first: a Linear or Conv2d; next: the layer that reads it, or null.
 void check_channels(const std::string& whose, const torch::nn::Module& first, const ChannelMask& mask,
                     const std::vector<ChannelStep>& steps, const torch::nn::Module* next);
 

@@ -6,7 +6,7 @@
 
 namespace transformers::tokenization {
 
-/// The bytes of a padded base64 text; nothing when it is not one.
+/// The bytes of a padded base64 text; nullopt when it is not one.
 std::optional<std::string> decode_base64(std::string_view text);
 
 }  // namespace transformers::tokenization

@@ -5,7 +5,7 @@
 
 namespace transformers {
 
-/// Says what a file is that is often found in place of the one wanted, from its first bytes: "a Git LFS pointer (...)",
+/// Recognises, by the first bytes, files that are often found in place of the expected one: "a Git LFS pointer (...)",
 /// "an HTML page", "a GGUF file", ... Empty when the bytes are none of these.
 std::string foreign_format(std::string_view head);
 

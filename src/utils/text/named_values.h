@@ -10,11 +10,11 @@
 
 namespace transformers {
 
-/// A value and how config files spell it. Of several spellings the first is written.
+/// A value and its spelling in config files. If a value has several spellings, the first is written.
 template <typename Value>
 using NamedValue = std::pair<std::string_view, Value>;
 
-/// Throws with the list of names on an unknown one. `kind` says what is named: "rope_type".
+/// Throws with the list of names on an unknown one. `kind` is the kind of name in the message: "rope_type".
 template <typename Names>
 auto value_of_name(const Names& names, std::string_view kind, std::string_view name) {
   std::string list;

@@ -10,7 +10,7 @@ namespace transformers::tokenization {
 
 inline constexpr size_t kMaxPatternBytes = size_t{1} << 16;
 
-/// A stretch of a text, in bytes, and whether the pattern matched it.
+/// A range of a text, in bytes, and whether the pattern matched it.
 struct Span {
   size_t begin, end;
   bool is_match;
@@ -41,14 +41,14 @@ class SpanList {
   size_t covered_ = 0;
 };
 
-/// What a `Split` or `Replace` component of tokenizer.json looks for. Spans cover the text without gaps.
+/// The pattern of a `Split` or `Replace` component of tokenizer.json. Spans cover the text without gaps.
 using Pattern = std::function<std::vector<Span>(std::string_view valid_text)>;
 
 Pattern literal_pattern(std::string text);
 
-/// A regular expression as HF's engine (Oniguruma) reads it, run by PCRE2. Throws when it
-/// does not compile or uses a construct that the two engines understand differently, and when looking through a text
-/// costs more steps than a text of its length is allowed; `source` begins the message.
+/// A regular expression as HF's engine (Oniguruma) reads it, run by PCRE2. Throws when it does not compile or uses a
+/// construct that the two engines understand differently, and when searching a text takes more steps than the budget
+/// for its length; `source` begins the message.
 Pattern regex_pattern(const std::string& regex, const std::string& source);
 
 /// Matches every single character of a class.
@@ -56,7 +56,7 @@ Pattern character_pattern(bool (*belongs)(char32_t));
 
 enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
-/// The pieces that HF's `NormalizedString::split` makes of the spans; empty ones are left out.
+/// The pieces that HF's `NormalizedString::split` makes of the spans; without empty ones.
 std::vector<std::string_view> split(std::string_view text, std::vector<Span> spans, SplitBehavior behavior);
 
 }  // namespace transformers::tokenization

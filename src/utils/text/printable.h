@@ -12,20 +12,20 @@
 
 namespace transformers {
 
-/// Text from a file or a user, fit for an error message: control characters, bidirectional marks and invalid UTF-8 are
-/// written as escapes, and the rest is cut after 200 characters.
+/// Makes text from a file or a user safe for an error message: control characters, bidirectional marks and invalid
+/// UTF-8 are written as escapes, and the text is truncated after 200 characters.
 std::string printable(std::string_view untrusted);
 
-/// Each name so, and of very many the first hundred and how many more there are.
+/// Escapes each name; of very many, returns the first hundred and the number of the others.
 std::vector<std::string> printable_names(const std::vector<std::string>& untrusted);
 /// The same in one text: "a, b and 3 more".
 std::string printable_list(const std::vector<std::string>& untrusted);
 
-/// A whole message fit for one line of a terminal, whatever went into it: the same escapes, line breaks as spaces, cut
-/// only where it is very long.
+/// Escapes a whole message for one line of a terminal: the same escapes, line breaks as spaces, truncated only if it is
+/// very long.
 std::string printable_line(std::string_view message);
 
-/// Length in bytes of the UTF-8 character at the front of `text`, 0 when there is no valid one.
+/// Length in bytes of the UTF-8 character at the start of `text`; 0 when there is no valid one.
 size_t utf8_length(std::string_view text);
 
 }  // namespace transformers

@@ -8,10 +8,10 @@
 
 namespace transformers::tokenization {
 
-/// Longest token that is looked for in a text: at every place so many bytes may have to be compared.
+/// Length of the longest token that is searched for in a text: so many bytes may have to be compared at every position.
 inline constexpr size_t kMaxTokenBytes = 1024;
 
-/// Finds which of many texts stand at a place.
+/// Finds which of many texts occur at a position.
 class TextTrie {
  public:
   void insert(std::string_view text, size_t value) {

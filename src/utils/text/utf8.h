@@ -14,7 +14,8 @@ std::string valid_utf8(std::string_view bytes);
 
 bool is_valid_utf8(std::string_view bytes);
 
-/// Length of the front of `bytes` that later bytes cannot change: all but an unfinished character at the end.
+/// Length of the prefix of `bytes` that later bytes cannot change: everything except an unfinished character at the
+/// end.
 size_t finished_length(std::string_view bytes);
 
 struct Character {
@@ -22,9 +23,9 @@ struct Character {
   size_t length;  // bytes
 };
 
-/// The first character of a text that is valid and not empty.
+/// The first character of a valid text that is not empty.
 Character first_character(std::string_view valid_text);
-/// The last character of a text that is valid and not empty.
+/// The last character of a valid text that is not empty.
 Character last_character(std::string_view valid_text);
 
 void append_utf8(std::string& text, char32_t code);

@@ -7,14 +7,14 @@
 
 namespace transformers {
 
-/// What each rank has to say, by rank. Every rank of the group calls it.
+/// Gathers the texts of all ranks, ordered by rank. Every rank of the group must call it.
 std::vector<std::string> exchange_texts(const ProcessGroup& group, const std::string& text);
 
-/// The text of rank `src`, on every rank.
+/// Returns the text of rank `src` on every rank.
 std::string broadcast_text(const ProcessGroup& group, const std::string& text, int64_t src);
 
-/// Throws on every rank the first complaint that some rank has; returns when there is none. Every rank calls it, with
-/// an empty text when all is well.
+/// If any rank passes an error message, throws the first one on every rank. Every rank must call it, with an empty text
+/// if it has no error.
 void agree(const ProcessGroup& group, const std::string& complaint);
 
 }  // namespace transformers

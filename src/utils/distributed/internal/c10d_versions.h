@@ -11,8 +11,8 @@ class Reducer;
 
 namespace transformers {
 
-// What differs between LibTorch releases in c10d stands in c10d_versions.cpp alone, chosen by what the classes there
-// have, not by their version numbers.
+// Differences of c10d between LibTorch releases are handled in c10d_versions.cpp alone, by the members that its classes
+// have, not by version numbers.
 
 c10::intrusive_ptr<c10d::Work> all_gather_single(c10d::ProcessGroup& group, at::Tensor output, at::Tensor input);
 c10::intrusive_ptr<c10d::Work> reduce_scatter_single(c10d::ProcessGroup& group, at::Tensor output, at::Tensor input,
@@ -30,8 +30,8 @@ struct ReducerPlan {
   bool gradient_as_bucket_view = false;
 };
 
-/// Buckets are laid out as DistributedDataParallel of torch 2.11 does: whole for the first step, then rebuilt in the
-/// order in which gradients came; capped from the start where unused parameters are looked for.
+/// Lays out buckets as DistributedDataParallel of torch 2.11 does: one bucket for the first step, then rebuilt in the
+/// order in which gradients arrived; with find_unused_parameters they have limited sizes from the start.
 std::shared_ptr<c10d::Reducer> make_reducer(const ReducerPlan& plan);
 
 }  // namespace transformers

@@ -8,10 +8,10 @@
 
 namespace transformers {
 
-/// What c10d or its backend says, in one line, without the place in their sources.
+/// The message of c10d or its backend in one line, without the position in their sources.
 std::string reason_of(const std::exception& exception);
 
-/// Runs `run`; what it throws becomes "rank R of N: <operation>: <reason>".
+/// Runs `run`; its errors become "rank R of N: <operation>: <reason>".
 template <typename Run>
 auto naming_rank(int64_t rank, int64_t size, const std::string& operation, Run&& run) {
   const auto fail = [&](const std::string& reason) {

@@ -5,7 +5,8 @@
 
 namespace transformers {
 
-/// Throws unless `name` is a file name that cannot leave its folder. `source` begins the message.
+/// Throws unless `name` is a plain file name, which cannot refer to a file outside its folder. `source` begins the
+/// message.
 void check_plain_file_name(std::string_view name, const std::string& source);
 
 }  // namespace transformers

@@ -10,7 +10,7 @@
 namespace transformers {
 
 /// The JSON of a file of the folder, under the rules of `parse_strict_json`; within `read_one_save` it is parsed once.
-/// For small files that several readers ask for: it is kept until the next reading.
+/// For small files that several readers need: the result is kept until the next reading.
 const nlohmann::ordered_json& folder_json(const ModelFolder& folder, const std::string& name, JsonLimits limits = {});
 
 }  // namespace transformers

@@ -5,8 +5,8 @@
 
 namespace transformers {
 
-/// An open, readable, regular file. Folders, pipes, sockets and devices are refused, and opening one never blocks;
-/// symbolic links are followed. While a save is being carried out in the file's folder, it is the new file.
+/// An open, readable, regular file. Folders, pipes, sockets and devices are rejected, and opening one never blocks;
+/// symbolic links are followed. While a save is under way in the file's folder, this is the new file.
 class RegularFile {
  public:
   explicit RegularFile(const std::string& path);
@@ -17,7 +17,7 @@ class RegularFile {
   int descriptor() const { return descriptor_; }
   /// Size in bytes at this moment.
   size_t size() const;
-  /// Throws when the file has become too short for it.
+  /// Throws when the file has become too short.
   std::string read(size_t offset, size_t size) const;
 
  private:
@@ -25,10 +25,10 @@ class RegularFile {
   int descriptor_;
 };
 
-/// Throws unless a folder lies there.
+/// Throws unless the path is a folder.
 void check_folder(const std::string& path);
 
-/// The whole file, which may hold at most `max_bytes`.
+/// Reads the whole file, which may hold at most `max_bytes`.
 std::string read_regular_file(const std::string& path, size_t max_bytes);
 
 }  // namespace transformers

@@ -6,7 +6,7 @@
 
 namespace transformers {
 
-/// a * b and a + b, or nothing when the result does not fit.
+/// a * b and a + b; nullopt when the result does not fit.
 inline std::optional<int64_t> checked_multiply(int64_t a, int64_t b) {
   int64_t result = 0;
   return __builtin_mul_overflow(a, b, &result) ? std::nullopt : std::optional(result);
@@ -17,8 +17,8 @@ inline std::optional<int64_t> checked_add(int64_t a, int64_t b) {
   return __builtin_add_overflow(a, b, &result) ? std::nullopt : std::optional(result);
 }
 
-/// Bytes of a dense tensor, or nothing when a size is negative or the product of the others overflows, also where a
-/// zero would hide it.
+/// Bytes of a dense tensor; nullopt when a size is negative or the product of the sizes overflows, even if a size of
+/// zero would hide that.
 inline std::optional<int64_t> dense_bytes(std::span<const int64_t> shape, int64_t item_bytes) {
   std::optional<int64_t> bytes = item_bytes;
   bool is_empty = false;

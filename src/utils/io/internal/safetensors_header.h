@@ -24,13 +24,13 @@ struct SafetensorsHeader {
   std::vector<SafetensorsEntry> entries;  // in the order of the data
 };
 
-/// Parses and checks all of a file but the values of its tensors. `source` names it in errors.
+/// Parses and checks everything in a file except the values of its tensors. `source` names the file in errors.
 SafetensorsHeader parse_safetensors(std::string_view file, const std::string& source);
 
-/// The format's name for a dtype, empty when it has none.
+/// The format's name for a dtype; empty when it has none.
 std::string_view safetensors_name(c10::ScalarType dtype);
 std::optional<c10::ScalarType> safetensors_dtype(std::string_view name);
-/// Place of a dtype in the order in which the reference library writes tensors.
+/// Position of a dtype in the order in which the reference library writes tensors.
 size_t safetensors_rank(c10::ScalarType dtype);
 
 }  // namespace transformers

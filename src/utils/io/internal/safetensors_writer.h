@@ -10,7 +10,7 @@
 
 namespace transformers {
 
-/// The bytes of a safetensors file, in order.
+/// Writes the bytes of a safetensors file to `sink`, in order.
 void write_safetensors(const ByteSink& sink, const torch::OrderedDict<std::string, at::Tensor>& tensors,
                        const std::map<std::string, std::string>& metadata);
 

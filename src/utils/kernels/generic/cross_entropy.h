@@ -7,7 +7,7 @@
 namespace transformers::kernels {
 namespace {
 
-/// Loss of a row; the row becomes the gradient.
+/// Returns the loss of a row and replaces the row by the gradient.
 template <typename T>
 [[gnu::always_inline]] inline float cross_entropy_row(T* row, int64_t label, int64_t columns,
                                                       const CrossEntropyRule& rule) {

@@ -29,7 +29,7 @@ namespace {
 [[gnu::always_inline]] inline void store(float& place, float value) { place = value; }
 [[gnu::always_inline]] inline void store(BFloat16Bits& place, float value) { place = bfloat16_bits(value); }
 
-/// As a tensor of T would hold it.
+/// The value as a tensor of T would hold it.
 template <typename T>
 [[gnu::always_inline]] inline float rounded(float value) {
   if constexpr (sizeof(T) == sizeof(float)) {

@@ -7,8 +7,8 @@
 namespace transformers::kernels {
 namespace {
 
-// What the inner loops use is copied from the structs, so that the compiler sees that no store changes it. Structured
-// bindings would be shorter; clang 14 has none inside an OpenMP loop.
+// Values that the inner loops use are copied from the structs, so that the compiler sees that no store changes them.
+// Structured bindings would be shorter; clang 14 has none inside an OpenMP loop.
 
 template <typename T>
 void rms_norm(const RmsNorm<T>& norm) {

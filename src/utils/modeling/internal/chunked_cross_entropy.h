@@ -6,11 +6,12 @@
 
 namespace transformers {
 
-/// Gets a chunk's logits [rows, classes], labels, int64 [rows], and the share of the loss that their sum counts with,
-/// []; returns the sum of its losses, fp32 [], and leaves the gradient of that share in the logits, in any dtype.
+/// Computes the loss of one chunk from its logits [rows, classes], labels, int64 [rows], and the factor `share`, [], of
+/// the chunk's summed loss. Returns the sum of the chunk's losses, fp32 [], and replaces the logits by the gradient of
+/// share · sum, in any dtype.
 using ChunkLoss = std::function<at::Tensor(at::Tensor& logits, const at::Tensor& labels, const at::Tensor& share)>;
 
-/// `linear_cross_entropy` with a loss of one's own; `options.label_smoothing` is that loss's affair.
+/// `linear_cross_entropy` with another loss function, which has to apply `options.label_smoothing` itself.
 at::Tensor chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
                                  const at::Tensor& labels, const LinearCrossEntropyOptions& options,
                                  const ChunkLoss& chunk_loss);

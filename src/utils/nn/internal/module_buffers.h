@@ -6,14 +6,14 @@
 
 namespace transformers {
 
-/// Stands in for a module class below.
+/// A placeholder for a module class in the specialisation below.
 struct BufferAccess;
 
 }  // namespace transformers
 
 namespace torch::nn {
 
-/// The registered buffers are private to `Module` and its friend, the class template `Cloneable`.
+/// Registered buffers are accessible only to `Module` and its friend, the class template `Cloneable`.
 template <>
 class Cloneable<transformers::BufferAccess> {
  public:
