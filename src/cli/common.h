@@ -12,23 +12,23 @@
 
 namespace transformers::cli {
 
-/// Writes one line to stderr. Whatever came into the message, a name from a file among it, cannot move the cursor or
-/// break the line.
+/// Writes one line to stderr. The message is escaped, so that names from files cannot move the cursor or break the
+/// line.
 void print_line(const std::string& message);
 
-/// Says on stderr what a user may want to know; silent with --quiet.
+/// Prints information for the user on stderr; silent with --quiet.
 void inform(const std::string& line);
 void set_quiet(bool value);
 bool is_quiet();
-/// A line on stderr that the next one replaces; on a terminal alone. Whatever else is said there begins a new line.
+/// Draws a line on stderr that the next call replaces; only on a terminal. Other output begins a new line.
 void redraw(const std::string& line);
-/// Ends such a line, if one stands.
+/// Ends such a line, if there is one.
 void end_drawn_line();
 
-/// Ends the program with exit status 2: the command line itself is wrong, whatever the files hold.
+/// Unless `holds`, ends the program with exit status 2: the command line itself is wrong, whatever the files contain.
 void require_usage(bool holds, const std::string& message);
 
-/// What `read` makes of options; what it throws is wrong usage.
+/// Returns the result of `read`, which reads options; its errors are reported as wrong usage.
 template <typename Read>
 auto from_options(const Read& read) {
   try {
@@ -38,10 +38,11 @@ auto from_options(const Read& read) {
   }
 }
 
-/// The most memory this process has held, in bytes. (getrusage also counts what a parent held before it started us.)
+/// The peak memory of this process in bytes. (getrusage also counts the peak of the parent process from before the
+/// start.)
 int64_t peak_rss_bytes();
 
-/// The options of every subcommand that runs a model.
+/// The options that all subcommands with a model share.
 struct ModelOptions {
   std::string model, config;
   std::string dtype = "auto", device = "cpu", attn = "auto";
@@ -55,21 +56,21 @@ void add_model_options(CLI::App& command, ModelOptions& options);
 /// Adds --quantize.
 void add_quantize_option(CLI::App& command, ModelOptions& options);
 
-/// Throws before any work is done when a tensor file cannot go there: no such folder, or something else than a tensor
-/// file, which is not overwritten.
+/// Throws before any work is done when a tensor file cannot be written to the path: the folder does not exist, or the
+/// path is a file of another kind, which is not overwritten.
 void check_output(const std::string& path);
 
-/// Threads, seed and device as the options say; call before the first tensor.
+/// Sets threads, seed and device according to the options. Call it before the first tensor is made.
 void apply(const ModelOptions& options);
-/// Starts the random numbers anew from --seed, where it was given.
+/// Resets the random number generators to --seed, if it was given.
 void seed(const ModelOptions& options);
 
-/// The model in eval mode: from the folder of --model, or fresh from the file of --config. `Auto` is one of the auto
-/// classes.
+/// The model in eval mode: loaded from the folder of --model, or newly initialized from the file of --config. `Auto` is
+/// one of the auto classes.
 template <typename Auto>
 auto load_model(const ModelOptions& options);
 
-// One function a subcommand; each adds itself with its options and its action.
+// One function per subcommand, which adds it with its options and its action.
 void add_bench(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_detokenize(CLI::App& app);
@@ -85,13 +86,13 @@ void add_tokenize(CLI::App& app);
 
 LoadOptions load_options(const ModelOptions& options);
 std::unique_ptr<PretrainedConfig> config_of_file(const ModelOptions& options);
-/// How --config builds: in the asked dtype on the asked device.
+/// Construction options of --config: the requested dtype and device.
 ConstructionOptions construction_for(const ModelOptions& options, const PretrainedConfig& config);
 
-/// Adds --task; `trainable`: the tasks that can be trained alone. The value that is there is the default.
+/// Adds --task; `trainable`: offer only tasks that can be trained. The present value of `task` is the default.
 void add_task_option(CLI::App& command, Task& task, const std::string& description, bool trainable);
 
-/// Rounds the weights as --quantize says.
+/// Quantises the weights according to --quantize.
 void quantize_loaded(PreTrainedModel& model, const ModelOptions& options);
 
 template <typename Auto>
@@ -103,7 +104,7 @@ auto fresh_model(const ModelOptions& options) {
   return model;
 }
 
-/// folder: that of --model, where it has been opened already.
+/// folder: that of --model, if it has been opened already.
 template <typename Auto>
 auto load_model(const ModelOptions& options, const std::optional<ModelFolder>& folder = std::nullopt) {
   auto model = options.model.empty() ? fresh_model<Auto>(options)

@@ -12,16 +12,17 @@
 
 namespace transformers::cli {
 
-/// The token that fills short samples up, and by which a classifier finds the last one of a text.
+/// The token that pads short samples, and by which a classifier finds the last token of a text.
 int64_t padding_token(const PretrainedConfig& config);
 
-/// Fills short samples up.
+/// A collator that pads short samples.
 DataCollator collator_for(const PreTrainedModel& model);
 
-/// Of --train-file or --train-ids, every sample read once. Warns of those in which nothing can be learned.
+/// The data of --train-file or --train-ids. Every sample is read once; warns about samples in which nothing can be
+/// learned.
 CheckedDataset training_data(const FinetuneOptions& options, const PreTrainedModel& model, const TrainingTask& task);
 
-/// Of --eval-file, with the task's metrics, every sample read once; nullopt without one.
+/// The evaluation on --eval-file with the task's metrics; every sample is read once. nullopt without the option.
 std::optional<Evaluation> evaluation_of(const FinetuneOptions& options, const PreTrainedModel& model,
                                         const TrainingTask& task);
 

@@ -31,21 +31,21 @@ struct FinetuneOptions {
   bool merge = false, no_shuffle = false, bf16 = false, gradient_checkpointing = false, resume = false;
   bool load_best_model_at_end = false, step_in_backward = false;
 
-  /// The folder of the tokenizer; empty: there is none.
+  /// The folder of the tokenizer; empty if there is none.
   const std::string& tokenizer_folder() const { return tokenizer.empty() ? model.model : tokenizer; }
 };
 
-/// Whether a file for training or evaluation holds JSON objects, by its name; otherwise it is a text. Throws, naming
-/// the forms that are read, for a name that means neither.
+/// Whether the name of a file for training or evaluation is that of JSON objects; otherwise it is that of a text.
+/// Throws, listing the supported forms, for any other name.
 bool holds_objects(const std::string& file);
 
-/// Adds all of finetune's options but those of the model.
+/// Adds all options of `finetune` except those of the model.
 void add_finetune_options(CLI::App& command, FinetuneOptions& options);
 
-/// Ends the program with exit status 2 when the options do not go together.
+/// Ends the program with exit status 2 when options cannot be combined.
 void check_options(const FinetuneOptions& options);
 
-/// HF's lr_scheduler_kwargs, with warm-up and length of the run.
+/// Converts HF's lr_scheduler_kwargs and adds the warm-up and the length of the run.
 SchedulerOptions scheduler_options(const FinetuneOptions& options, SchedulerType type, int64_t max_steps);
 
 }  // namespace transformers::cli

@@ -11,7 +11,7 @@
 
 namespace transformers::cli {
 
-/// The model and how it learns.
+/// The model and its training task.
 struct Learner {
   std::shared_ptr<PreTrainedModel> model;
   TrainingTask task;
@@ -20,10 +20,11 @@ struct Learner {
   torch::nn::Module& trained() { return adapters ? static_cast<torch::nn::Module&>(*adapters) : *model; }
 };
 
-/// As --task says, from the newest checkpoint of a run that goes on (empty: none), else from what the options name.
-/// Throws where the run could not end well: weights that its optimizer cannot step, adapters that cannot be merged.
+/// Loads the model for --task from the newest checkpoint of a resumed run (empty: none), else from the folder in the
+/// options. Throws early where the run would fail later: weights that its optimizer cannot update, adapters that cannot
+/// be merged.
 Learner load_learner(const FinetuneOptions& options, const std::string& checkpoint);
 
-/// A model folder, or with adapters a folder of those; the tokenizer's files come along.
+/// Writes a model folder, or with adapters an adapter folder, together with the files of the tokenizer.
 void write_model(const Learner& learner, const FinetuneOptions& options, const std::string& folder);
 }  // namespace transformers::cli

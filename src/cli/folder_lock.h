@@ -4,7 +4,7 @@
 
 namespace transformers::cli {
 
-/// Holds a folder for one training: while it lives, no other process can have one on the same folder.
+/// Locks a folder for one training run: for its lifetime, no other process can lock the same folder.
 class FolderLock {
  public:
   /// Throws when another process holds the folder, and when the folder cannot be written to.

@@ -9,11 +9,11 @@
 
 namespace transformers::cli {
 
-/// What the command line says about generation: HF's GenerationConfig fields with dashes.
+/// The generation options of the command line: the fields of HF's GenerationConfig with dashes.
 class GenerationOptions {
  public:
   void add_to(CLI::App& command);
-  /// The fields that were given, read as strictly as a generation_config.json.
+  /// The fields that were given, checked as strictly as those of a generation_config.json.
   GenerationConfig config() const;
 
  private:

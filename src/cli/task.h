@@ -7,7 +7,7 @@
 
 namespace transformers::cli {
 
-/// What a model is asked for: which head it has, and so which of HF's Auto classes loads it.
+/// The task of a model, which determines its head and the auto class that loads it.
 enum class Task { kCausalLM, kBase, kSequenceClassification, kQuestionAnswering, kTokenClassification };
 
 struct TaskKind {
@@ -27,7 +27,7 @@ inline constexpr std::array kTasks{
 const TaskKind& kind_of(Task task);
 /// Throws with the list of names on an unknown one.
 Task task_from_name(std::string_view name);
-/// The names of the tasks; trainable: of those that can be trained.
+/// The names of all tasks, or with `trainable` only of those that can be trained.
 std::vector<std::string> task_names(bool trainable);
 
 }  // namespace transformers::cli

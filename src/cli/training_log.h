@@ -9,15 +9,15 @@
 
 namespace transformers::cli {
 
-/// A JSON object per step in a file, curves for TensorBoard, and a progress line on stderr. What cannot be written once
-/// the run is under way, to a full disk, is left out with a warning: the training goes on.
+/// Writes one JSON object per step to a file, curves for TensorBoard, and a progress line on stderr. If writing fails
+/// during the run, for example because the disk is full, it warns and the training continues.
 class TrainingLogFile {
  public:
-  /// A file, and a folder for TensorBoard; empty: none.
+  /// path: the log file; tensorboard: the folder for TensorBoard; empty: none.
   TrainingLogFile(std::string path, std::string tensorboard, int64_t max_steps);
 
-  /// Keeps what the file says of the first `steps` steps, drops the rest, and goes on from there. Throws when the file
-  /// cannot be written, is no regular file, or holds something else than a log.
+  /// Keeps the lines of the first `steps` steps, drops the rest, and continues from there. Throws when the file cannot
+  /// be written, is not a regular file, or holds anything but a log.
   void begin_after(int64_t steps);
   void add(const TrainingLog& log);
   void add_evaluation(int64_t step, const Metrics& metrics);
@@ -25,7 +25,7 @@ class TrainingLogFile {
  private:
   void write(const std::string& line);
   void open(const std::string& kept);
-  /// Does not throw; after an error, `board_` is gone.
+  /// Does not throw; after an error, `board_` is reset.
   void draw(const std::string& tag, double value, int64_t step);
   void show(const TrainingLog& log);
 

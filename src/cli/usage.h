@@ -6,11 +6,11 @@
 
 namespace transformers::cli {
 
-/// What is wrong with a command line that names a subcommand or an option which does not exist, with the nearest one
-/// that does; empty when all exist. CLI11 would speak of what it misses first, or of the option's value.
+/// The error message for a command line with a subcommand or an option that does not exist, with the nearest existing
+/// one; empty when all exist. CLI11 would first complain about missing arguments or about the option's value.
 std::string unknown_word(const CLI::App& app, const std::vector<std::string>& arguments);
 
-/// Rules for numbers, with messages that do not print the ends of a double.
+/// Validators of numbers, whose messages do not print the limits of a double.
 CLI::Validator positive_number();
 CLI::Validator not_negative_number();
 

@@ -6,7 +6,7 @@
 
 namespace transformers::model_pruning {
 
-/// A matrix of which each part of a kind has a stretch: part i has `unit` rows (dim 0) or columns (dim 1) from i · unit
+/// A matrix of which each part of a kind owns a range: part i owns `unit` rows (dim 0) or columns (dim 1) from i · unit
 /// on.
 struct Share {
   at::Tensor weight;
@@ -16,23 +16,23 @@ struct Share {
   int64_t parts() const { return weight.size(dim) / unit; }
 };
 
-/// The matrices that a kind of part touches: a list a layer, a single one for hidden units. A tied matrix stands there
-/// once.
+/// The matrices that a kind of part involves: one list per layer, or a single one for hidden units. A tied matrix is
+/// listed once.
 std::vector<std::vector<Share>> shares(PreTrainedModel& model, PrunablePart part);
 
-/// Rows or columns of these parts of a matrix, int64.
+/// The rows or columns of these parts in a matrix, int64.
 at::Tensor features(const std::vector<int64_t>& parts, int64_t unit);
 
 /// The numbers in [0, size) that are not among `gone`.
 std::vector<int64_t> all_but(const std::vector<int64_t>& gone, int64_t size);
 
-/// Where these heads, numbered as before any was pruned, stand among those that a layer has left.
+/// The positions of these heads, numbered as before any was pruned, among the remaining heads of a layer.
 std::vector<int64_t> present_heads(const PretrainedConfig& config, int64_t layer, const std::vector<int64_t>& heads);
 
-/// Changes a config as removing what the plan names changes the model, but for layers.
+/// Changes a config as carrying out the plan changes the model, except for layers.
 void prune_config(PretrainedConfig& config, const PruningPlan& plan);
 
-/// Token ids of a generation config by the new numbering; lists lose what names a token that goes.
+/// Renumbers the token ids of a generation config. Entries of lists that name a removed token are removed.
 void renumber_tokens(GenerationConfig& config, const std::vector<int64_t>& new_ids);
 
 }  // namespace transformers::model_pruning

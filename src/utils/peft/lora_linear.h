@@ -12,25 +12,26 @@
 
 namespace transformers {
 
-/// What one adapter trains beside one Linear. lora_A: [r, in]; lora_B: [out, r]; undefined unless the config asks for
-/// them: lora_B_bias: [out], lora_magnitude_vector: [out].
+/// The weights of one adapter beside one Linear. lora_A: [r, in]; lora_B: [out, r]; lora_B_bias: [out] and
+/// lora_magnitude_vector: [out], both undefined unless the config asks for them.
 class LoraWeightsImpl : public Cloneable<LoraWeightsImpl> {
  public:
-  /// Uninitialised. `alpha` and `rank` are those of this layer. device: unset: where the layer's weight lies.
+  /// Leaves the weights uninitialised. `alpha` and `rank` are those of this layer. device: unset: that of the layer's
+  /// weight.
   LoraWeightsImpl(const LinearImpl& linear, const LoraConfig& config, int64_t rank, double alpha, c10::ScalarType dtype,
                   std::optional<c10::Device> device = std::nullopt);
 
   auto members() { return std::tie(lora_A, lora_B, lora_B_bias, lora_magnitude_vector); }
 
-  /// Draws in the order in which peft does, so that its values come of its seed.
+  /// Draws random numbers in the same order as peft, so that the same seed gives the same values.
   void initialize(const LinearImpl& linear, LoraInit init, at::Generator generator);
 
-  /// `result` with the adapter's share added. input: [..., in]; result: [..., out].
+  /// Returns `result` plus the adapter's contribution. input: [..., in]; result: [..., out].
   at::Tensor add_to(const at::Tensor& result, const LinearImpl& linear, const at::Tensor& input) const;
 
-  /// What the adapter adds to a weight: scaling · B · A, [out, in].
+  /// The adapter's addition to a weight: scaling · B · A, [out, in].
   at::Tensor delta_weight() const;
-  /// The 2-norm of each row of weight + delta, [out]: what the magnitudes are relative to.
+  /// The 2-norm of each row of weight + delta, [out], to which the magnitudes are relative.
   at::Tensor weight_norm(const at::Tensor& weight) const;
 
   at::Tensor lora_A, lora_B, lora_B_bias, lora_magnitude_vector;
@@ -43,34 +44,35 @@ class LoraWeightsImpl : public Cloneable<LoraWeightsImpl> {
 };
 TORCH_MODULE(LoraWeights);
 
-/// A Linear's product with the shares of the active adapters added to it. Mirrors peft's `lora.Linear`.
+/// A linear method that adds the contributions of the active adapters to the result of another one. Mirrors peft's
+/// `lora.Linear`.
 class LoraLinear : public LinearMethod {
  public:
-  /// Whether a layer's output comes of its own weight and input alone, so that an adapter's share can be added to it
-  /// and merged: plain, sliced, packed and quantised products (the last are not merged). Not the part of a product that
+  /// Whether a layer's output depends only on its own weight and input, so that an adapter can be added to it and
+  /// merged: plain, sliced, packed and quantised matmuls (the last are not merged). False for a partial matmul that
   /// other processes complete.
   static bool fits(const LinearMethod* base);
 
-  /// `base` is the layer's method so far; null: the plain product.
+  /// `base` is the layer's previous method; null: the plain matmul.
   explicit LoraLinear(std::shared_ptr<const LinearMethod> base) : base_(std::move(base)) {}
 
   torch::Tensor forward(const LinearImpl& linear, const torch::Tensor& input) const override;
   int64_t bytes() const override { return base_ ? base_->bytes() : 0; }
-  /// With copies of the adapters, of which no PeftModel knows.
+  /// The clone has copies of the adapters, which belong to no PeftModel.
   std::shared_ptr<const LinearMethod> clone(const LinearImpl& copy, TensorCopies& copies) const override;
 
-  /// The same over another base, `copy_of` giving the copy of each adapter.
+  /// The same with another base, where `copy_of` returns the copy of each adapter.
   using AdapterCopies = std::function<LoraWeights(const LoraWeights&)>;
   std::shared_ptr<LoraLinear> with_copies(std::shared_ptr<const LinearMethod> base, const AdapterCopies& copy_of,
                                           TensorCopies& copies) const;
 
-  /// In the order in which they are applied; none while the adapters are off.
+  /// Sets the active adapters in the order in which they are applied; empty while adapters are switched off.
   void set_active(std::vector<LoraWeights> weights) { active_ = std::move(weights); }
   const std::shared_ptr<const LinearMethod>& base() const { return base_; }
 
-  /// Adds the adapters to the layer's weight; forward then is the base product.
+  /// Adds the adapters to the layer's weight; forward is then the base method alone.
   void merge(LinearImpl& linear, const std::vector<LoraWeights>& weights);
-  /// Takes them out again, to rounding.
+  /// Subtracts them again, up to rounding.
   void unmerge(LinearImpl& linear);
   bool merged() const { return !merged_.empty(); }
 
@@ -79,7 +81,7 @@ class LoraLinear : public LinearMethod {
     LoraWeights weights;
     at::Tensor factor;  // DoRA's magnitude over norm, [out, 1]
   };
-  /// Follows a weight that was changed in place.
+  /// Renews the base method after the weight was changed in place.
   void renew_base(const LinearImpl& linear);
 
   std::shared_ptr<const LinearMethod> base_;

@@ -9,7 +9,7 @@
 
 namespace transformers {
 
-/// A layer that an adapter goes beside.
+/// A layer that gets an adapter.
 struct LoraTarget {
   std::string name;
   std::shared_ptr<LinearImpl> linear;
@@ -17,17 +17,17 @@ struct LoraTarget {
   double alpha = 0;
 };
 
-/// What a config means for a model.
+/// The modules of a model that a config selects.
 struct AdapterPlan {
   std::vector<LoraTarget> targets{};
   /// Parameters of the modules to save.
   std::vector<std::string> saved_parameters{};
 };
 
-/// The config with what it leaves to the model: its default target modules, the head of its task.
+/// The config with the defaults that depend on the model filled in: target modules and the head of its task.
 LoraConfig resolved(LoraConfig config, const torch::nn::Module& model);
 
-/// Throws, changing nothing, when a resolved config names no module, or one that is no Linear.
+/// Throws, changing nothing, when a resolved config selects no module, or one that is not a Linear.
 AdapterPlan plan_adapter(torch::nn::Module& model, const LoraConfig& config);
 
 }  // namespace transformers

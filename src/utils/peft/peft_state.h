@@ -12,14 +12,14 @@
 
 namespace transformers {
 
-/// A layer's name as that of a module, which holds no dot.
+/// Converts a layer's name to the name of a module, which must not contain dots.
 std::string module_name(std::string layer);
 
-/// What one adapter owns.
+/// The tensors that one adapter owns.
 struct PeftModelImpl::Parts {
   std::vector<std::pair<LoraTarget, LoraWeights>> layers{};
-  /// Its copies of the parameters of modules to save, by their names in the model. While an adapter is at work its
-  /// values are in the model and the entry here is not read.
+  /// The adapter's copies of the parameters of modules to save, by their names in the model. While an adapter is in
+  /// use, its values are in the model and the entry here is not read.
   std::map<std::string, at::Tensor> saved{};
 };
 
@@ -29,18 +29,18 @@ struct PeftModelImpl::Adapter {
   Parts parts{};
 };
 
-/// A Linear that some adapter goes beside.
+/// A Linear that has an adapter.
 struct PeftModelImpl::Layer {
   std::shared_ptr<LinearImpl> linear{};
   std::shared_ptr<LoraLinear> method{};
 };
 
 struct PeftModelImpl::State {
-  /// A parameter of the model that adapters have copies of. It stays the same tensor object, and its data is exchanged.
+  /// A parameter of the model of which adapters have copies. It remains the same tensor object; its data is exchanged.
   struct Exchanged {
     at::Tensor parameter{};
-    at::Tensor base{};     // the model's own data while an adapter's is in
-    std::string holder{};  // the adapter whose data is in; empty: none
+    at::Tensor base{};     // the model's own data while that of an adapter is in use
+    std::string holder{};  // the adapter whose data is in use; empty: none
   };
 
   std::shared_ptr<torch::nn::Module> model{}, adapters_module{};
@@ -49,18 +49,18 @@ struct PeftModelImpl::State {
   std::vector<std::string> active{};
   bool enabled = true;
   std::map<std::string, Exchanged> exchanged{};
-  /// Linears that got a weight of their own, and the weight they shared before.
+  /// Linears that were untied, and the weight that they shared before.
   std::vector<std::pair<std::shared_ptr<LinearImpl>, at::Tensor>> untied{};
 
   Adapter* find(const std::string& name);
   bool is_active(const std::string& name) const;
-  /// The active adapter that has a copy of a parameter; empty while adapters are off, and when none has one.
+  /// The active adapter that has a copy of a parameter; empty when none has one and while adapters are switched off.
   std::string holder_of(const std::string& parameter);
   void exchange(const std::string& parameter, Exchanged& slot, const std::string& holder);
-  /// Makes the config of a model whose head was tied or untied say so: a folder saved with a tie that is none loads
-  /// with other weights.
+  /// Updates the config of a model whose head was tied or untied. With a wrong entry, a saved folder would load with
+  /// other weights.
   void note_tie() const;
-  /// Which parameters of the model learn with the active adapters.
+  /// Sets requires_grad of the model's parameters according to the active adapters.
   void set_requires_grad();
 };
 

@@ -18,9 +18,9 @@ struct BpeOptions {
   std::optional<std::string> unk_token = {};
   /// Consecutive unknown characters become one unknown token.
   bool fuse_unk = false;
-  /// An unknown character becomes the tokens <0x..> of its bytes, where the vocabulary has them all.
+  /// An unknown character becomes the tokens <0x..> of its bytes, if the vocabulary has all of them.
   bool byte_fallback = false;
-  /// A word that is a token by itself is not put together by merges.
+  /// A word that is itself a token is not built by merges.
   bool ignore_merges = false;
 };
 
@@ -63,8 +63,7 @@ class Bpe : public TokenModel {
 
 /// A `model` of tokenizer.json that is BPE.
 std::unique_ptr<Bpe> make_bpe(const JsonNode& node);
-/// The model of a vocab.json and the text of a merges.txt, as GPT-2 has them; errors begin with the name of either
-/// file.
+/// The model of a vocab.json and the text of a merges.txt, as in GPT-2; errors begin with the name of one of the files.
 std::unique_ptr<Bpe> make_bpe_from_merges(const JsonNode& vocab, std::string_view merges, const std::string& source);
 
 }  // namespace transformers::tokenization

@@ -11,7 +11,7 @@ namespace transformers::tokenization {
 /// `{"String": "..."}` or `{"Regex": "..."}`.
 Pattern make_pattern(const JsonNode& node);
 
-/// The text with `content` in place of each match; throws when that is longer than `budget` bytes.
+/// Replaces each match in the text by `content`. Throws when the result is longer than `budget` bytes.
 std::string replace_all(std::string_view text, const Pattern& pattern, std::string_view content, size_t budget);
 
 }  // namespace transformers::tokenization

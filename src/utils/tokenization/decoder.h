@@ -18,8 +18,9 @@ struct Fragment {
 };
 using Fragments = std::vector<Fragment>;
 
-/// The steps below are HF's decoders, each written to take tokens one at a time: what `push` and `finish` append to
-/// `out`, taken together, is what HF's `decode_chain` makes of all tokens at once. Copying a step copies its state.
+/// The following steps are HF's decoders in a form that takes tokens one at a time: everything that `push` and `finish`
+/// append to `out` together equals the result of HF's `decode_chain` for all tokens at once. Copying a step copies its
+/// state.
 struct ReplaceStep {
   Pattern pattern;
   std::string content;
@@ -27,7 +28,8 @@ struct ReplaceStep {
   void finish(Fragments&) const {}
 };
 
-/// `<0xE2>` tokens in a row are bytes of one text. HF judges such a run as a whole, so it is held back until it ends.
+/// Consecutive `<0xE2>` tokens are the bytes of one text. HF decodes such a run as a whole, so it is held back until it
+/// ends.
 struct ByteFallbackStep {
   std::string run;
   void push(const Fragment& token, Fragments& out);
@@ -40,7 +42,7 @@ struct FuseStep {
   void finish(Fragments&) const {}
 };
 
-/// Takes up to `count` times `content` off the start of each token.
+/// Removes `content` up to `count` times from the start of each token.
 struct StripStep {
   std::string content;
   int64_t count;
@@ -66,7 +68,7 @@ struct MetaspaceStep {
   void finish(Fragments&) const {}
 };
 
-/// What HF does without a decoder: a space between two tokens.
+/// HF's behaviour without a decoder: a space between tokens.
 struct SpacesStep {
   bool started = false;
   void push(const Fragment& token, Fragments& out);
@@ -76,7 +78,7 @@ struct SpacesStep {
 using DecoderStep =
     std::variant<ReplaceStep, ByteFallbackStep, FuseStep, StripStep, ByteLevelStep, MetaspaceStep, SpacesStep>;
 
-/// Turns tokens into text, holding back what a later token may change. Copy it to begin a new text.
+/// Turns tokens into text and holds back text that a later token may change. Copy it to begin a new text.
 class Decoder {
  public:
   explicit Decoder(std::vector<DecoderStep> steps) : steps_(std::move(steps)) {}
@@ -88,14 +90,14 @@ class Decoder {
   std::string run(Fragments fragments, bool finishing);
 
   std::vector<DecoderStep> steps_;
-  size_t held_ = 0;  // bytes of all tokens so far, which a step may have held back
+  size_t held_ = 0;  // bytes of all tokens so far, an upper limit of what steps hold back
 };
 
 /// The `decoder` of a tokenizer.json: `Sequence`, `ByteLevel`, `Replace`, `ByteFallback`, `Fuse`, `Strip`, `Metaspace`.
 Decoder make_decoder(const JsonNode& node);
-/// The form that rank files go with.
+/// The decoder for rank files.
 Decoder make_byte_level_decoder();
-/// For a file without a decoder.
+/// The decoder for a file without one.
 Decoder make_spaces_decoder();
 
 }  // namespace transformers::tokenization

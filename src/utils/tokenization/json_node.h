@@ -9,7 +9,7 @@
 
 namespace transformers::tokenization {
 
-/// A value of a JSON file that knows where it stands, so that each error names file and key.
+/// A value of a JSON file together with its path, so that each error names file and key.
 class JsonNode {
  public:
   /// `value` must outlive the node; `path` is the file, e.g. "dir/tokenizer.json".

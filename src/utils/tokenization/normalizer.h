@@ -8,7 +8,7 @@
 
 namespace transformers::tokenization {
 
-/// Rewrites a stretch of valid text before it is split.
+/// Rewrites a piece of valid text before it is split.
 using Normalizer = std::function<std::string(std::string_view)>;
 
 /// The `normalizer` of a tokenizer.json: `Sequence`, `Prepend`, `Replace`, `NFC`, `NFD`, `NFKC`, `NFKD`, `Strip`,

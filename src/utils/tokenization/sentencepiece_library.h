@@ -7,17 +7,17 @@
 
 namespace transformers::tokenization {
 
-/// SentencePiece's processor (sentencepiece_processor.h, 0.1.97), of a library that is loaded apart from all others.
+/// SentencePiece's processor (sentencepiece_processor.h, 0.1.97), from a library that is loaded in isolation.
 ///
 /// Debian's libsentencepiece exports abseil's flags, among them an object `FLAGS_minloglevel`; LibTorch's libc10
 /// exports an int of that name. Linked together, SentencePiece's constructor writes its object over libc10's data,
-/// after which a failed allocation ends the process. So no library of ours links SentencePiece: a plug-in does, whose
-/// symbols see each other first and are seen by nobody else.
+/// after which a failed allocation ends the process. Therefore this library does not link SentencePiece. A plug-in
+/// does, whose symbols resolve to each other first and are invisible to everything else.
 class SentencePieceProcessor {
  public:
   virtual ~SentencePieceProcessor() = default;
 
-  /// What is wrong with the model; empty when it was taken.
+  /// Loads a model. Returns an error message; empty on success.
   virtual std::string load(std::string_view model) = 0;
   virtual int piece_size() const = 0;
   virtual bool is_control(int id) const = 0;
@@ -27,15 +27,15 @@ class SentencePieceProcessor {
   virtual int eos_id() const = 0;
   virtual int pad_id() const = 0;
   virtual int unk_id() const = 0;
-  /// The unknown piece's id when there is no such piece.
+  /// Returns the id of the unknown piece when there is no such piece.
   virtual int piece_to_id(std::string_view piece) const = 0;
   virtual std::string id_to_piece(int id) const = 0;
-  /// These give what went wrong as a text, empty when all went well.
+  /// Both return an error message; empty on success.
   virtual std::string encode(std::string_view text, std::vector<int>& ids) const = 0;
   virtual std::string decode(const std::vector<int>& ids, std::string& text) const = 0;
 };
 
-/// Throws when the plug-in, which lies beside this library, cannot be loaded.
+/// Throws when the plug-in, which is in the folder of this library, cannot be loaded.
 std::unique_ptr<SentencePieceProcessor> make_sentencepiece_processor();
 
 }  // namespace transformers::tokenization

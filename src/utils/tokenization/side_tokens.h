@@ -13,7 +13,7 @@
 
 namespace transformers::tokenization {
 
-/// The vocabulary that tokens are added to.
+/// The vocabulary to which tokens are added.
 struct BaseVocabulary {
   int64_t size;
   std::function<std::optional<int64_t>(std::string_view)> id_of;
@@ -21,9 +21,9 @@ struct BaseVocabulary {
 
 BaseVocabulary vocabulary_of(const TokenModel& model);
 
-/// The added tokens of a tokenizer that has `tokens`, with those that only its side files name and with the flags that
-/// these give: `added_tokens_decoder` first, then bos_token and its like, then additional ones. A token that is not in
-/// the vocabulary gets the next free id. Mirrors `TokenizersBackend.__init__`, transformers 5.23.
+/// The added tokens `tokens` of a tokenizer, extended by those that only its side files name and with the flags of
+/// these files: first `added_tokens_decoder`, then bos_token and similar ones, then additional ones. A token that is
+/// not in the vocabulary gets the next free id. Mirrors `TokenizersBackend.__init__`, transformers 5.23.
 std::vector<AddedToken> with_side_tokens(std::vector<AddedToken> tokens, const TokenizerConfig& config,
                                          const BaseVocabulary& vocabulary);
 

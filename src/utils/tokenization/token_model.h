@@ -12,7 +12,7 @@
 
 namespace transformers::tokenization {
 
-/// Lets a map with string keys be searched with a string_view.
+/// Allows looking up a string_view in a map with string keys.
 struct TextHash {
   using is_transparent = void;
   size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
@@ -20,7 +20,7 @@ struct TextHash {
 template <typename Value>
 using TextMap = std::unordered_map<std::string, Value, TextHash, std::equal_to<>>;
 
-/// Makes the ids of one word. Thread-safe. Mirrors HF `models.Model`.
+/// Splits one word into tokens. Thread-safe. Mirrors HF `models.Model`.
 class TokenModel {
  public:
   virtual ~TokenModel() = default;
@@ -33,7 +33,7 @@ class TokenModel {
   virtual std::optional<std::string> unk_token() const = 0;
 };
 
-/// The token <0xE2> that stands for a byte where a model falls back on bytes.
+/// The token of a byte in byte fallback, e.g. <0xE2>.
 std::string byte_token(unsigned char byte);
 
 /// The `model` of a tokenizer.json: `BPE` or `Unigram`.

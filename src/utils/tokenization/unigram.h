@@ -14,11 +14,11 @@
 
 namespace transformers::tokenization {
 
-/// Cuts a word into the pieces whose scores (logarithms of probabilities) have the largest sum; unknown characters in a
-/// row are one piece. Mirrors HF `models.Unigram`.
+/// Splits a word into the pieces whose scores (log-probabilities) have the largest sum; consecutive unknown characters
+/// form one piece. Mirrors HF `models.Unigram`.
 class Unigram : public TokenModel {
  public:
-  /// Pieces with their scores, by id. `source` begins the messages of errors.
+  /// pieces: the pieces with their scores, by id. `source` begins error messages.
   Unigram(std::vector<std::pair<std::string, double>> pieces, std::optional<int64_t> unk_id, bool byte_fallback,
           const std::string& source);
 
@@ -29,7 +29,7 @@ class Unigram : public TokenModel {
   std::optional<std::string> unk_token() const override;
 
  private:
-  /// Where the best way to the end of a stretch of text has its last piece.
+  /// The last piece of the best split of a prefix of the text.
   struct Step {
     int64_t id = 0;
     double score = 0.0;

@@ -8,7 +8,7 @@
 
 namespace transformers {
 
-/// Autocast on the model's device for its lifetime, where one is asked for.
+/// Enables autocast on the model's device for its lifetime, unless the mode is kNone.
 class AutocastRegion {
  public:
   AutocastRegion(const torch::nn::Module& model, Autocast autocast) {

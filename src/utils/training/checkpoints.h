@@ -10,24 +10,24 @@ namespace transformers {
 /// "<output_dir>/checkpoint-<step>".
 std::string checkpoint_folder(const std::string& output_dir, int64_t step);
 
-/// A name for a run that begins now; later runs have greater ones.
+/// A name for a run that begins now. Names of later runs compare greater.
 std::string new_run_name();
-/// Notes, in a file that says whose checkpoints count, that a run has begun in a folder.
+/// Records in the folder's run file that a run has begun there; only checkpoints of this run count from then on.
 void note_run(const std::string& output_dir, const std::string& run);
 
-/// The newest complete checkpoint of the run that was noted last; where none was, of the run that began last. Empty
-/// when there is none.
+/// The newest complete checkpoint of the run that was recorded last or, if none was recorded, of the run that began
+/// last. Empty when there is none.
 std::string newest_checkpoint(const std::string& output_dir);
 
 /// Steps of the complete checkpoints in a folder, of all runs, ascending.
 std::vector<int64_t> checkpoint_steps(const std::string& output_dir);
 
-/// Lets `write` fill a folder that takes the checkpoint's name when it is whole and on the disk, at once in place of an
-/// older one of that name. When `write` throws, nothing of it is left and nothing else has changed.
+/// Lets `write` fill a temporary folder, which is then renamed to the checkpoint's name and atomically replaces an
+/// older checkpoint of that name. When `write` throws, the temporary folder is removed and nothing else has changed.
 void write_checkpoint(const std::string& folder, const std::function<void(const std::string& folder)>& write);
 
-/// Removes complete checkpoints, those written first, until `save_total_limit` are left; never `newest` or `best`
-/// (folders; empty: none). A limit of 0 or less removes nothing. Mirrors HF `rotate_checkpoints`.
+/// Removes the oldest complete checkpoints until `save_total_limit` remain, but never the folders `newest` and `best`
+/// (empty: none). A limit of 0 or less removes nothing. Mirrors HF `rotate_checkpoints`.
 void rotate_checkpoints(const std::string& output_dir, int64_t save_total_limit, const std::string& newest,
                         const std::string& best);
 
