@@ -1,6 +1,6 @@
 #pragma once
 
-// What nearly every source of the library includes, compiled once. Each file still includes what it uses.
+// Headers that nearly every source of the library includes, compiled once. Each file still includes what it uses.
 #include <torch/nn/cloneable.h>
 #include <torch/nn/module.h>
 #include <torch/nn/modules/embedding.h>

@@ -31,12 +31,13 @@ class Tokenizer;
 /// num_return_sequences, while generating with beams the batch times num_beams.
 struct GenerateOutput {
   at::Tensor sequences;            // int64 [rows, prompt + new]; the new ids only when inputs_embeds alone are given
-  std::vector<at::Tensor> scores;  // with output_scores: processed scores, fp32 [rows, vocab] a step
-  std::vector<at::Tensor> logits;  // with output_logits: raw ones, fp32 [rows, vocab] a step
-  std::vector<std::vector<at::Tensor>> attentions, hidden_states;  // as ModelInputs asks: a step, a layer
-  at::Tensor sequences_scores;                                     // beams: fp32 [rows], best first in each batch row
-  at::Tensor beam_indices;                                         // beams: int64 [rows, new]; −1 after a text's end
-  std::shared_ptr<Cache> past_key_values;                          // null without a cache; lacks the last token
+  std::vector<at::Tensor> scores;  // with output_scores: processed scores, fp32 [rows, vocab] per step
+  std::vector<at::Tensor> logits;  // with output_logits: raw scores, fp32 [rows, vocab] per step
+  std::vector<std::vector<at::Tensor>> attentions,
+      hidden_states;                       // if ModelInputs asks for them; by step, then by layer
+  at::Tensor sequences_scores;             // beams: fp32 [rows], best first in each batch row
+  at::Tensor beam_indices;                 // beams: int64 [rows, new]; −1 after a text's end
+  std::shared_ptr<Cache> past_key_values;  // null without a cache; lacks the last token
   // Statistics
   int64_t prompt_tokens = 0;   // of the batch, padding left out
   int64_t new_tokens = 0;      // of all sequences, padding left out

@@ -54,7 +54,7 @@ at::Tensor merge_heads(const at::Tensor& tensor);
 /// tensor for 1.
 at::Tensor repeat_kv(const at::Tensor& tensor, int64_t repeats);
 
-/// Where the attended tokens of a padded batch are. Mirrors `_get_unpad_data`, transformers 4.37.2.
+/// The positions of the attended tokens in a padded batch. Mirrors `_get_unpad_data`, transformers 4.37.2.
 struct UnpadData {
   at::Tensor indices{};     // int64 [tokens]: flat positions of the ones
   at::Tensor cu_seqlens{};  // int32 [batch + 1]: starts of the rows in the packed tokens

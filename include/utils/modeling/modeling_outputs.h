@@ -44,7 +44,7 @@ struct BaseModelOutputWithPast {
   std::shared_ptr<Cache> past_key_values{};
   /// layers + 1 of [batch, seq, hidden]: each layer's input, then the normed output; undefined where not chosen
   std::vector<at::Tensor> hidden_states{};
-  std::vector<at::Tensor> attentions{};  // one a layer, [batch, heads, seq, key]
+  std::vector<at::Tensor> attentions{};  // one per layer, [batch, heads, seq, key]
 };
 
 inline at::Tensor& hooked_tensor(BaseModelOutputWithPast& output) { return output.last_hidden_state; }

@@ -100,8 +100,7 @@ class PeftModelImpl : public Module {
   /// each copy.
   TrainableParameters get_nb_trainable_parameters() const;
 
-  /// An adapter's tensors by the keys of its file: `base_model.model.<module>.lora_A.weight`, ... They share memory
-  /// with the adapter.
+  /// An adapter's tensors by the keys of its file: `base_model.model.<module>.lora_A.weight`, ... They share memory.
   StateDict get_peft_model_state_dict(const std::string& name = "default") const;
 
   /// Writes adapter_config.json and adapter_model.safetensors, which peft's `from_pretrained` and load_adapter read.

@@ -19,7 +19,7 @@ namespace {
   return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
 }
 
-/// To the nearest bfloat16, ties to even.
+/// Rounds to the nearest bfloat16, ties to even.
 [[gnu::always_inline]] inline BFloat16Bits bfloat16_bits(float value) {
   const auto bits = __builtin_bit_cast(uint32_t, value);
   const auto rounded = static_cast<BFloat16Bits>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);
