@@ -1,7 +1,7 @@
 #pragma once
 
-// Every public header. Convenient for programs; a library takes the headers it needs, which compile several times
-// faster.
+// Includes every public header. Convenient for programs; libraries should include the headers they need, which compile
+// several times faster.
 
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/export.h>

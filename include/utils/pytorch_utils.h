@@ -96,7 +96,8 @@ Linear prune_linear_layer(const Linear& layer, const at::Tensor& index, int64_t 
 torch::nn::Linear prune_linear_layer(const torch::nn::Linear& layer, const at::Tensor& index, int64_t dim = 0);
 /// The same for Conv1D, whose outputs are columns: dim 1 indexes the bias, dim 0 copies it.
 Conv1D prune_conv1d_layer(const Conv1D& layer, const at::Tensor& index, int64_t dim = 1);
-/// Output features by default: dim 0 of a Linear, dim 1 of a Conv1D. Throws, naming the class, for any other layer.
+/// Prunes output features by default: dim 0 of a Linear, dim 1 of a Conv1D. Throws, naming the class, for any other
+/// layer.
 std::shared_ptr<torch::nn::Module> prune_layer(const torch::nn::Module& layer, const at::Tensor& index,
                                                std::optional<int64_t> dim = std::nullopt);
 

@@ -25,7 +25,7 @@ inline constexpr std::array kTasks{
 };
 
 const TaskKind& kind_of(Task task);
-/// Throws with the list of names on an unknown one.
+/// Throws on an unknown name, with the list of names.
 Task task_from_name(std::string_view name);
 /// The names of all tasks, or with `trainable` only of those that can be trained.
 std::vector<std::string> task_names(bool trainable);

@@ -40,9 +40,9 @@ class BatchLoader {
   Batch next();
   /// The index of the batch that next() returns next; a loader with this first_batch continues from here.
   int64_t position() const { return position_; }
-  /// Samples in an epoch, over all processes.
+  /// Number of samples in an epoch, over all processes.
   int64_t size() const { return dataset_->size(); }
-  /// Samples in a batch of all processes together.
+  /// Number of samples in a batch of all processes together.
   int64_t global_batch_size() const { return options_.batch_size * options_.world_size; }
   /// The order in words: "by seed 42" or "as they come".
   std::string order() const;
@@ -67,7 +67,7 @@ class BatchLoader {
   std::deque<Batch> ready_;
   std::exception_ptr failure_;
   bool stopping_ = false;
-  std::thread thread_;  // last: it uses everything above
+  std::thread thread_;  // must be the last member, as it uses all others
 };
 
 }  // namespace transformers

@@ -35,7 +35,7 @@ class Dataset {
   virtual Batch get(int64_t index) const = 0;
 };
 
-/// Rows of tensors that share their first dimension.
+/// The rows of tensors, which all have the same first dimension.
 class TensorDataset : public Dataset {
  public:
   /// Throws when the tensors have no rows or different numbers of rows.

@@ -19,7 +19,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-// Mirrors torch/nn/parallel/distributed.py, torch 2.11. What is left out: docs/distributed.md.
+// Mirrors torch/nn/parallel/distributed.py, torch 2.11. For what is not implemented see docs/distributed.md.
 
 /// Precision below that of the parameters, for floating tensors. Mirrors `_MixedPrecision`.
 struct MixedPrecision {

@@ -22,7 +22,7 @@
 namespace TRANSFORMERS_API transformers {
 
 // Mirrors torch/distributed/fsdp, torch 2.11: the names of FullyShardedDataParallel, the parameters of fully_shard,
-// which are split by rows. What is left out: docs/distributed.md.
+// which are split by rows. For what is not implemented see docs/distributed.md.
 
 struct FullyShardedOptions {
   /// Decides whether a module becomes a unit, whose parameters are gathered, used and freed together. The module has to

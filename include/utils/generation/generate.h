@@ -27,8 +27,8 @@ namespace TRANSFORMERS_API transformers {
 
 class Tokenizer;
 
-/// Mirrors HF's `GenerateDecoderOnlyOutput` and `GenerateBeamDecoderOnlyOutput`. `rows` is the batch times
-/// num_return_sequences, while generating with beams the batch times num_beams.
+/// Mirrors HF's `GenerateDecoderOnlyOutput` and `GenerateBeamDecoderOnlyOutput`. `rows` is the batch size times
+/// num_return_sequences; for values of single steps of a beam search, the batch size times num_beams.
 struct GenerateOutput {
   at::Tensor sequences;            // int64 [rows, prompt + new]; the new ids only when inputs_embeds alone are given
   std::vector<at::Tensor> scores;  // with output_scores: processed scores, fp32 [rows, vocab] per step
@@ -39,8 +39,8 @@ struct GenerateOutput {
   at::Tensor beam_indices;                 // beams: int64 [rows, new]; −1 after a text's end
   std::shared_ptr<Cache> past_key_values;  // null without a cache; lacks the last token
   // Statistics
-  int64_t prompt_tokens = 0;   // of the batch, padding left out
-  int64_t new_tokens = 0;      // of all sequences, padding left out
+  int64_t prompt_tokens = 0;   // of the batch, without padding
+  int64_t new_tokens = 0;      // of all sequences, without padding
   double prefill_seconds = 0;  // until the first new token is known
   double decode_seconds = 0;   // from there to the last
 };

@@ -18,7 +18,7 @@ enum class PrunablePart {
 };
 
 enum class PruningCriterion {
-  kL1,          // sum of |w| over all matrices a part touches
+  kL1,          // sum of |w| over all matrices that a part involves
   kL2,          // root of the sum of w²
   kActivation,  // mean activation on calibration tokens, see `importance`
   kTaylor,      // sum of |w · ∂loss/∂w| over the same matrices, the loss summed over the calibration batches

@@ -36,7 +36,7 @@ enum class Activation {
   kXielu,
 };
 
-/// The value of a name as configs spell it; `swish` is read as `silu`. Throws with the list of names on any other.
+/// Converts a name from a config; `swish` is read as `silu`. Throws on any other name, with the list of names.
 Activation activation_from_name(std::string_view name);
 std::string activation_name(Activation activation);
 std::vector<std::string> activation_names();

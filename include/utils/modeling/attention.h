@@ -14,7 +14,7 @@ namespace TRANSFORMERS_API transformers {
 /// padding: with the flash kernel on CUDA in half precision, elsewhere row by row with the fused kernel.
 enum class AttnImplementation { kAuto, kEager, kSdpa, kFlash };
 
-/// "auto", "eager", "sdpa", "flash" (also "flash_attention_2"); throws with the list on any other.
+/// "auto", "eager", "sdpa", "flash" (also "flash_attention_2"). Throws on any other name, with the list of names.
 AttnImplementation attn_implementation_from_name(std::string_view name);
 std::string attn_implementation_name(AttnImplementation implementation);
 
@@ -23,7 +23,7 @@ AttnImplementation resolve_attn_implementation(AttnImplementation implementation
 
 struct AttentionOptions {
   double scaling;         // multiplies the scores
-  double dropout = 0;     // of the weights
+  double dropout = 0;     // applied to the weights
   bool is_causal = true;  // what an undefined mask means outside eager
 };
 

@@ -32,7 +32,7 @@ std::shared_ptr<torch::nn::Module> clone_model(const Impl& model, const std::opt
   return copy;
 }
 
-/// Base of a model class that gives it `clone()`: `class LlamaModelImpl : public CloneableModel<LlamaModelImpl,
+/// Base class that gives a model class its `clone()`: `class LlamaModelImpl : public CloneableModel<LlamaModelImpl,
 /// BaseModel>`.
 template <typename Derived, typename Base>
 class CloneableModel : public Base {

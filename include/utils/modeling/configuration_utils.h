@@ -45,12 +45,12 @@ struct PretrainedConfig {
   virtual ~PretrainedConfig() = default;
 
   int64_t vocab_size = 0;
-  double initializer_range = 0.02;  // standard deviation of new weights
+  double initializer_range = 0.02;  // standard deviation of newly initialized weights
   std::vector<std::string> architectures;
   std::optional<c10::ScalarType> dtype;  // of the stored weights; read as `dtype`, else `torch_dtype`
   bool tie_word_embeddings = false;
   bool use_cache = true;
-  bool is_causal = true;  // false: every token sees every other
+  bool is_causal = true;  // false: every token attends to every other
   bool output_attentions = false;
   OutputHiddenStates output_hidden_states{};
   std::optional<int64_t> pad_token_id;  // −1 in a file is read as none
@@ -62,7 +62,7 @@ struct PretrainedConfig {
 
   // Results of pruning that the family's own fields cannot express. transformers does not read these keys.
   HeadsByLayer pruned_heads;                // removed query heads, numbered as before pruning, ascending
-  std::vector<int64_t> intermediate_sizes;  // of each layer's MLP; empty: all alike
+  std::vector<int64_t> intermediate_sizes;  // of each layer's MLP; empty: equal in all layers
 
   /// Keys of the file that this library does not know, as JSON text; written back on save.
   std::map<std::string, std::string> unknown_keys;
@@ -126,7 +126,7 @@ struct PretrainedConfig {
   virtual std::string inexpressible_sizes(const ModelSizes& sizes) const = 0;
   /// Throws when `pruned_heads` or `intermediate_sizes` do not fit the sizes; part of each family's `validate`.
   void check_pruning() const;
-  /// `source` names the text in errors. A `model_type` that is not the family's own is a warning.
+  /// `source` names the text in errors. Warns when `model_type` is not the family's own.
   void read_json(std::string_view text, const std::string& source);
   /// The same for the folder's config.json.
   void read_folder(const ModelFolder& folder);

@@ -24,7 +24,8 @@ struct LoadReport : IncompatibleKeys {
 };
 
 struct LoadOptions {
-  /// Unset: the dtype config.json states, else that of the weights. The same dtype as stored costs no copy.
+  /// Unset: the dtype in config.json, else that of the weights. Weights are not copied if they are stored in this
+  /// dtype.
   std::optional<c10::ScalarType> dtype{};
   c10::Device device = c10::kCPU;
   AttnImplementation attn_implementation = AttnImplementation::kAuto;

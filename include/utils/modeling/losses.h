@@ -43,7 +43,7 @@ at::Tensor token_classification_loss(const at::Tensor& logits, const at::Tensor&
 at::Tensor question_answering_loss(const at::Tensor& start_logits, const at::Tensor& end_logits,
                                    const at::Tensor& start_positions, const at::Tensor& end_positions);
 
-/// The right-most token of each row that is not padding, int64 [batch]; 0 for a row of padding alone.
+/// The right-most token of each row that is not padding, int64 [batch]; 0 for a row that is all padding.
 at::Tensor last_non_pad_token(const at::Tensor& input_ids, int64_t pad_token_id);
 
 }  // namespace transformers

@@ -37,7 +37,8 @@ struct LayerOutput {
 };
 inline at::Tensor& hooked_tensor(LayerOutput& output) { return output.hidden_states; }
 
-// The outputs of HF's modeling_outputs.py. Tensors that were not asked for are undefined, lists empty, pointers null.
+// The outputs of HF's modeling_outputs.py. For outputs that were not requested, tensors are undefined, lists empty and
+// pointers null.
 
 struct BaseModelOutputWithPast {
   at::Tensor last_hidden_state{};  // [batch, seq, hidden]

@@ -17,7 +17,7 @@ namespace TRANSFORMERS_API transformers {
 class OutputHiddenStates {
  public:
   OutputHiddenStates() = default;
-  /// true: all. A number: that one; 0 alone chooses none, as in HF.
+  /// true: all. A number: only that one; but 0 chooses none, as in HF.
   template <std::integral Value>
   OutputHiddenStates(Value value) : any_(value != 0) {  // NOLINT(google-explicit-constructor): as in Python
     if constexpr (!std::same_as<Value, bool>) {

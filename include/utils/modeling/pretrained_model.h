@@ -36,7 +36,7 @@ struct SaveOptions {
   /// A model that can be expressed is always written in the HF-compatible form.
   bool extended = false;
   ConfigFormat config_format = ConfigFormat::kTransformers5;
-  /// Write `architectures` as the config has it, rather than the name of the model's class.
+  /// Write `architectures` of the config instead of the name of the model's class.
   bool keep_architectures = false;
 };
 

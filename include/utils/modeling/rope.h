@@ -16,7 +16,7 @@ namespace TRANSFORMERS_API transformers {
 /// The rotary position embeddings of HF's modeling_rope_utils.py, transformers 5.23.0.
 enum class RopeType { kDefault, kLinear, kDynamic, kYarn, kLongrope, kLlama3, kProportional };
 
-/// Throws with the list of names on an unknown one.
+/// Throws on an unknown name, with the list of names.
 RopeType rope_type_from_name(std::string_view name);
 std::string rope_type_name(RopeType type);
 

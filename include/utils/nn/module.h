@@ -1,9 +1,9 @@
 #pragma once
 
 /// \file
-/// The room utils/nn holds building blocks that know nothing of transformers: the base class `Module`, layers with
-/// forward hooks and exchangeable linear methods, state dicts, autocast and activation checkpointing. It does not know
-/// models or configs; those are in utils/modeling.
+/// The room utils/nn holds building blocks that are not specific to transformer models: the base class `Module`,
+/// layers with forward hooks and exchangeable linear methods, state dicts, autocast and activation checkpointing. It
+/// does not know models or configs; those are in utils/modeling.
 ///
 ///     class ProjectionImpl : public Cloneable<ProjectionImpl> {
 ///      public:

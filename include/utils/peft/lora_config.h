@@ -46,7 +46,7 @@ struct LoraConfig {
   bool use_rslora = false;
   /// Dropout on the adapter's input, in training only.
   double lora_dropout = 0;
-  /// Empty: q_proj and v_proj for both families.
+  /// Empty target_modules: q_proj and v_proj for both families.
   ModuleSelection target_modules{}, exclude_modules{};
   /// Modules whose names end with one of these are trained as a whole; each adapter has its own copy.
   std::vector<std::string> modules_to_save{};

@@ -65,7 +65,7 @@ class Place {
 
 /// Places by module. A name covers everything below it, unless a longer name covers it too; "" is the whole model.
 using DeviceMap = std::map<std::string, Place>;
-/// Bytes of weights that a place may hold.
+/// The largest number of bytes of weights in each place.
 using MaxMemory = std::map<Place, int64_t>;
 
 /// The argument of `from_pretrained`: a strategy, a map, one place for everything, or a function that returns the map.

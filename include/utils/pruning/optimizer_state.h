@@ -15,7 +15,7 @@ struct NarrowedParameter {
   TensorSelection select{};
 };
 
-/// A parameter that pruning had to add: the bias of a layer that had none. `beside` is the layer's weight.
+/// A parameter that pruning has added: the bias of a layer that had none. `beside` is the layer's weight.
 struct AddedParameter {
   at::Tensor parameter{};
   at::Tensor beside{};

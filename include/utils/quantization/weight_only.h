@@ -21,7 +21,7 @@ enum class WeightFormat {
   kInt4,  // a scale and a zero point for each group of a row: value = (q - 8) * scale + zero
 };
 
-/// "int8" or "int4"; throws on another name.
+/// "int8" or "int4"; throws on any other name.
 WeightFormat weight_format_from_name(const std::string& name);
 
 struct QuantizationOptions {
@@ -54,7 +54,7 @@ class WeightOnlyLinear : public LinearMethod {
   int64_t bytes() const override;
 
   struct Quantized {
-    torch::Tensor values{};  // int8 [out, in], or two int4 a byte, the earlier one low: uint8 [out, in / 2]
+    torch::Tensor values{};  // int8 [out, in], or two int4 per byte, the earlier one low: uint8 [out, in / 2]
     torch::Tensor scales{};  // fp32 [out], or bf16 [out, in / group_size]
     torch::Tensor zeros{};   // of kInt4, shaped as scales
   };

@@ -7,8 +7,8 @@
 namespace TRANSFORMERS_API transformers {
 
 /// A tokenizer.json with a BPE model, byte-level (GPT-2, GPT-J, SmolLM2, LLaMA 3) or SentencePiece-like with byte
-/// fallback (LLaMA 2, TinyLlama), or with a Unigram model. A component that is not implemented is an error that names
-/// it. Mirrors HF `tokenizers.Tokenizer`; `truncation` and `padding` of the file are ignored.
+/// fallback (LLaMA 2, TinyLlama), or with a Unigram model. Throws, naming it, on a component that is not implemented.
+/// Mirrors HF `tokenizers.Tokenizer`; `truncation` and `padding` of the file are ignored.
 class BpeTokenizer : public Tokenizer {
  public:
   /// `folder` holds tokenizer.json, at most 64 MB.

@@ -21,7 +21,7 @@ struct PrecisionRecallF1 {
   double precision = 0, recall = 0, f1 = 0;
 };
 
-/// Share of predictions that equal their reference. Both int64 [n], n > 0.
+/// The share of predictions that equal their reference. Both int64 [n], n > 0.
 double accuracy(const at::Tensor& predictions, const at::Tensor& references);
 
 /// Both int64 [n], n > 0; the classes are those that occur in either. kBinary throws when there are more than two
@@ -29,7 +29,7 @@ double accuracy(const at::Tensor& predictions, const at::Tensor& references);
 PrecisionRecallF1 precision_recall_f1(const at::Tensor& predictions, const at::Tensor& references,
                                       Average average = Average::kBinary, int64_t pos_label = 1);
 
-/// Share of texts that equal their reference, byte for byte.
+/// The share of texts that equal their reference, byte for byte.
 double exact_match(const std::vector<std::string>& predictions, const std::vector<std::string>& references);
 
 /// The normalised text that SQuAD's script compares: lower case, without ASCII punctuation and the articles a, an, the,

@@ -37,7 +37,7 @@ struct TrainingArguments {
   /// Total number of optimizer steps; see `steps_of_epochs`.
   int64_t max_steps = 0;
   int64_t gradient_accumulation_steps = 1;
-  /// Largest norm of all gradients together; 0 or less only measures it.
+  /// Limit for the norm of all gradients together; 0 or less only measures it.
   double max_grad_norm = 1;
   /// HF's bf16 and fp16: autocast around the loss; for fp16 the loss is scaled as well.
   Autocast autocast = Autocast::kNone;
@@ -46,15 +46,15 @@ struct TrainingArguments {
   /// Parent of the `checkpoint-<step>` folders; needed when save_steps is not 0. A small file there, `.training_run`,
   /// names the current run, so that checkpoints of earlier runs are not counted.
   std::string output_dir{};
-  /// A checkpoint after every so many steps; 0: none.
+  /// A checkpoint is written after every so many steps; 0: none.
   int64_t save_steps = 0;
   /// How many of the newest checkpoints are kept; 0: all. The newest one and, with load_best_model_at_end, the best one
   /// are always kept.
   int64_t save_total_limit = 0;
   /// Data and metrics of evaluations.
   std::optional<Evaluation> evaluation{};
-  /// An evaluation after every so many steps, and after the last; 0: none. Schedules that follow a metric then take a
-  /// step after each, instead of one after each training step by its loss.
+  /// An evaluation runs after every so many steps, and after the last; 0: none. Schedules that follow a metric then
+  /// take a step after each evaluation, instead of one after each training step with its loss.
   int64_t eval_steps = 0;
   /// The run ends with the weights of its best checkpoint, and writes a checkpoint at its end. save_steps must be a
   /// multiple of eval_steps.
@@ -77,7 +77,7 @@ struct TrainingArguments {
   /// or `settings`, get an error before the first step that names the setting and both values.
   std::optional<ProcessGroup> process_group{};
   /// Settings of the caller that a resumed run and all ranks must share, by name, e.g. {"seed", "42"}. max_steps need
-  /// not be among them: a run may be continued to more steps than it was saved with, not to fewer.
+  /// not be among them: a run may be continued to more steps than it was saved with, but not to fewer.
   std::map<std::string, std::string> settings{};
 };
 
@@ -191,7 +191,7 @@ class Trainer {
   TrainerCallbacks callbacks_;
   std::unique_ptr<DistributedDataParallel<torch::nn::Module>> replicas_;  // null: this process alone
   std::optional<GradScaler> scaler_;
-  std::unique_ptr<StepInBackward> in_backward_;  // while training so
+  std::unique_ptr<StepInBackward> in_backward_;  // set during training with step_in_backward
   TrainerState state_;
   bool stopped_early_ = false;
   bool in_step_ = false;  // while parameters, schedule and averages are changed

@@ -64,7 +64,7 @@ class ShardedUnit {
     std::string name{};
     at::Tensor parameter{};        // the module's own, whose data is that of one of the next two
     at::Tensor shard{}, whole{};   // [rows, ...]; whole: a part of `whole_`
-    std::vector<int64_t> sizes{};  // of the whole
+    std::vector<int64_t> sizes{};  // of the whole parameter
     int64_t chunk_rows = 0;        // of each rank but the last ones
     int64_t row_numel = 0;
     int64_t offset = 0;             // of its piece within the rank's pieces

@@ -1,8 +1,9 @@
 #pragma once
 
 // The room utils/text handles texts from outside: escaping for messages, UTF-8 and Unicode classes, base64, patterns
-// and regular expressions with limits on their cost. It does not know tokens or JSON; those are in utils/tokenization
-// and utils/json. Everything that comes from a file or a user passes through printable() before it enters a message:
+// and regular expressions with limits on their cost. It does not know tokenizers or JSON; those are in
+// utils/tokenization and utils/json. Everything that comes from a file or a user passes through printable() before it
+// enters a message:
 //
 //     TORCH_CHECK(found, printable(path), ": the weights hold no tensor ", printable(name));
 

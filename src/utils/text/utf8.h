@@ -8,8 +8,8 @@ namespace transformers::tokenization {
 
 inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";  // U+FFFD
 
-/// The text with each ill-formed part replaced by U+FFFD, one for each maximal subpart as Unicode advises and as Rust's
-/// `from_utf8_lossy` and Python's `errors="replace"` do.
+/// The text with each ill-formed part replaced by U+FFFD, one for each maximal subpart as Unicode recommends and as
+/// Rust's `from_utf8_lossy` and Python's `errors="replace"` do.
 std::string valid_utf8(std::string_view bytes);
 
 bool is_valid_utf8(std::string_view bytes);
