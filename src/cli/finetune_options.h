@@ -11,6 +11,7 @@
 
 namespace transformers::cli {
 
+/// The options of `finetune`. The texts of --help, in finetune_options.cpp, explain each of them.
 struct FinetuneOptions {
   ModelOptions model;
   Task task = Task::kCausalLM;
