@@ -3,7 +3,8 @@
 #include <transformers/export.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 
-namespace TRANSFORMERS_API transformers::gptj {
+namespace TRANSFORMERS_API transformers {
+namespace gptj {
 
 /// The arguments of one step's forward from those of a whole generation. Mirrors
 /// `GPTJForCausalLM.prepare_inputs_for_generation` of transformers 4.37.2; `generate` prepares its steps itself.
@@ -13,4 +14,5 @@ namespace TRANSFORMERS_API transformers::gptj {
 /// not more than it holds; token types are cut alike; position ids come from the mask with 1 at padding.
 ModelInputs prepare_inputs_for_generation(const ModelInputs& inputs);
 
-}  // namespace transformers::gptj
+}  // namespace gptj
+}  // namespace transformers

@@ -13,7 +13,8 @@
 // entries, or channels, is worth. The module gets the buffer `<name>_mask`, of the parameter's shape and dtype, as in
 // Python; the parameter keeps its name and holds the masked values (parametrization.h), where Python has `<name>_orig`.
 // Pruning again prunes more: fractions are of what is left. What is pruned stays so.
-namespace TRANSFORMERS_API transformers::prune {
+namespace TRANSFORMERS_API transformers {
+namespace prune {
 
 /// A fraction in [0, 1] when it is a double, rounded as Python rounds; a number of entries or channels as an integer.
 using Amount = std::variant<double, int64_t>;
@@ -160,4 +161,5 @@ bool is_pruned(const torch::nn::Module& module);
 /// after loading a state dict, after an optimizer whose momentum moved them, and in a clone.
 void apply_masks(torch::nn::Module& module);
 
-}  // namespace transformers::prune
+}  // namespace prune
+}  // namespace transformers
