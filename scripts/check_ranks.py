@@ -123,7 +123,7 @@ def attempt(training: Training, draw: random.Random, seconds: float, expected: d
 def torchrun(training: Training, draw: random.Random, seconds: float, expected: dict, output: Path) -> str:
     """A worker dies under torchrun, which starts all again."""
     command = [sys.executable, "-m", "torch.distributed.run", "--no-python", "--nproc-per-node", str(training.ranks)]
-    command += ["--max-restarts", "3", "--monitor-interval", "0.2", "--master-port", "0"]
+    command += ["--max-restarts", "3", "--monitor-interval", "0.2", "--standalone"]
     process = subprocess.Popen([*command, *training.arguments(output)], stderr=subprocess.PIPE, text=True,
                                env=os.environ | {"OMP_NUM_THREADS": "1"})
     time.sleep(draw.uniform(3, 3 + seconds))

@@ -40,7 +40,7 @@ dictionary_of() {
 
 longest_input_of() {
   case "${change_of[$1]}" in
-    zip | bytes) echo 4096 ;;
+    zip | bytes | adapter_folder) echo 4096 ;;
     *) echo 1024 ;;
   esac
 }
