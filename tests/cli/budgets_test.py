@@ -132,7 +132,7 @@ class BudgetsTest(ProgramTest):
     def generation_config(self):
         model = self.grown(self.model(name="generation") / "generation_config.json", 1 << 20).parent
         ids = self.tensors("ids.safetensors", input_ids=torch.ones(1, 2, dtype=torch.int64))
-        return "generate", "--model", model, "--input-ids", ids
+        return "generate", "--model", model, "--input-ids", ids, "--output", self.folder / "out"
 
     def adapter_config(self):
         model, ids = self.model(name="adapted"), torch.ones(4, 6, dtype=torch.int64)
@@ -141,7 +141,7 @@ class BudgetsTest(ProgramTest):
         self.run_program(*training)
         for config in (self.folder / "adapter").glob("checkpoint-*/adapter_config.json"):
             self.grown(config, 1 << 20)
-        return (*training, "--resume")
+        return (*training, "--resume", "--quiet")
 
     def index_of_shards(self):
         model = self.model(name="shards")
@@ -158,7 +158,9 @@ class BudgetsTest(ProgramTest):
 
     def calibration_text(self):
         text = self.grown(self.folder / "calibration.txt", 256 << 20)
-        return "prune", "--model", self.talker("calibrated"), "--intermediate", 0.5, "--calibration", text, "--dry-run"
+        model = self.talker("calibrated")
+        return ("prune", "--model", model, "--intermediate", 0.5, "--criterion", "activation", "--calibration", text,
+                "--dry-run")
 
     def prompts(self):
         return "generate", "--model", self.talker("prompted"), "--prompt-file", self.grown(self.folder / "prompts.txt", 256 << 20)
