@@ -3,7 +3,8 @@
 #include <transformers/export.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 
-namespace TRANSFORMERS_API transformers::gptj {
+namespace TRANSFORMERS_API transformers {
+namespace gptj {
 
 /// Makes the arguments of one step's forward from those of a whole generation. Mirrors
 /// `GPTJForCausalLM.prepare_inputs_for_generation` of transformers 4.37.2; `generate` prepares its steps itself.
@@ -14,4 +15,5 @@ namespace TRANSFORMERS_API transformers::gptj {
 /// padding.
 ModelInputs prepare_inputs_for_generation(const ModelInputs& inputs);
 
-}  // namespace transformers::gptj
+}  // namespace gptj
+}  // namespace transformers

@@ -5,7 +5,8 @@
 
 #include <optional>
 
-namespace TRANSFORMERS_API transformers::llama {
+namespace TRANSFORMERS_API transformers {
+namespace llama {
 
 /// Makes the arguments of one step's forward from those of a whole generation. Mirrors
 /// `LlamaForCausalLM.prepare_inputs_for_generation` of transformers 4.37.2; `generate` prepares its steps itself.
@@ -16,4 +17,5 @@ namespace TRANSFORMERS_API transformers::llama {
 /// all tokens that went into the cache, if it has dropped some; unset: its length.
 ModelInputs prepare_inputs_for_generation(const ModelInputs& inputs, std::optional<int64_t> seen_tokens = {});
 
-}  // namespace transformers::llama
+}  // namespace llama
+}  // namespace transformers

@@ -66,9 +66,9 @@ void apply(const ModelOptions& options);
 void seed(const ModelOptions& options);
 
 /// The model in eval mode: loaded from the folder of --model, or newly initialized from the file of --config. `Auto` is
-/// one of the auto classes.
+/// one of the auto classes. `folder` is that of --model, if it has been opened already.
 template <typename Auto>
-auto load_model(const ModelOptions& options);
+auto load_model(const ModelOptions& options, const std::optional<ModelFolder>& folder = std::nullopt);
 
 // One function per subcommand, which adds it with its options and its action.
 void add_bench(CLI::App& app);
@@ -104,9 +104,8 @@ auto fresh_model(const ModelOptions& options) {
   return model;
 }
 
-/// folder: that of --model, if it has been opened already.
 template <typename Auto>
-auto load_model(const ModelOptions& options, const std::optional<ModelFolder>& folder = std::nullopt) {
+auto load_model(const ModelOptions& options, const std::optional<ModelFolder>& folder) {
   auto model = options.model.empty() ? fresh_model<Auto>(options)
                                      : Auto::from_pretrained(folder.value_or(options.model), load_options(options));
   quantize_loaded(*model, options);

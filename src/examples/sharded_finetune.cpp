@@ -45,8 +45,7 @@ torch::Tensor counting_batch(int64_t vocab_size, int64_t step) {
 }
 
 /// Where the last run of the same folder stopped; the number of its steps. 0: there was none.
-int64_t resume(const std::string& folder, const ProcessGroup& group, FullyShardedDataParallel& model,
-               AdamW& optimizer) {
+int64_t resume(const std::string& folder, const ProcessGroup& group, FullyShardedModule& model, AdamW& optimizer) {
   group.barrier();
   if (!ShardedCheckpoint::exists(folder)) {
     return 0;

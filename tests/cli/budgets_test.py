@@ -13,6 +13,7 @@ import time
 import unittest
 import zipfile
 
+import torch
 from program import PROGRAM, ProgramTest
 
 ALLOWANCE = 768 << 20
@@ -119,6 +120,93 @@ class BudgetsTest(ProgramTest):
         inputs = (model / "model.safetensors").rename(self.folder / "in.safetensors")
         return "forward", "--model", self.model(name="other"), "--inputs", inputs, "--output", self.folder / "out"
 
+    def pickle_of_many_values(self):
+        model = self.model(name="pickled values")
+        (model / "model.safetensors").unlink()
+        with zipfile.ZipFile(model / "pytorch_model.bin", "w") as archive:
+            archive.writestr("a/data.pkl", b"\x80\x02](" + b"]" * VALUES + b"e.")
+        return "inspect", model
+
+    # ---- files one byte longer than they may be, of zeros that no disk holds
+
+    def generation_config(self):
+        model = self.grown(self.model(name="generation") / "generation_config.json", 1 << 20).parent
+        ids = self.tensors("ids.safetensors", input_ids=torch.ones(1, 2, dtype=torch.int64))
+        return "generate", "--model", model, "--input-ids", ids, "--output", self.folder / "out"
+
+    def adapter_config(self):
+        model, ids = self.model(name="adapted"), torch.ones(4, 6, dtype=torch.int64)
+        training = ("finetune", "--model", model, "--train-ids", self.tensors("train.safetensors", input_ids=ids), "--output",
+                    self.folder / "adapter", "--lora-r", 1, "--max-steps", 2, "--save-every", 1, "--batch-size", 1)
+        self.run_program(*training)
+        for config in (self.folder / "adapter").glob("checkpoint-*/adapter_config.json"):
+            self.grown(config, 1 << 20)
+        return (*training, "--resume", "--quiet")
+
+    def index_of_shards(self):
+        model = self.model(name="shards")
+        (model / "model.safetensors").unlink()
+        return "inspect", self.grown(model / "model.safetensors.index.json", 64 << 20).parent
+
+    def pruning_plan(self):
+        plan = self.grown(self.folder / "plan.json", 256 << 20)
+        return "prune", "--model", self.model(name="to prune"), "--plan", plan, "--dry-run"
+
+    def tokens_to_keep(self):
+        tokens = self.grown(self.folder / "keep.txt", 256 << 20)
+        return "prune", "--model", self.model(name="vocabulary"), "--vocab", tokens, "--dry-run"
+
+    def calibration_text(self):
+        text = self.grown(self.folder / "calibration.txt", 256 << 20)
+        model = self.talker("calibrated")
+        return ("prune", "--model", model, "--intermediate", 0.5, "--criterion", "activation", "--calibration", text,
+                "--dry-run")
+
+    def prompts(self):
+        return "generate", "--model", self.talker("prompted"), "--prompt-file", self.grown(self.folder / "prompts.txt", 256 << 20)
+
+    def text_to_tokenize(self):
+        return "tokenize", "--model", self.talker("told"), "--file", self.grown(self.folder / "text.txt", 2 << 30)
+
+    def tokenizer_json(self):
+        return "tokenize", "--model", self.grown(self.folder / "json" / "tokenizer.json", 64 << 20).parent, "--text", "a"
+
+    def tokenizer_model(self):
+        return "tokenize", "--model", self.grown(self.folder / "model" / "tokenizer.model", 64 << 20).parent, "--text", "a"
+
+    def tokenizer_config(self):
+        model = self.talker("configured")
+        self.grown(model / "tokenizer_config.json", 16 << 20)
+        return "tokenize", "--model", model, "--text", "a"
+
+    def chat_template(self):
+        model = self.talker("chatting")
+        self.grown(model / "chat_template.jinja", 1 << 20)
+        return "generate", "--model", model, "--chat", "--prompt", "a"
+
+    def log_to_draw(self):
+        return "plot", self.grown(self.folder / "long.jsonl", 256 << 20)
+
+    def line_of_a_data_set(self):
+        return self.trained_on(self.grown(self.folder / "lines.jsonl", 65 << 20))
+
+    def text_to_learn(self):
+        text = self.folder / "learn.txt"
+        text.write_text("text\n" * 20_000)  # the start is looked at first
+        return self.trained_on(self.grown(text, 64 << 30))
+
+    def talker(self, name: str):
+        return self.talking_model().rename(self.folder / name)
+
+    def trained_on(self, data):
+        return "finetune", "--model", self.talker(f"for {data.name}"), "--train-file", data, "--output", self.folder / "out"
+
+    def grown(self, path, limit: int):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.truncate(path, limit + 1)
+        return path
+
     def with_weights(self, content: bytes):
         model = self.model(name=f"weights-{len(content)}")
         (model / "model.safetensors").write_bytes(content)
@@ -138,7 +226,29 @@ class BudgetsTest(ProgramTest):
             (self.plan_of_many_values, "plan.json"),
             (self.log_of_one_long_line, "log.jsonl"),
             (self.inputs_of_a_terabyte, "in.safetensors"),
+            (self.pickle_of_many_values, "pytorch_model.bin"),
         ]
+        self.check(limit, cases)
+        too_long = [
+            (self.generation_config, "generation_config.json: expected at most 1048576 bytes"),
+            (self.adapter_config, "adapter_config.json: expected at most 1048576 bytes"),
+            (self.index_of_shards, "model.safetensors.index.json: expected at most 67108864 bytes"),
+            (self.pruning_plan, "plan.json: expected at most 268435456 bytes"),
+            (self.tokens_to_keep, "keep.txt: expected at most 268435456 bytes"),
+            (self.calibration_text, "calibration.txt: expected at most 268435456 bytes"),
+            (self.prompts, "prompts.txt: expected at most 268435456 bytes"),
+            (self.text_to_tokenize, "text.txt: expected at most 2147483648 bytes"),
+            (self.tokenizer_json, "tokenizer.json: expected at most 67108864 bytes"),
+            (self.tokenizer_model, "tokenizer.model: expected at most 67108864 bytes"),
+            (self.tokenizer_config, "tokenizer_config.json: expected at most 16777216 bytes"),
+            (self.chat_template, "chat_template.jinja: expected at most 1048576 bytes"),
+            (self.log_to_draw, "long.jsonl: expected at most 268435456 bytes"),
+            (self.line_of_a_data_set, "lines.jsonl line 1: a line may have 67108864 bytes"),
+            (self.text_to_learn, "learn.txt: a text may have 68719476736 bytes"),
+        ]
+        self.check(limit, too_long)
+
+    def check(self, limit: int, cases: list) -> None:
         for make, names in cases:
             with self.subTest(make.__name__):
                 arguments = make()

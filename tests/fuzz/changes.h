@@ -23,5 +23,7 @@ std::string change_pickle(std::string input, Random& random);
 std::string change_zip(std::string input, Random& random);
 /// The header of a safetensors file as JSON; its length, and mostly the amount of data, then follow.
 std::string change_safetensors(std::string input, Random& random);
+/// JSON up to the first zero byte, or the safetensors file behind it.
+std::string change_adapter_folder(std::string input, Random& random);
 
 }  // namespace transformers::fuzz

@@ -1,6 +1,5 @@
 #include <torch/torch.h>
 #include <transformers/gptj/modeling_gptj.h>
-#include <transformers/utils/modeling/model_forward.h>
 
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
@@ -21,13 +20,13 @@ GPTJForCausalLM model_of_four() {
   return model;
 }
 
-// Hops show on any two devices. Tensors of the second one, meta, have shapes and no values: LibTorch's layers do not
+// Moves show on any two devices. Tensors of the second one, meta, have shapes and no values: LibTorch's layers do not
 // all run there, so a forward ends where it would compute with them. Whole forwards: tests/cuda.
 const c10::Device kFirst = c10::kCPU, kSecond = c10::kMeta;
 
 struct Arrived {};
 
-TEST(GPTJParallelizeTest, HiddenStatesHopAtTheFirstBlockOfEachDevice) {
+TEST(GPTJParallelizeTest, HiddenStatesMoveAtTheFirstBlockOfEachDevice) {
   auto model = model_of_four()->transformer;
   model->parallelize({{kFirst, {0, 1}}, {kSecond, {2, 3}}});
   std::vector<c10::Device> found;
@@ -44,23 +43,22 @@ TEST(GPTJParallelizeTest, HiddenStatesHopAtTheFirstBlockOfEachDevice) {
   EXPECT_EQ(found, (std::vector<c10::Device>{kFirst, kFirst, kSecond}));
 }
 
-TEST(HopTest, TakesAlongWhatABlockNeeds) {
-  auto hidden_states = torch::ones({1, 2, 3});
+TEST(GPTJLayerInputsTest, MoveToTakesAlongWhatABlockNeeds) {
   GPTJLayerInputs inputs{.attention_mask = torch::ones({1, 1, 2, 2}),
-                         .position_embeddings = {.cos = torch::ones({1, 2, 4}), .sin = torch::ones({1, 2, 4})}};
-  hop(kSecond, hidden_states, inputs);
-  for (const auto& tensor :
-       {hidden_states, inputs.attention_mask, inputs.position_embeddings.cos, inputs.position_embeddings.sin}) {
+                         .position_embeddings = {.cos = torch::ones({1, 2, 4}), .sin = torch::ones({1, 2, 4})},
+                         .head_masks = {torch::ones({1, 3, 1, 1}), torch::ones({1, 3, 1, 1})}};
+  inputs.move_to(kSecond);
+  for (const auto& tensor : {inputs.attention_mask, inputs.position_embeddings.cos, inputs.position_embeddings.sin,
+                             inputs.head_masks[0], inputs.head_masks[1]}) {
     EXPECT_EQ(tensor.device(), kSecond);
   }
 }
 
-TEST(HopTest, LeavesWhatIsThereAsItIs) {
-  const auto states = torch::ones({1, 2, 3});
-  auto hidden_states = states;
-  GPTJLayerInputs inputs{.position_embeddings = {.cos = torch::ones({1, 2, 4}), .sin = torch::ones({1, 2, 4})}};
-  hop(kFirst, hidden_states, inputs);
-  EXPECT_TRUE(hidden_states.is_same(states));
+TEST(GPTJLayerInputsTest, MoveToLeavesWhatIsThereAsItIs) {
+  const auto cos = torch::ones({1, 2, 4});
+  GPTJLayerInputs inputs{.position_embeddings = {.cos = cos, .sin = torch::ones({1, 2, 4})}};
+  inputs.move_to(kFirst);
+  EXPECT_TRUE(inputs.position_embeddings.cos.is_same(cos));
   EXPECT_FALSE(inputs.attention_mask.defined());
 }
 
@@ -84,6 +82,7 @@ TEST(GPTJParallelizeTest, OneDeviceGivesTheSameNumbersUntilItIsTakenBack) {
   EXPECT_EQ(model->transformer->device_map().size(), 1U);
   EXPECT_TENSORS_EQUAL(model->forward({.input_ids = ids}).logits, expected);
   EXPECT_ERROR(model->transformer->to(c10::kCPU), "neither moved nor cast");
+  EXPECT_ERROR(model->to(c10::kCPU), "neither moved nor cast") << "its blocks would be where nobody looks for them";
   model->deparallelize();
   EXPECT_TRUE(model->transformer->device_map().empty());
   EXPECT_FALSE(model->lm_head->has_forward_hooks());

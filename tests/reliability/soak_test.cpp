@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -55,6 +56,11 @@ class Watch {
     const int64_t growth = peak(memory_, 2, 4) - peak(memory_, 1, 2);
     // The allocator's own bookkeeping moves by pages; a leak of a hundred bytes a round would show over the long run.
     EXPECT_LE(growth, int64_t{2} << 20) << "bytes of memory grown over " << memory_.size() / 2 << " rounds";
+    std::printf(
+        "%zu rounds: %lld KiB at the end, %lld KiB more in the second half than in the second quarter; %lld threads, "
+        "%lld descriptors\n",
+        memory_.size(), static_cast<long long>(memory_.back() >> 10), static_cast<long long>(growth >> 10),
+        static_cast<long long>(threads_.back()), static_cast<long long>(descriptors_.back()));
     RecordProperty("resident_bytes", std::to_string(memory_.back()));
   }
 

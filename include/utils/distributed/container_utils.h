@@ -149,7 +149,7 @@ class Value {
     std::type_index type;
     std::any object;  // its visited fields blank
   };
-  friend Value map_leaves(const Value&, bool, const std::function<Value(const Value&)>&);
+  friend class LeafMapper;
 
   explicit Value(std::shared_ptr<Container> container) : data_(std::move(container)) {}
   static Value make_container(Kind kind, std::vector<Value> items);

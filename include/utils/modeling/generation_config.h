@@ -1,6 +1,7 @@
 #pragma once
 
 #include <transformers/export.h>
+#include <transformers/utils/files/model_folder.h>
 
 #include <cstdint>
 #include <map>

@@ -22,7 +22,8 @@
 // entries or channels. As in Python, the module gets the buffer `<name>_mask`, of the parameter's shape and dtype. The
 // parameter keeps its name and holds the masked values (parametrization.h), where Python adds `<name>_orig`. Pruning
 // again prunes more: fractions refer to the remaining entries, and pruned entries stay pruned.
-namespace TRANSFORMERS_API transformers::prune {
+namespace TRANSFORMERS_API transformers {
+namespace prune {
 
 /// As a double: a fraction in [0, 1], rounded as Python rounds. As an integer: a number of entries or channels.
 using Amount = std::variant<double, int64_t>;
@@ -173,4 +174,5 @@ bool is_pruned(const torch::nn::Module& module);
 /// clone.
 void apply_masks(torch::nn::Module& module);
 
-}  // namespace transformers::prune
+}  // namespace prune
+}  // namespace transformers

@@ -148,10 +148,13 @@ ProcessGroup init_process_group(const ProcessGroupOptions& options) {
 
   const auto device = options.backend == "nccl" ? nccl_device(rank, options.device) : c10::Device(c10::kCPU);
 
+  const auto deadline = std::chrono::steady_clock::now() + join_timeout;
   const auto store = options.store ? *options.store : Store::from_environment(rank, join_timeout);
+  TORCH_CHECK(std::chrono::steady_clock::now() < deadline, "rank ", rank, " of ", world_size,
+              ": the store has not answered within ", join_timeout.count(), " ms");
   ignore_broken_connections();
   const auto place = meet(store.with_prefix("job" + std::to_string(all.init_count++)), rank, world_size,
-                          std::to_string(world_size) + " ranks over " + options.backend, join_timeout);
+                          std::to_string(world_size) + " ranks over " + options.backend, join_timeout, deadline);
   all.alive.push_back(make_group({place, "default", options.backend, all_ranks(world_size), rank, device,
                                   options.timeout, join_timeout, options.check_collectives}));
   all.sub_group_count = 0;

@@ -1,5 +1,6 @@
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <limits>
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -8,6 +9,7 @@
 #include "utils/distributed/environment.h"
 #include "utils/distributed/internal/c10d_handles.h"
 #include "utils/distributed/internal/collective_error.h"
+#include "utils/distributed/server_port.h"
 
 namespace transformers {
 namespace {
@@ -37,7 +39,15 @@ Store Store::tcp(const TcpOptions& options) {
   c10d_options.multiTenant = options.multi_tenant;
   c10d_options.useLibUV = options.use_libuv;
   return naming_store("the store at " + place_of(options) + " cannot be reached", [&] {
+    if (!options.is_server) {
+      const auto start = std::chrono::steady_clock::now();
+      wait_for_server(options.host, options.port, start + options.timeout);
+      const auto waited = std::chrono::steady_clock::now() - start;
+      c10d_options.timeout -= std::chrono::duration_cast<std::chrono::milliseconds>(waited);
+      c10d_options.timeout = std::max(c10d_options.timeout, std::chrono::milliseconds(1));  // 0 is for ever
+    }
     auto store = c10::make_intrusive<c10d::TCPStore>(options.host, c10d_options);
+    store->setTimeout(options.timeout);
     const auto port = store->getPort();
     return Store(std::make_shared<Handle>(Handle{std::move(store), port}));
   });

@@ -261,8 +261,6 @@ bool Value::is(const Value& other) const {
   }
 }
 
-namespace {
-
 /// Rebuilds a value with its leaves exchanged, with a stack of its own: values may be nested deeper than the thread's
 /// stack allows.
 class LeafMapper {
@@ -332,8 +330,6 @@ class LeafMapper {
   std::vector<Frame> open_;
   Value result_;
 };
-
-}  // namespace
 
 Value map_leaves(const Value& root, bool with_keys, const std::function<Value(const Value&)>& leaf) {
   return LeafMapper(with_keys, leaf).map(root);

@@ -10,8 +10,16 @@ namespace {
 
 constexpr const char* kPlugIn = "libtransformers_sentencepiece.so";
 
+#if defined(__has_feature)  // Clang
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TRANSFORMERS_SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TRANSFORMERS_SANITIZED
+#endif
+
 // The sanitizers refuse deep binding, since it hides their own functions; there the symbols clash.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef TRANSFORMERS_SANITIZED
 constexpr int kLoading = RTLD_NOW | RTLD_LOCAL;
 #else
 constexpr int kLoading = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;

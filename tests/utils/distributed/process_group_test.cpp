@@ -308,9 +308,25 @@ TEST(InitProcessGroupTest, NamesTheRankThatDisagreesOnTheSize) {
 
 TEST(InitProcessGroupTest, EndsWhenTheServerOfTheStoreIsNotThere) {
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_ERROR(Store::tcp({.port = 1, .timeout = 500ms}), "localhost:1", "cannot be reached");
+  ::testing::internal::CaptureStderr();
+  EXPECT_ERROR(Store::tcp({.port = 1, .timeout = 500ms}), "localhost:1", "cannot be reached", "refused");
+  // LibTorch's store would tell stderr of each attempt, and begin again after its timeout.
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
   EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
   EXPECT_ERROR(Store::tcp({.port = 0}), "port");
+}
+
+// What waits for the server of the store and for the other ranks shares one timeout.
+TEST(InitProcessGroupTest, ARankThatComesAfterTheTimeoutIsAnError) {
+  uint16_t port = 0;
+  { port = Store::tcp({.port = 0, .is_server = true}).port(); }
+  std::thread late([&] {
+    std::this_thread::sleep_for(1500ms);
+    const auto server = Store::tcp({.port = port, .is_server = true});
+    std::this_thread::sleep_for(1500ms);
+  });
+  EXPECT_ERROR(Store::tcp({.port = port, .timeout = 1000ms}), "cannot be reached");
+  late.join();
 }
 
 TEST(InitProcessGroupTest, NcclNeedsACudaDevice) {

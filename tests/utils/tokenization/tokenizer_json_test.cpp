@@ -194,7 +194,7 @@ TEST(TokenizerTest, EmptyTextGivesOnlyWhatIsAdded) {
   const auto llama3 = load_tokenizer(golden_path("llama3"));
   EXPECT_EQ(llama3->encode(""), Ids{*llama3->special_token_ids().bos});
   EXPECT_EQ(llama3->encode("", /*add_special_tokens=*/false), Ids{});
-  EXPECT_EQ(llama3->decode({}), "");
+  EXPECT_EQ(llama3->decode(Ids{}), "");
 }
 
 TEST(TokenizerTest, KnowsTokensByNameAndId) {

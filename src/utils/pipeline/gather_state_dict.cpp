@@ -1,11 +1,9 @@
-// What concerns all stages together: the norm of their gradients, and the model that they hold.
+// The model that all stages hold together, on one rank: its state dict and its folder.
 #include <ATen/ATen.h>
 #include <transformers/utils/distributed/together.h>
 #include <transformers/utils/pipeline/pipeline_stage.h>
 
 #include <map>
-
-#include "utils/nn/internal/gradient_norm.h"
 
 namespace transformers {
 namespace {
@@ -25,7 +23,7 @@ std::map<std::string, int64_t> owners(const PipelineStage& stage) {
 }
 
 /// On the CPU of rank `dst`; undefined on the others.
-at::Tensor brought(const at::Tensor& parameter, const ProcessGroup& group, int64_t owner, int64_t dst) {
+at::Tensor gathered(const at::Tensor& parameter, const ProcessGroup& group, int64_t owner, int64_t dst) {
   if (group.rank() == owner && owner == dst) {
     return parameter.detach().to(at::kCPU);
   }
@@ -41,51 +39,30 @@ at::Tensor brought(const at::Tensor& parameter, const ProcessGroup& group, int64
   return received.to(at::kCPU);
 }
 
-/// Lends values to the parameters of other stages.
-class Loan {
+/// While it lives, the parameters of other stages have values.
+class BorrowedValues {
  public:
-  Loan(const CausalLM& model, const StateDict& state) {
+  BorrowedValues(const CausalLM& model, const StateDict& state) {
     for (const auto& parameter : model.named_parameters()) {
       if (parameter->is_meta()) {
-        lent_.push_back(parameter.value());
-        assign_tensor(lent_.back(), state[parameter.key()]);
+        borrowed_.push_back(parameter.value());
+        assign_tensor(borrowed_.back(), state[parameter.key()]);
       }
     }
   }
-  ~Loan() {
-    for (auto& parameter : lent_) {
+  ~BorrowedValues() {
+    for (auto& parameter : borrowed_) {
       assign_tensor(parameter, at::empty_like(parameter, at::kMeta));
     }
   }
-  Loan(const Loan&) = delete;
-  Loan& operator=(const Loan&) = delete;
+  BorrowedValues(const BorrowedValues&) = delete;
+  BorrowedValues& operator=(const BorrowedValues&) = delete;
 
  private:
-  std::vector<at::Tensor> lent_;
+  std::vector<at::Tensor> borrowed_;
 };
 
 }  // namespace
-
-at::Tensor clip_grad_norm_(const PipelineStage& stage, double max_norm) {
-  const at::NoGradGuard no_grad;
-  auto squares = at::zeros({}, at::TensorOptions().device(stage.group().device()).dtype(at::kFloat));
-  std::vector<at::Tensor> gradients;
-  for (const auto& parameter : stage.parameters()) {
-    const auto& gradient = parameter.grad();
-    if (!gradient.defined()) {
-      continue;
-    }
-    gradients.push_back(gradient);
-    const auto shared = stage.shared_embeddings();
-    if (stage.is_first() || !shared.defined() || !shared.is_same(parameter)) {
-      squares += gradient.to(at::kFloat).square().sum().to(squares.device());
-    }
-  }
-  stage.group().all_reduce(squares).wait();
-  const auto norm = squares.sqrt();
-  clip_grads_with_norm_(gradients, max_norm, norm);
-  return norm;
-}
 
 StateDict gather_state_dict(const PipelineStage& stage, int64_t dst) {
   const auto& group = stage.group();
@@ -96,7 +73,7 @@ StateDict gather_state_dict(const PipelineStage& stage, int64_t dst) {
   for (const auto& parameter : stage.model().named_parameters()) {
     const auto [known, is_new] = done.try_emplace(parameter->unsafeGetTensorImpl());
     if (is_new) {
-      known->second = brought(parameter.value(), group, owner_of.at(parameter.key()), dst);
+      known->second = gathered(parameter.value(), group, owner_of.at(parameter.key()), dst);
     }
     if (group.rank() == dst) {
       state.insert(parameter.key(), known->second);
@@ -109,7 +86,7 @@ void save_pretrained(const PipelineStage& stage, const std::string& folder, cons
   const auto state = gather_state_dict(stage);
   together(stage.group(), [&] {
     if (stage.is_first()) {
-      const Loan loan(stage.model(), state);
+      const BorrowedValues values(stage.model(), state);
       stage.model().save_pretrained(folder, options);
     }
   });

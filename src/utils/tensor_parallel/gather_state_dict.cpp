@@ -1,13 +1,9 @@
+// The model that all ranks hold together, on one rank: its state dict and its folder.
 #include <ATen/ATen.h>
 #include <transformers/utils/distributed/together.h>
-#include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/tensor_parallel/tensor_parallel.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
-#include <optional>
-
-#include "utils/files/internal/json_file.h"
 
 namespace transformers {
 namespace {
@@ -33,31 +29,6 @@ at::Tensor gathered(const at::Tensor& slice, const ParameterSlices& slices, cons
     }
   }
   return whole;
-}
-
-/// Of the floating tensors, when they have one dtype: casting to it casts nothing.
-std::optional<c10::ScalarType> stored_dtype(const Checkpoint& checkpoint) {
-  std::optional<c10::ScalarType> dtype;
-  for (const auto& tensor : checkpoint.tensors()) {
-    if (c10::isFloatingType(tensor.dtype) && tensor.dtype != dtype.value_or(tensor.dtype)) {
-      return std::nullopt;
-    }
-    if (c10::isFloatingType(tensor.dtype)) {
-      dtype = tensor.dtype;
-    }
-  }
-  return dtype;
-}
-
-/// What the folder's config.json says, if anything.
-std::optional<c10::ScalarType> configured_dtype(const std::string& folder) {
-  const auto config = read_json_file(config_path(folder));
-  for (const char* key : {"dtype", "torch_dtype"}) {
-    if (const auto found = config.find(key); found != config.end() && found->is_string()) {
-      return dtype_from_name(found->get<std::string>());
-    }
-  }
-  return std::nullopt;
 }
 
 void write_whole(const PreTrainedModel& model, const StateDict& state, const std::string& folder,
@@ -100,25 +71,5 @@ void save_pretrained(const PreTrainedModel& model, const TensorParallel& paralle
     }
   });
 }
-
-namespace detail {
-
-LoadOptions as_stored(const std::string& folder, const LoadOptions& options) {
-  auto stored = options;
-  if (const auto dtype = stored_dtype(Checkpoint(folder, options.variant))) {
-    stored.dtype = dtype;
-  }
-  stored.device = c10::kCPU;
-  return stored;
-}
-
-void finish_loading(PreTrainedModel& model, const std::string& folder, const LoadOptions& options) {
-  const auto configured = options.dtype ? options.dtype : configured_dtype(folder);
-  const auto dtype = configured.value_or(model.dtype());
-  model.to(options.device, dtype);
-  model.config().dtype = dtype;
-}
-
-}  // namespace detail
 
 }  // namespace transformers
