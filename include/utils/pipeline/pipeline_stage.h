@@ -17,6 +17,7 @@
 #include <transformers/utils/distributed/process_group.h>
 #include <transformers/utils/distributed/together.h>
 #include <transformers/utils/modeling/causal_lm.h>
+#include <transformers/utils/modeling/load_options.h>
 #include <transformers/utils/nn/state_dict.h>
 
 #include <memory>
