@@ -19,7 +19,7 @@ def exported(library):
 
 
 def fault(symbol, declared):
-    if "nlohmann::" in symbol:
+    if re.match(r"(?:[a-z -]+ (?:for|to) )?(?:\w+ )?nlohmann::", symbol):
         return "is of a private package"
     found = NAME.match(symbol)
     if found is None:

@@ -21,7 +21,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-class JsonLinesFile;
+class TRANSFORMERS_PRIVATE JsonLinesFile;
 
 /// Tensors by the names of HF's forward arguments: a sample has no batch dimension, a batch has one.
 using Batch = std::map<std::string, at::Tensor>;

@@ -10,7 +10,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-class JsonLinesFile;
+class TRANSFORMERS_PRIVATE JsonLinesFile;
 
 /// HF's arguments of run_qa.py.
 struct QuestionAnsweringOptions {
@@ -53,8 +53,8 @@ class QuestionAnsweringDataset : public Dataset {
   struct Sample {
     int64_t line, first, count;
   };
-  struct Text;
-  struct Candidate;
+  struct TRANSFORMERS_PRIVATE Text;
+  struct TRANSFORMERS_PRIVATE Candidate;
 
   Text text_of(int64_t line) const;
   Candidate best_answer(const Text& text, const Sample& sample, const at::Tensor& starts, const at::Tensor& ends) const;

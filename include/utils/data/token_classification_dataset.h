@@ -10,7 +10,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-class JsonLinesFile;
+class TRANSFORMERS_PRIVATE JsonLinesFile;
 
 struct TokenClassificationOptions {
   /// Longer samples are truncated at the end.

@@ -30,6 +30,7 @@ namespace TRANSFORMERS_API transformers {
 using PackedSequence = torch::nn::utils::rnn::PackedSequence;
 
 class Value;
+class TRANSFORMERS_PRIVATE LeafMapper;
 
 namespace detail {
 struct AnyFieldVisitor {
@@ -144,7 +145,7 @@ class Value {
   bool is(const Value& other) const;
 
  private:
-  struct Container;
+  struct TRANSFORMERS_PRIVATE Container;
   struct Prototype {
     std::type_index type;
     std::any object;  // its visited fields blank

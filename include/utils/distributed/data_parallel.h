@@ -88,7 +88,7 @@ class DataParallelSteps {
   bool requires_sync() const;
 
  private:
-  struct State;
+  struct TRANSFORMERS_PRIVATE State;
   std::unique_ptr<State> state_;
 };
 

@@ -62,7 +62,7 @@ class Store {
   /// The port of a TCP store.
   uint16_t port() const;
 
-  struct Handle;
+  struct TRANSFORMERS_PRIVATE Handle;
   explicit Store(std::shared_ptr<Handle> handle) : handle_(std::move(handle)) {}
   const Handle& handle() const { return *handle_; }
 
@@ -80,7 +80,7 @@ class [[nodiscard]] Work {
   void wait() const;
   bool is_completed() const;
 
-  struct Handle;
+  struct TRANSFORMERS_PRIVATE Handle;
   explicit Work(std::shared_ptr<Handle> handle) : handle_(std::move(handle)) {}
 
  private:
@@ -123,7 +123,7 @@ class ProcessGroup {
   /// The same through rank 0, whose error names every rank that did not call it in time. gloo only.
   void monitored_barrier(std::chrono::milliseconds timeout) const;
 
-  struct Handle;
+  struct TRANSFORMERS_PRIVATE Handle;
   explicit ProcessGroup(std::shared_ptr<Handle> handle) : handle_(std::move(handle)) {}
   /// Throws when the group was destroyed.
   Handle& handle() const;

@@ -13,7 +13,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-struct FolderContents;
+struct TRANSFORMERS_PRIVATE FolderContents;
 
 /// A folder with a model, its tokenizer or an adapter. Functions that load one take a `ModelFolder`, to which a path
 /// converts. Functions that get the same object open and parse the files that they share, such as config.json, only

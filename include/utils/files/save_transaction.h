@@ -11,7 +11,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-class PendingFile;
+class TRANSFORMERS_PRIVATE PendingFile;
 
 /// Receives the bytes of a file piece by piece.
 using ByteSink = std::function<void(std::string_view bytes)>;

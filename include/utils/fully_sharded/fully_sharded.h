@@ -112,7 +112,7 @@ class FullyShardedModule {
   /// []. A `max_norm` of 0 or less only measures. All ranks must call it, after backward.
   at::Tensor clip_grad_norm_(double max_norm);
 
-  struct State;
+  struct TRANSFORMERS_PRIVATE State;
   State& state() const { return *state_; }
 
  protected:

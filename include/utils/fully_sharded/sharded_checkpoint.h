@@ -16,7 +16,7 @@ namespace TRANSFORMERS_API transformers {
 // torch.distributed.checkpoint. The format is specific to this library: safetensors files and an index,
 // sharded_checkpoint.index.json, which lists the slices of each tensor and the files that hold them.
 
-struct CheckpointIndex;
+struct TRANSFORMERS_PRIVATE CheckpointIndex;
 
 /// The part of a tensor that a rank holds: entries [start, start + local.size(dim)) of one dimension. It may be the
 /// whole tensor, and other ranks may hold the same part.

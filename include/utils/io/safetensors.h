@@ -12,7 +12,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-class MappedFile;
+class TRANSFORMERS_PRIVATE MappedFile;
 
 /// Reads a safetensors file, as `safetensors.safe_open`. Every rule of the format is checked on opening; beyond the
 /// reference reader, a name used twice, a bool that is neither 0 nor 1, more than 64 dimensions, and sizes that

@@ -28,7 +28,7 @@ class TorchCheckpointFile : public TensorFile {
   const std::vector<std::string>& skipped() const { return skipped_; }
 
  private:
-  struct Contents;
+  struct TRANSFORMERS_PRIVATE Contents;
   size_t position(const std::string& name) const;
 
   std::unique_ptr<Contents> contents_;

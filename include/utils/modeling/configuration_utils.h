@@ -18,8 +18,8 @@
 
 namespace TRANSFORMERS_API transformers {
 
-class ConfigReader;
-class ConfigWriter;
+class TRANSFORMERS_PRIVATE ConfigReader;
+class TRANSFORMERS_PRIVATE ConfigWriter;
 
 /// "float32", "bfloat16", "float16", "float64", as spelled by `dtype` in config.json, with or without "torch.".
 c10::ScalarType dtype_from_name(std::string_view name);

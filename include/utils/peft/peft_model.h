@@ -115,10 +115,10 @@ class PeftModelImpl : public Module {
   void load_adapter(const std::string& name, const std::string& folder, const LoadAdapterOptions& options = {});
 
  private:
-  struct State;
-  struct Layer;
-  struct Adapter;
-  struct Parts;
+  struct TRANSFORMERS_PRIVATE State;
+  struct TRANSFORMERS_PRIVATE Layer;
+  struct TRANSFORMERS_PRIVATE Adapter;
+  struct TRANSFORMERS_PRIVATE Parts;
 
   Parts make_parts(const LoraConfig& config, bool autocast_adapter_dtype, bool shapes_only = false) const;
   void insert(const std::string& name, LoraConfig config, Parts parts);

@@ -50,7 +50,7 @@ class PipelineSchedule {
   struct Live {
     at::Tensor input, output;
   };
-  struct Batch;
+  struct TRANSFORMERS_PRIVATE Batch;
 
   at::Tensor run(const ModelInputs& inputs, const CausalLMOptions& options, const std::vector<PipelineAction>& actions);
   void forward(Batch& batch, int64_t microbatch);

@@ -9,7 +9,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-struct MaskState;
+struct TRANSFORMERS_PRIVATE MaskState;
 
 /// A mask on one parameter: hidden entries are zero and get no gradient, whichever module uses the parameter.
 ///

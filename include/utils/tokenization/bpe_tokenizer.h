@@ -28,7 +28,7 @@ class BpeTokenizer : public Tokenizer {
   bool is_special(int64_t id) const override;
   SpecialTokenIds special_token_ids() const override;
 
-  struct Pipeline;
+  struct TRANSFORMERS_PRIVATE Pipeline;
   explicit BpeTokenizer(std::shared_ptr<const Pipeline> pipeline) : pipeline_(std::move(pipeline)) {}
 
  private:

@@ -25,7 +25,7 @@ class SentencePieceTokenizer : public Tokenizer {
   bool is_special(int64_t id) const override;
   SpecialTokenIds special_token_ids() const override;
 
-  struct Model;
+  struct TRANSFORMERS_PRIVATE Model;
   explicit SentencePieceTokenizer(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
 
  private:

@@ -30,7 +30,7 @@
 
 namespace TRANSFORMERS_API transformers {
 
-struct TrainingState;
+struct TRANSFORMERS_PRIVATE TrainingState;
 
 /// The fields of HF's `TrainingArguments` that concern the loop, with HF's defaults where it has them.
 struct TrainingArguments {

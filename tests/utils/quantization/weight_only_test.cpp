@@ -111,7 +111,7 @@ TEST(WeightOnlyLinearTest, RefusesWhatItCannotRound) {
   EXPECT_ERROR(WeightOnlyLinear(at::full({4, 4}, NAN), {}), "not finite");
   EXPECT_ERROR(WeightOnlyLinear(at::zeros({4, 20}), {.format = WeightFormat::kInt4, .group_size = 16}), "group_size",
                "20", "16");
-  EXPECT_ERROR(weight_format_from_name("int2"), "int8 or int4", "int2");
+  EXPECT_ERROR(weight_format_from_name("int2"), "int8, int4", "int2");
   const Layer layer(kFormats[0]);
   EXPECT_ERROR(layer.linear(at::zeros({2, 47})), "48 features", "[2, 47]");
 }
