@@ -289,6 +289,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
   const auto beams = options.num_beams.value_or(1), returned = options.num_return_sequences.value_or(1);
   const auto copies = std::max(beams, returned);
   check_rows(model, ids.size(0), copies);
+
   GenerationPlan plan{
       .do_sample = options.do_sample.value_or(false),
       .num_beams = beams,
@@ -308,13 +309,12 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
       .stopping_criteria = {},
   };
   add_cache(plan, model, inputs, options, config);
-  plan.logits_processors = make_logits_processors(options,
-                                                  {.model = model,
-                                                   .eos_token_id = plan.eos_token_id,
-                                                   .prompt_length = sizes.ids,
-                                                   .max_length = plan.max_length,
-                                                   .attention_mask = plan.model_inputs.attention_mask},
-                                                  hooks);
+  const ProcessorContext context{.model = model,
+                                 .eos_token_id = plan.eos_token_id,
+                                 .prompt_length = sizes.ids,
+                                 .max_length = plan.max_length,
+                                 .attention_mask = plan.model_inputs.attention_mask};
+  plan.logits_processors = make_logits_processors(options, context, hooks);
   plan.stopping_criteria = make_criteria(options, hooks);
   return plan;
 }
