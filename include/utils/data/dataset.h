@@ -19,9 +19,11 @@
 #include <string>
 #include <vector>
 
-namespace TRANSFORMERS_API transformers {
+namespace transformers {
+class JsonLinesFile;
+}  // namespace transformers
 
-class TRANSFORMERS_PRIVATE JsonLinesFile;
+namespace TRANSFORMERS_API transformers {
 
 /// Tensors by the names of HF's forward arguments: a sample has no batch dimension, a batch has one.
 using Batch = std::map<std::string, at::Tensor>;

@@ -8,9 +8,11 @@
 #include <string>
 #include <vector>
 
-namespace TRANSFORMERS_API transformers {
+namespace transformers {
+class JsonLinesFile;
+}  // namespace transformers
 
-class TRANSFORMERS_PRIVATE JsonLinesFile;
+namespace TRANSFORMERS_API transformers {
 
 /// HF's arguments of run_qa.py.
 struct QuestionAnsweringOptions {

@@ -8,9 +8,11 @@
 #include <memory>
 #include <string>
 
-namespace TRANSFORMERS_API transformers {
+namespace transformers {
+class JsonLinesFile;
+}  // namespace transformers
 
-class TRANSFORMERS_PRIVATE JsonLinesFile;
+namespace TRANSFORMERS_API transformers {
 
 struct TokenClassificationOptions {
   /// Longer samples are truncated at the end.

@@ -23,6 +23,10 @@
 #include <variant>
 #include <vector>
 
+namespace transformers {
+class LeafMapper;
+}  // namespace transformers
+
 namespace TRANSFORMERS_API transformers {
 
 // The container half of torch/distributed/utils.py, torch 2.11. Deviations: docs/distributed.md.
@@ -30,7 +34,6 @@ namespace TRANSFORMERS_API transformers {
 using PackedSequence = torch::nn::utils::rnn::PackedSequence;
 
 class Value;
-class TRANSFORMERS_PRIVATE LeafMapper;
 
 namespace detail {
 struct AnyFieldVisitor {

@@ -11,9 +11,11 @@
 #include <memory>
 #include <string>
 
-namespace TRANSFORMERS_API transformers {
+namespace transformers {
+struct FolderContents;
+}  // namespace transformers
 
-struct TRANSFORMERS_PRIVATE FolderContents;
+namespace TRANSFORMERS_API transformers {
 
 /// A folder with a model, its tokenizer or an adapter. Functions that load one take a `ModelFolder`, to which a path
 /// converts. Functions that get the same object open and parse the files that they share, such as config.json, only

@@ -9,9 +9,11 @@
 #include <string_view>
 #include <vector>
 
-namespace TRANSFORMERS_API transformers {
+namespace transformers {
+class PendingFile;
+}  // namespace transformers
 
-class TRANSFORMERS_PRIVATE PendingFile;
+namespace TRANSFORMERS_API transformers {
 
 /// Receives the bytes of a file piece by piece.
 using ByteSink = std::function<void(std::string_view bytes)>;

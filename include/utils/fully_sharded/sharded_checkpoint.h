@@ -10,13 +10,15 @@
 #include <string>
 #include <vector>
 
+namespace transformers {
+struct CheckpointIndex;
+}  // namespace transformers
+
 namespace TRANSFORMERS_API transformers {
 
 // Checkpoints of which each rank writes its part and which any number of ranks can read, as with
 // torch.distributed.checkpoint. The format is specific to this library: safetensors files and an index,
 // sharded_checkpoint.index.json, which lists the slices of each tensor and the files that hold them.
-
-struct TRANSFORMERS_PRIVATE CheckpointIndex;
 
 /// The part of a tensor that a rank holds: entries [start, start + local.size(dim)) of one dimension. It may be the
 /// whole tensor, and other ranks may hold the same part.

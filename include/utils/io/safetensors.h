@@ -10,9 +10,11 @@
 #include <string_view>
 #include <unordered_map>
 
-namespace TRANSFORMERS_API transformers {
+namespace transformers {
+class MappedFile;
+}  // namespace transformers
 
-class TRANSFORMERS_PRIVATE MappedFile;
+namespace TRANSFORMERS_API transformers {
 
 /// Reads a safetensors file, as `safetensors.safe_open`. Every rule of the format is checked on opening; beyond the
 /// reference reader, a name used twice, a bool that is neither 0 nor 1, more than 64 dimensions, and sizes that

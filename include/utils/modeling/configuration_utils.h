@@ -16,10 +16,12 @@
 #include <string_view>
 #include <vector>
 
-namespace TRANSFORMERS_API transformers {
+namespace transformers {
+class ConfigReader;
+class ConfigWriter;
+}  // namespace transformers
 
-class TRANSFORMERS_PRIVATE ConfigReader;
-class TRANSFORMERS_PRIVATE ConfigWriter;
+namespace TRANSFORMERS_API transformers {
 
 /// "float32", "bfloat16", "float16", "float64", as spelled by `dtype` in config.json, with or without "torch.".
 c10::ScalarType dtype_from_name(std::string_view name);

@@ -22,11 +22,14 @@
 #include <utility>
 #include <vector>
 
+namespace transformers {
+struct Placement;
+}  // namespace transformers
+
 namespace TRANSFORMERS_API transformers {
 
 class BaseModel;
 class SaveTransaction;
-struct TRANSFORMERS_PRIVATE Placement;
 
 struct SaveOptions {
   /// The largest size of a weights file in bytes; a larger tensor gets a file of its own. The default is HF's 5 GB.

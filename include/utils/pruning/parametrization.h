@@ -7,9 +7,11 @@
 #include <memory>
 #include <optional>
 
-namespace TRANSFORMERS_API transformers {
+namespace transformers {
+struct MaskState;
+}  // namespace transformers
 
-struct TRANSFORMERS_PRIVATE MaskState;
+namespace TRANSFORMERS_API transformers {
 
 /// A mask on one parameter: hidden entries are zero and get no gradient, whichever module uses the parameter.
 ///

@@ -28,9 +28,11 @@
 #include <optional>
 #include <string>
 
-namespace TRANSFORMERS_API transformers {
+namespace transformers {
+struct TrainingState;
+}  // namespace transformers
 
-struct TRANSFORMERS_PRIVATE TrainingState;
+namespace TRANSFORMERS_API transformers {
 
 /// The fields of HF's `TrainingArguments` that concern the loop, with HF's defaults where it has them.
 struct TrainingArguments {
