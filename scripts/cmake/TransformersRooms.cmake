@@ -11,7 +11,9 @@ endfunction()
 # The shared library exports what public headers declare (include/export.h). Programs and tests are compiled alike, for
 # they share the precompiled header.
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
-cmake_policy(SET CMP0063 NEW)
+
+# Where programs and tests of the build tree find the plug-ins; an installation replaces it.
+set(CMAKE_BUILD_RPATH "${PROJECT_BINARY_DIR}/src")
 
 add_library(transformers_flags INTERFACE)
 target_compile_features(transformers_flags INTERFACE cxx_std_20)

@@ -3,6 +3,17 @@ file(REMOVE_RECURSE "${FIRST}" "${SECOND}")
 execute_process(COMMAND "${CMAKE_COMMAND}" --install "${BUILD}" --prefix "${FIRST}" OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
 file(RENAME "${FIRST}" "${SECOND}")
 
+# The program's run path, too, is that of an installation.
+find_program(READELF readelf)
+file(GLOB programs "${SECOND}/bin/*")
+foreach(program IN LISTS programs)
+  execute_process(COMMAND "${READELF}" --dynamic "${program}" OUTPUT_VARIABLE entries COMMAND_ERROR_IS_FATAL ANY)
+  string(FIND "${entries}" "${BUILD}" position)
+  if(NOT position EQUAL -1)
+    message(FATAL_ERROR "${program} is told to look for libraries in ${BUILD}")
+  endif()
+endforeach()
+
 file(GLOB_RECURSE files "${SECOND}/*.cmake" "${SECOND}/*.h")
 if(NOT files)
   message(FATAL_ERROR "the installation holds no CMake files and no headers")
