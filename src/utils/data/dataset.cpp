@@ -3,6 +3,7 @@
 #include <transformers/utils/io/safetensors.h>
 
 #include "utils/data/text_file.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 
@@ -45,7 +46,8 @@ TextBlockDataset::TextBlockDataset(const std::string& path, const Tokenizer& tok
   check_is_text(path);
   const auto ids = std::make_shared<std::vector<int32_t>>(encode_text_file(path, tokenizer));
   const auto blocks = static_cast<int64_t>(ids->size()) / seq_length;
-  TORCH_CHECK(blocks > 0, path, ": the text has ", ids->size(), " tokens, a block of seq_length needs ", seq_length);
+  TORCH_CHECK(blocks > 0, printable(path), ": the text has ", ids->size(), " tokens, a block of seq_length needs ",
+              seq_length);
   ids_ = at::from_blob(
       ids->data(), {blocks, seq_length}, [ids](void*) {}, at::kInt);
 }

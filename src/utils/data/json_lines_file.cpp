@@ -7,6 +7,7 @@
 
 #include "utils/files/internal/regular_file.h"
 #include "utils/json/strict_json.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {
@@ -66,7 +67,7 @@ JsonLinesFile::JsonLinesFile(const std::string& path) : path_(path), file_(std::
   } else {
     find_lines();
   }
-  TORCH_CHECK(!lines_.empty(), path, ": the file holds no sample");
+  TORCH_CHECK(!lines_.empty(), printable(path), ": the file holds no sample");
 }
 
 JsonLinesFile::~JsonLinesFile() = default;
@@ -75,7 +76,7 @@ void JsonLinesFile::find_lines() {
   size_t begin = 0, number = 1;
   bool blank = true;
   const auto end_line = [&](size_t end) {
-    TORCH_CHECK(end - begin <= kLongestLine, path_, " line ", number, ": a line may have ", kLongestLine,
+    TORCH_CHECK(end - begin <= kLongestLine, printable(path_), " line ", number, ": a line may have ", kLongestLine,
                 " bytes, this one has ", end - begin);
     if (!blank) {
       lines_.push_back({begin, end - begin, number});
@@ -114,16 +115,16 @@ void JsonLinesFile::find_elements() {
     const auto piece = file_->read(offset, std::min(kPiece, size - offset));
     for (size_t i = 0; i < piece.size(); ++i) {
       const auto ended = scanner.take(piece[i], offset + i);
-      TORCH_CHECK(!scanner.failed(), path_, ": expected one JSON array of objects, which goes wrong at byte ",
-                  offset + i);
-      TORCH_CHECK(scanner.length(offset + i) <= kLongestLine, path_, " element ", lines_.size() + 1,
+      TORCH_CHECK(!scanner.failed(), printable(path_),
+                  ": expected one JSON array of objects, which goes wrong at byte ", offset + i);
+      TORCH_CHECK(scanner.length(offset + i) <= kLongestLine, printable(path_), " element ", lines_.size() + 1,
                   ": an element may have ", kLongestLine, " bytes, this one has more");
       if (ended) {
         lines_.push_back({scanner.begin(), offset + i - scanner.begin(), lines_.size() + 1});
       }
     }
   }
-  TORCH_CHECK(scanner.is_closed(), path_, ": the JSON array has no end");
+  TORCH_CHECK(scanner.is_closed(), printable(path_), ": the JSON array has no end");
 }
 
 std::string JsonLinesFile::source(int64_t index) const {

@@ -6,6 +6,7 @@
 
 #include "utils/files/internal/regular_file.h"
 #include "utils/text/foreign_format.h"
+#include "utils/text/printable.h"
 
 namespace transformers {
 namespace {
@@ -78,21 +79,22 @@ void check_is_text(const std::string& path) {
   const RegularFile file(path);
   const auto head = file.read(0, std::min(file.size(), size_t{64} << 10));
   const auto foreign = foreign_format_note(head);
-  TORCH_CHECK(foreign.empty(), path, ": is no text", foreign);
-  TORCH_CHECK(head.find('\0') == std::string::npos, path, ": is no text: byte ", head.find('\0'), " is 0");
+  TORCH_CHECK(foreign.empty(), printable(path), ": is no text", foreign);
+  TORCH_CHECK(head.find('\0') == std::string::npos, printable(path), ": is no text: byte ", head.find('\0'), " is 0");
   size_t strange = 0;  // bytes of no character, some of which a text may have
   for (size_t at = 0; at < head.size();) {
     const auto length = valid_character(std::string_view(head).substr(at));
     strange += length == 0 ? 1 : 0;
     at += std::max<size_t>(length, 1);
   }
-  TORCH_CHECK(strange <= head.size() / 4, path, ": is no text in UTF-8: ", strange, " of the first ", head.size(),
-              " bytes belong to no character");
+  TORCH_CHECK(strange <= head.size() / 4, printable(path), ": is no text in UTF-8: ", strange, " of the first ",
+              head.size(), " bytes belong to no character");
 }
 
 std::vector<int32_t> encode_text_file(const std::string& path, const Tokenizer& tokenizer, size_t piece_bytes) {
   const RegularFile file(path);
-  TORCH_CHECK(file.size() <= kMostBytes, path, ": a text may have ", kMostBytes, " bytes, this one has ", file.size());
+  TORCH_CHECK(file.size() <= kMostBytes, printable(path), ": a text may have ", kMostBytes, " bytes, this one has ",
+              file.size());
   std::vector<int32_t> ids;
   const auto append = [&ids](const Ids& more) { ids.insert(ids.end(), more.begin(), more.end()); };
   const auto [prefix, suffix] = special_tokens_around(tokenizer);

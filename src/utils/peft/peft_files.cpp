@@ -67,7 +67,7 @@ StateDict destinations(const TensorFile& file, const StateDict& expected, const 
       faults.missing.push_back(item.key());
     }
   }
-  TORCH_CHECK(faults.empty(), file.path(), ": the adapter does not fit the model; ", faults.to_string());
+  TORCH_CHECK(faults.empty(), printable(file.path()), ": the adapter does not fit the model; ", faults.to_string());
   return places;
 }
 

@@ -90,7 +90,7 @@ TrainingState load_training_state(const std::string& folder) {
   for (const auto& info : file.tensors()) {
     const auto dot = info.name.find('.');
     const auto part = state.tensors.find(info.name.substr(0, dot));
-    TORCH_CHECK(dot != std::string::npos && part != state.tensors.end(), file.path(), ": tensor \"",
+    TORCH_CHECK(dot != std::string::npos && part != state.tensors.end(), printable(file.path()), ": tensor \"",
                 printable(info.name), "\" is no part of a training state");
     part->second.insert(info.name.substr(dot + 1), file.tensor(info.name));
   }

@@ -6,6 +6,7 @@
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
+#include "utils/data/json_lines_file.h"
 
 namespace transformers::testing {
 namespace {
@@ -93,6 +94,15 @@ TEST_F(TextFileTest, AnEmptyTextHasTheTokensAroundIt) {
   const auto expected = tokenizer->encode("");
   const auto found = encode_text_file(write(""), *tokenizer);
   EXPECT_TRUE(std::equal(found.begin(), found.end(), expected.begin(), expected.end()));
+}
+
+TEST(UnprintableNamesTest, AreEscapedInWhatIsSaidOfAFile) {
+  const TemporaryFolder folder;
+  const auto path = (folder.path() / "line\nbreak.txt").string();
+  write_file(path, std::string("a\0b", 3));
+  EXPECT_ERROR(check_is_text(path), R"(line\x0abreak.txt)", "is no text");
+  write_file(path, "");
+  EXPECT_ERROR(JsonLinesFile{path}, R"(line\x0abreak.txt)", "holds no sample");
 }
 
 }  // namespace
