@@ -22,7 +22,7 @@ def fault(symbol, declared):
     if re.match(r"(?:[a-z -]+ (?:for|to) )?(?:\w+ )?nlohmann::", symbol):
         return "is of a private package"
     found = NAME.match(symbol)
-    if found is None:
+    if found is None or " std::" in symbol.split("(")[0]:
         return None  # of the standard library or LibTorch, made from templates
     parts = found[1].split("::")[1:]
     missing = [part for part in parts if part.lstrip("~") not in declared]

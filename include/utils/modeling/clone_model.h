@@ -35,7 +35,7 @@ std::shared_ptr<torch::nn::Module> clone_model(const Impl& model, const std::opt
 /// Base class that gives a model class its `clone()`: `class LlamaModelImpl : public CloneableModel<LlamaModelImpl,
 /// BaseModel>`.
 template <typename Derived, typename Base>
-class CloneableModel : public Base {
+class CloneableModel : public Base {  // NOLINT(bugprone-crtp-constructor-accessibility): see Cloneable
  public:
   std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override {
     return clone_model(static_cast<const Derived&>(*this), device);

@@ -100,7 +100,7 @@ class Module : public torch::nn::Module, public ForwardHooks {
 ///      public:
 ///       auto members() { return std::tie(up_proj, down_proj); }
 template <typename Derived, typename Base = Module>
-class Cloneable : public Base {
+class Cloneable : public Base {  // NOLINT(bugprone-crtp-constructor-accessibility): constructors are the base's
  public:
   std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override {
     auto copy = std::make_shared<Derived>(static_cast<const Derived&>(*this));
