@@ -325,12 +325,8 @@ void add_choices(CLI::App* command, const std::shared_ptr<PruneOptions>& options
   for (const char* choice : {"--heads", "--intermediate", "--layers", "--vocab"}) {
     plan->excludes(command->get_option(choice));
   }
-  std::vector<std::string> names;
-  for (const auto& [name, criterion] : kCriteria) {
-    names.emplace_back(name);
-  }
   command->add_option("--criterion", options->criterion, "how the importance of heads and channels is measured")
-      ->check(CLI::IsMember(names))
+      ->check(CLI::IsMember(names_of(kCriteria)))
       ->capture_default_str();
   command->add_option("--calibration", options->calibration,
                       "text, or .safetensors with input_ids [samples, seq], for activation and taylor");

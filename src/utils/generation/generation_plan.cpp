@@ -262,9 +262,8 @@ void add_cache(GenerationPlan& plan, CausalLM& model, const ModelInputs& inputs,
   if (!use_cache || plan.model_inputs.past_key_values) {
     return;
   }
-  const auto ids = plan.input_ids.size(1);
-  const auto seq = inputs.inputs_embeds.defined() ? inputs.inputs_embeds.size(1) : ids;
-  const auto tokens = plan.max_length - 1 + seq - ids;
+  const auto sizes = prompt_sizes(inputs, plan.input_ids);
+  const auto tokens = plan.max_length - 1 + sizes.seq - sizes.ids;
   if (options.cache_implementation == "static") {
     check_static_size(model, call, plan.input_ids.size(0), tokens);
   }

@@ -65,14 +65,7 @@ Activation activation_from_name(std::string_view name) { return value_of_name(kN
 
 std::string activation_name(Activation activation) { return name_of_value(kNames, activation); }
 
-std::vector<std::string> activation_names() {
-  std::vector<std::string> names;
-  names.reserve(kNames.size());
-  for (const auto& [known, activation] : kNames) {
-    names.emplace_back(known);
-  }
-  return names;
-}
+std::vector<std::string> activation_names() { return names_of(kNames); }
 
 ActivationFunctionImpl::ActivationFunctionImpl(Activation activation) : activation_(activation) {
   const auto& construction = construction_options();

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "utils/text/printable.h"
 
@@ -25,6 +26,16 @@ auto value_of_name(const Names& names, std::string_view kind, std::string_view n
     list += (list.empty() ? "" : ", ") + std::string(known);
   }
   TORCH_CHECK(false, "unknown ", kind, " \"", printable(name), "\"; known are ", list);
+}
+
+/// The names in their order, for a list of choices.
+template <typename Names>
+std::vector<std::string> names_of(const Names& names) {
+  std::vector<std::string> all;
+  for (const auto& [name, value] : names) {
+    all.emplace_back(name);
+  }
+  return all;
 }
 
 template <typename Names, typename Value>
