@@ -32,11 +32,7 @@ Family family_of(const nlohmann::ordered_json& json, const std::string& source) 
               ": model_type must be gptj or llama, got \"", printable(model_type), "\"");
   const auto family = model_type == "gptj" ? Family::kGPTJ : Family::kLlama;
   std::vector<std::string> architectures;
-  if (const auto* value = reader.take("architectures"); value != nullptr && value->is_string()) {
-    architectures = {value->get<std::string>()};
-  } else {
-    reader.read("architectures", architectures);
-  }
+  reader.read_one_or_many("architectures", architectures);
   const auto other = family == Family::kGPTJ ? Family::kLlama : Family::kGPTJ;
   for (const auto& architecture : architectures) {
     TORCH_CHECK(!architecture.starts_with(architecture_prefix(other)), printable(source), ": model_type \"", model_type,
@@ -46,7 +42,6 @@ Family family_of(const nlohmann::ordered_json& json, const std::string& source) 
 }
 
 Family family_of(const ModelFolder& folder) {
-  check_folder(folder.path());
   return family_of(folder_json(folder, "config.json"), config_path(folder.path()));
 }
 

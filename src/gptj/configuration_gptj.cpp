@@ -10,7 +10,27 @@
 namespace transformers {
 namespace {
 
-/// Own name and HF's general one for the same field; both present must agree.
+// One list of the sizes serves reading and writing. visit: GPT-J's key, HF's general one and pointer to member.
+template <typename Visit>
+void visit_sizes(const Visit& visit) {
+  visit("n_positions", "max_position_embeddings", &GPTJConfig::n_positions);
+  visit("n_embd", "hidden_size", &GPTJConfig::n_embd);
+  visit("n_layer", "num_hidden_layers", &GPTJConfig::n_layer);
+  visit("n_head", "num_attention_heads", &GPTJConfig::n_head);
+}
+
+// The same for the other plain fields, which have one key.
+template <typename Visit>
+void visit_plain_fields(const Visit& visit) {
+  visit("rotary_dim", &GPTJConfig::rotary_dim);
+  visit("n_inner", &GPTJConfig::n_inner);
+  visit("resid_pdrop", &GPTJConfig::resid_pdrop);
+  visit("embd_pdrop", &GPTJConfig::embd_pdrop);
+  visit("attn_pdrop", &GPTJConfig::attn_pdrop);
+  visit("layer_norm_epsilon", &GPTJConfig::layer_norm_epsilon);
+}
+
+/// Reads a field under its own name or under HF's general one; if both are present they must agree.
 void read_aliased(ConfigReader& reader, const char* name, const char* alias, int64_t& field) {
   if (reader.has(alias)) {
     reader.read(alias, field);
@@ -45,34 +65,19 @@ GPTJConfig GPTJConfig::from_pretrained(const ModelFolder& folder) {
 
 void GPTJConfig::read_fields(ConfigReader& reader) {
   PretrainedConfig::read_fields(reader);
-  read_aliased(reader, "n_positions", "max_position_embeddings", n_positions);
-  read_aliased(reader, "n_embd", "hidden_size", n_embd);
-  read_aliased(reader, "n_layer", "num_hidden_layers", n_layer);
-  read_aliased(reader, "n_head", "num_attention_heads", n_head);
-  reader.read("rotary_dim", rotary_dim);
-  reader.read("n_inner", n_inner);
-  reader.read("head_dim", head_dim);
+  visit_sizes(
+      [&](const char* name, const char* alias, auto member) { read_aliased(reader, name, alias, this->*member); });
+  visit_plain_fields([&](const char* key, auto member) { reader.read(key, this->*member); });
   reader.read_named<Activation>("activation_function", activation_function, activation_from_name);
-  reader.read("resid_pdrop", resid_pdrop);
-  reader.read("embd_pdrop", embd_pdrop);
-  reader.read("attn_pdrop", attn_pdrop);
-  reader.read("layer_norm_epsilon", layer_norm_epsilon);
+  reader.read("head_dim", head_dim);
 }
 
 void GPTJConfig::write_fields(ConfigWriter& writer) const {
   PretrainedConfig::write_fields(writer);
-  writer.write("n_positions", n_positions);
-  writer.write("n_embd", n_embd);
-  writer.write("n_layer", n_layer);
-  writer.write("n_head", n_head);
-  writer.write("rotary_dim", rotary_dim);
-  writer.write("n_inner", n_inner);
-  writer.write_if_set("head_dim", head_dim);
+  visit_sizes([&](const char* name, const char*, auto member) { writer.write(name, this->*member); });
+  visit_plain_fields([&](const char* key, auto member) { writer.write(key, this->*member); });
   writer.write("activation_function", activation_name(activation_function));
-  writer.write("resid_pdrop", resid_pdrop);
-  writer.write("embd_pdrop", embd_pdrop);
-  writer.write("attn_pdrop", attn_pdrop);
-  writer.write("layer_norm_epsilon", layer_norm_epsilon);
+  writer.write_if_set("head_dim", head_dim);
 }
 
 ModelSizes GPTJConfig::sizes() const {

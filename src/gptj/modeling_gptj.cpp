@@ -210,7 +210,7 @@ BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
   const auto inputs = gptj::flattened(without_cache_when_checkpointing(given));
   check_model_inputs(inputs, config_);
   gptj::warn_if_padding_and_no_attention_mask(inputs, config_);
-  const bool starts_here = blocks_to_run(h->size()).begin == 0;
+  const bool starts_here = blocks_to_run().begin == 0;
   auto hidden_states = starts_here ? embed(inputs) : inputs.inputs_embeds;
   auto plan = plan_forward(inputs, hidden_states, config_);
   plan.output_hidden_states = static_cast<bool>(plan.output_hidden_states);  // as in HF: all where any are asked for

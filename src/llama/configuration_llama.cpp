@@ -9,6 +9,29 @@
 #include "utils/modeling/internal/rope_json.h"
 
 namespace transformers {
+namespace {
+
+// One list of the plain fields serves reading and writing. visit: key and pointer to member.
+template <typename Visit>
+void visit_plain_fields(const Visit& visit) {
+  visit("hidden_size", &LlamaConfig::hidden_size);
+  visit("intermediate_size", &LlamaConfig::intermediate_size);
+  visit("num_hidden_layers", &LlamaConfig::num_hidden_layers);
+  visit("num_attention_heads", &LlamaConfig::num_attention_heads);
+  visit("max_position_embeddings", &LlamaConfig::max_position_embeddings);
+  visit("rms_norm_eps", &LlamaConfig::rms_norm_eps);
+  visit("attention_bias", &LlamaConfig::attention_bias);
+  visit("mlp_bias", &LlamaConfig::mlp_bias);
+}
+
+// The same for fields that a file may hold as null.
+template <typename Visit>
+void visit_nullable_fields(const Visit& visit) {
+  visit("pretraining_tp", &LlamaConfig::pretraining_tp);
+  visit("attention_dropout", &LlamaConfig::attention_dropout);
+}
+
+}  // namespace
 
 LlamaConfig::LlamaConfig() {
   vocab_size = 32000;
@@ -30,42 +53,21 @@ LlamaConfig LlamaConfig::from_pretrained(const ModelFolder& folder) {
 
 void LlamaConfig::read_fields(ConfigReader& reader) {
   PretrainedConfig::read_fields(reader);
-  reader.read("hidden_size", hidden_size);
-  reader.read("intermediate_size", intermediate_size);
-  reader.read("num_hidden_layers", num_hidden_layers);
-  reader.read("num_attention_heads", num_attention_heads);
-  reader.read("num_key_value_heads", num_key_value_heads);
+  visit_plain_fields([&](const char* key, auto member) { reader.read(key, this->*member); });
+  visit_nullable_fields([&](const char* key, auto member) { reader.read_if_set(key, this->*member); });
   reader.read_named<Activation>("hidden_act", hidden_act, activation_from_name);
-  reader.read("max_position_embeddings", max_position_embeddings);
-  reader.read("rms_norm_eps", rms_norm_eps);
-  if (reader.has("pretraining_tp")) {
-    reader.read("pretraining_tp", pretraining_tp);
-  }
-  reader.ignore("pretraining_tp");
-  reader.read("attention_bias", attention_bias);
-  if (reader.has("attention_dropout")) {
-    reader.read("attention_dropout", attention_dropout);
-  }
-  reader.ignore("attention_dropout");
-  reader.read("mlp_bias", mlp_bias);
+  reader.read("num_key_value_heads", num_key_value_heads);
   reader.read("head_dim", head_dim);
   rope_parameters = read_rope_parameters(reader, max_position_embeddings);
 }
 
 void LlamaConfig::write_fields(ConfigWriter& writer) const {
   PretrainedConfig::write_fields(writer);
-  writer.write("hidden_size", hidden_size);
-  writer.write("intermediate_size", intermediate_size);
-  writer.write("num_hidden_layers", num_hidden_layers);
-  writer.write("num_attention_heads", num_attention_heads);
-  writer.write("num_key_value_heads", kv_heads());
+  const auto write = [&](const char* key, auto member) { writer.write(key, this->*member); };
+  visit_plain_fields(write);
+  visit_nullable_fields(write);
   writer.write("hidden_act", activation_name(hidden_act));
-  writer.write("max_position_embeddings", max_position_embeddings);
-  writer.write("rms_norm_eps", rms_norm_eps);
-  writer.write("pretraining_tp", pretraining_tp);
-  writer.write("attention_bias", attention_bias);
-  writer.write("attention_dropout", attention_dropout);
-  writer.write("mlp_bias", mlp_bias);
+  writer.write("num_key_value_heads", kv_heads());
   writer.write("head_dim", head_size());
   write_rope_parameters(writer, rope_parameters);
 }

@@ -37,10 +37,10 @@ class BaseModel : public PreTrainedModel {
   /// Restricts forward to these blocks. If the first block is excluded, pass hidden states as `inputs_embeds`; if the
   /// last is, forward returns hidden states without the last norm. The other blocks may stay on the meta device.
   void run_blocks(const BlockRange& blocks);
-  /// Which of the model's `count` blocks a forward runs.
-  BlockRange blocks_to_run(size_t count) const;
+  /// The blocks that a forward runs; all unless run_blocks restricted it.
+  BlockRange blocks_to_run() const;
   /// Whether forward runs the last block, so that the last norm follows.
-  bool runs_last_block() const { return !blocks_ || blocks_->end == config().get_num_hidden_layers(); }
+  bool runs_last_block() const { return blocks_to_run().end == config().get_num_hidden_layers(); }
 
   /// The device of each block; empty: all blocks run on one device.
   const std::vector<c10::Device>& block_devices() const { return block_devices_; }

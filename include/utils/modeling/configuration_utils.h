@@ -44,6 +44,9 @@ using HeadsByLayer = std::map<int64_t, std::vector<int64_t>>;
 /// The fields that the configs of all families share. Mirrors HF's `PreTrainedConfig` (configuration_utils.py,
 /// transformers 5.23.0); fields are the keys of config.json.
 struct PretrainedConfig {
+  /// A head has a row and a name for each label.
+  static constexpr int64_t kMostLabels = 1 << 16;
+
   virtual ~PretrainedConfig() = default;
 
   int64_t vocab_size = 0;

@@ -107,6 +107,7 @@ class PreTrainedModel : public Module {
   const DeviceMap& hf_device_map() const;
   /// Classes of modules that a device map does not split: the blocks. Mirrors HF's `_no_split_modules`.
   std::vector<std::string> no_split_modules();
+
   using Module::to;
   /// As `Module::to`, but throws on a model that is spread over several places.
   void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;

@@ -33,7 +33,7 @@ BaseModelOutputWithPast run_layers(const BaseModel& model, const torch::nn::Modu
   BaseModelOutputWithPast outputs;
   outputs.past_key_values = plan.past_key_values;
   const auto& devices = model.block_devices();
-  const auto blocks = model.blocks_to_run(layers->size());
+  const auto blocks = model.blocks_to_run();
   for (auto i = static_cast<size_t>(blocks.begin); i < static_cast<size_t>(blocks.end); ++i) {
     if (!devices.empty()) {
       hidden_states = hidden_states.to(devices[i]);

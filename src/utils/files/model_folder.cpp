@@ -72,6 +72,7 @@ const nlohmann::ordered_json& folder_json(const ModelFolder& folder, const std::
   if (is_being_read && found != parsed.end()) {
     return found->second;
   }
+  check_folder(folder.path());
   const auto path = folder.file(name);
   // A byte more than allowed, so that the parser says what is wrong with a longer file.
   auto json = parse_strict_json(read_regular_file(path, limits.max_bytes + 1), path, limits);

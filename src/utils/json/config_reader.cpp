@@ -167,6 +167,14 @@ void ConfigReader::read_one_or_many(const std::string& key, std::vector<int64_t>
   }
 }
 
+void ConfigReader::read_one_or_many(const std::string& key, std::vector<std::string>& field) {
+  if (const auto* value = take(key); value != nullptr && value->is_string()) {
+    field = {value->get<std::string>()};
+  } else {
+    read(key, field);
+  }
+}
+
 std::map<std::string, std::string> ConfigReader::rest() const {
   std::map<std::string, std::string> unread;
   for (const auto& [key, value] : object_.items()) {

@@ -27,6 +27,8 @@ class ConfigReader {
   void read(const std::string& key, std::vector<std::string>& field);
   /// One integer or a list of them; null or absent leaves the list empty.
   void read_one_or_many(const std::string& key, std::vector<int64_t>& field);
+  /// One string or a list of them; null is read as absent.
+  void read_one_or_many(const std::string& key, std::vector<std::string>& field);
   template <typename Value>
   void read(const std::string& key, std::optional<Value>& field) {
     if (is_null(key)) {
@@ -36,6 +38,14 @@ class ConfigReader {
       read(key, value);
       field = std::move(value);
     }
+  }
+  /// Null is read as absent.
+  template <typename Value>
+  void read_if_set(const std::string& key, Value& field) {
+    if (has(key)) {
+      read(key, field);
+    }
+    ignore(key);
   }
   /// Reads a string that `from_name` converts to a value; its errors are prefixed with source and key.
   template <typename Value>

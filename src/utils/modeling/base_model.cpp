@@ -10,8 +10,8 @@ void BaseModel::run_blocks(const BlockRange& blocks) {
   blocks_ = blocks;
 }
 
-BlockRange BaseModel::blocks_to_run(size_t count) const {
-  return blocks_.value_or(BlockRange{0, static_cast<int64_t>(count)});
+BlockRange BaseModel::blocks_to_run() const {
+  return blocks_.value_or(BlockRange{0, config().get_num_hidden_layers()});
 }
 
 bool BaseModel::checkpoints_block(size_t i) const {
