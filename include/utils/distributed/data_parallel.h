@@ -86,6 +86,8 @@ class DataParallelSteps {
   bool uses_sink() const;
   void set_require_sync(bool require);
   bool requires_sync() const;
+  std::vector<int64_t> gradient_order() const;
+  void set_gradient_order(const std::vector<int64_t>& order);
 
  private:
   struct TRANSFORMERS_PRIVATE State;
@@ -154,6 +156,16 @@ class DistributedDataParallel {
     bool before_;
   };
   NoSync no_sync() { return NoSync(*steps_); }
+
+  /// The order in which the last backward gave the trained parameters their gradients: their indices, counted without
+  /// ignored and repeated ones. Empty before the first backward and with `find_unused_parameters`.
+  ///
+  /// The first step of a run sends its gradients in other buckets than the later ones, which know this order. With
+  /// three ranks or more the layout of the buckets decides in which order a sum is added up. A run that resumes
+  /// therefore sets the order of the run that it continues, so that its first step is bit-equal.
+  std::vector<int64_t> gradient_order() const { return steps_->gradient_order(); }
+  /// Throws unless `order` is empty or has each index once.
+  void set_gradient_order(const std::vector<int64_t>& order) { steps_->set_gradient_order(order); }
 
   Contained& module() { return *module_; }
   const std::shared_ptr<Contained>& ptr() const { return module_; }

@@ -151,9 +151,9 @@ class Trainer {
   /// of an optimizer's step.
   std::string save_checkpoint_alone(const BatchLoader& data);
 
-  /// Continues from a checkpoint whose weights the model has already, bit for bit as an uninterrupted run; with three
-  /// ranks or more equal to rounding. Throws, changing nothing, when a setting differs from that of the checkpoint,
-  /// and, naming the file, when its numbers cannot be those of this run.
+  /// Continues from a checkpoint whose weights the model has already, bit for bit as an uninterrupted run. Throws,
+  /// changing nothing, when a setting differs from that of the checkpoint, and, naming the file, when its numbers
+  /// cannot be those of this run.
   void resume(const std::string& checkpoint, BatchLoader& data);
 
  private:

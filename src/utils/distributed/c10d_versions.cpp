@@ -10,10 +10,23 @@ namespace {
 
 using Buckets = std::vector<std::vector<size_t>>;
 
+/// The buckets that the reducer rebuilds after a first step whose gradients arrived in the plan's order.
+Buckets rebuilt_buckets(const ReducerPlan& plan, const std::vector<size_t>& limits) {
+  std::vector<at::Tensor> parameters;
+  for (const auto index : plan.gradient_order) {
+    parameters.push_back(plan.parameters[static_cast<size_t>(index)]);
+  }
+  return std::get<0>(
+      c10d::compute_bucket_assignment_by_size(parameters, limits, plan.sparse_gradients, plan.gradient_order));
+}
+
 Buckets first_buckets(const ReducerPlan& plan) {
-  std::vector<size_t> limits = {std::numeric_limits<size_t>::max()};
-  if (plan.find_unused_parameters) {
-    limits = {static_cast<size_t>(plan.first_bucket_bytes), static_cast<size_t>(plan.bucket_bytes)};
+  std::vector<size_t> limits = {static_cast<size_t>(plan.first_bucket_bytes), static_cast<size_t>(plan.bucket_bytes)};
+  if (!plan.gradient_order.empty()) {
+    return rebuilt_buckets(plan, limits);
+  }
+  if (!plan.find_unused_parameters) {
+    limits = {std::numeric_limits<size_t>::max()};
   }
   auto buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(plan.parameters, limits, plan.sparse_gradients));
   // Gradients come in about the reverse order of use.

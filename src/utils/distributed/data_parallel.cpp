@@ -7,7 +7,9 @@
 #include <transformers/utils/distributed/data_parallel.h>
 #include <transformers/utils/distributed/module_sync.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 #include <unordered_set>
 
@@ -132,6 +134,16 @@ ReducerPlan reducer_plan(const NamedTensors& trained, const ProcessGroup& group,
           .gradient_as_bucket_view = options.gradient_as_bucket_view};
 }
 
+void check_permutation(std::vector<int64_t> order, size_t count) {
+  std::ranges::sort(order);
+  bool has_each_once = order.size() == count;
+  for (size_t i = 0; has_each_once && i < count; ++i) {
+    has_each_once = order[i] == static_cast<int64_t>(i);
+  }
+  TORCH_CHECK(has_each_once, "DistributedDataParallel: the order of gradients must have each of the ", count,
+              " trained parameters once");
+}
+
 std::vector<at::Tensor> floating(const std::vector<at::Tensor>& tensors) {
   std::vector<at::Tensor> result;
   for (const auto& tensor : tensors) {
@@ -156,8 +168,10 @@ struct DataParallelSteps::State {
   bool require_backward_sync = true;
   bool require_forward_sync = true;
   int64_t steps = 0;
-  bool awaits_gradients = false;  // between a forward that is synchronised and its last bucket
-  bool is_unfinished = false;     // a backward ended in between
+  bool has_stepped = false;               // a synchronised backward was prepared
+  std::vector<int64_t> gradient_order{};  // as set; until the first step there is no newer one
+  bool awaits_gradients = false;          // between a forward that is synchronised and its last bucket
+  bool is_unfinished = false;             // a backward ended in between
 
   void start();
   void check(const NamedTensors& trained) const;
@@ -223,7 +237,10 @@ void DataParallelSteps::State::synchronise(const NamedTensors& trained) const {
 
 void DataParallelSteps::State::build_reducer(const NamedTensors& trained) {
   const auto& precision = options.mixed_precision;
-  reducer = make_reducer(reducer_plan(trained, group, options));
+  auto plan = reducer_plan(trained, group, options);
+  plan.gradient_order = gradient_order;
+  reducer = nullptr;  // its hooks go before others come
+  reducer = make_reducer(plan);
   reducer->register_comm_hook(
       std::make_unique<AverageGradients>(group, precision.reduce_dtype ? precision.reduce_dtype : precision.param_dtype,
                                          [this] { awaits_gradients = false; }));
@@ -303,6 +320,7 @@ void DataParallelSteps::after_forward(const std::optional<std::vector<at::Tensor
       state.reducer->prepare_for_backward(state.options.find_unused_parameters ? *outputs : std::vector<at::Tensor>());
     });
     state.awaits_gradients = true;
+    state.has_stepped = true;
   }
   state.require_forward_sync = backward_follows;
   if (state.low_precision && !at::GradMode::is_enabled()) {
@@ -331,5 +349,33 @@ Value DataParallelSteps::through_sink(const Value& output) const {
 
 void DataParallelSteps::set_require_sync(bool require) { state_->require_backward_sync = require; }
 bool DataParallelSteps::requires_sync() const { return state_->require_backward_sync; }
+
+std::vector<int64_t> DataParallelSteps::gradient_order() const {
+  if (!state_->has_stepped || state_->options.find_unused_parameters) {
+    return state_->gradient_order;
+  }
+  const auto times = state_->reducer->get_backward_stats();
+  std::vector<int64_t> order(times.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, {}, [&](int64_t index) { return times[static_cast<size_t>(index)]; });
+  return order;
+}
+
+void DataParallelSteps::set_gradient_order(const std::vector<int64_t>& order) {
+  auto& state = *state_;
+  if (order.empty() || state.options.find_unused_parameters) {
+    return;
+  }
+  const auto trained = parameters_of(*state.module, state.options.parameters_to_ignore, /*trained_only=*/true);
+  check_permutation(order, trained.tensors.size());
+  state.gradient_order = order;
+  if (state.low_precision) {
+    state.low_precision->use_low();
+  }
+  state.build_reducer(trained);
+  if (state.low_precision) {
+    state.low_precision->use_full();
+  }
+}
 
 }  // namespace transformers::detail

@@ -22,6 +22,19 @@ double step_of(const std::string& checkpoint) {
 }
 
 constexpr const char* kArchive = "archive";
+constexpr const char* kGradientOrder = "gradient_order";
+
+/// Empty in a checkpoint of a single process.
+std::vector<int64_t> gradient_order_of(const StateDict& replicas) {
+  const auto* order = replicas.find(kGradientOrder);
+  if (order == nullptr) {
+    return {};
+  }
+  TORCH_CHECK(order->scalar_type() == at::kLong && order->dim() == 1, "training state: \"replicas.", kGradientOrder,
+              "\" must be a list of 64-bit integers, found ", order->scalar_type(), " of shape ", order->sizes());
+  const auto values = order->contiguous();
+  return {values.const_data_ptr<int64_t>(), values.const_data_ptr<int64_t>() + values.numel()};
+}
 
 void insert(StateDict& state, const char* name, const std::vector<double>& numbers) {
   state.insert(name, to_tensor(numbers));
@@ -63,6 +76,9 @@ TrainingState Trainer::training_state(const BatchLoader& data) const {
   }
   if (arguments_.early_stopping != nullptr) {
     state.tensors["early_stopping"] = arguments_.early_stopping->state_dict();
+  }
+  if (replicas_) {
+    state.tensors["replicas"].insert(kGradientOrder, at::tensor(replicas_->gradient_order(), at::kLong));
   }
   return state;
 }
@@ -180,6 +196,9 @@ void Trainer::load_parts(const TrainingState& state) {
   scheduler_.load_state_dict(state.tensors.at("scheduler"));
   if (scaler_) {
     scaler_->load_state_dict(state.tensors.at("scaler"));
+  }
+  if (replicas_) {
+    replicas_->set_gradient_order(gradient_order_of(state.tensors.at("replicas")));
   }
 }
 

@@ -84,7 +84,8 @@ TrainingState load_training_state(const std::string& folder) {
       state.settings[key.substr(std::string_view(kSetting).size())] = value;
     }
   }
-  for (const auto* part : {"optimizer", "scheduler", "scaler", "average", "early_stopping", "random", "progress"}) {
+  for (const auto* part :
+       {"optimizer", "scheduler", "scaler", "average", "early_stopping", "replicas", "random", "progress"}) {
     state.tensors.try_emplace(part);
   }
   for (const auto& info : file.tensors()) {

@@ -346,6 +346,30 @@ TEST(DistributedDataParallelTest, SendsGradientsWhileTheBackwardGoesOn) {
   });
 }
 
+TEST(DistributedDataParallelTest, SaysInWhichOrderGradientsCameAndTakesThatOfAnotherRun) {
+  run_on_ranks(2, [](const Rank& rank) {
+    rank.join();
+    const auto batch = tiny_ids(4, 12);
+    const auto run_and_order = [&](const std::vector<int64_t>& known) {
+      DistributedDataParallel model(tiny_model(tiny_llama()));
+      model.module().train();
+      model.set_gradient_order(known);
+      EXPECT_EQ(model.gradient_order(), known);
+      model.run([&](auto& causal_lm) { return loss_of(causal_lm, share_of(batch, rank)); }).backward();
+      return model.gradient_order();
+    };
+    const auto order = run_and_order({});
+    EXPECT_EQ(order.size(), tiny_model(tiny_llama())->parameters().size());
+    EXPECT_NE(order, std::vector<int64_t>(order.size(), 0));
+    EXPECT_EQ(run_and_order(order), order);
+
+    DistributedDataParallel model(tiny_model(tiny_llama()));
+    EXPECT_ERROR(model.set_gradient_order({0, 1}), "must have each of the", "trained parameters once");
+    EXPECT_ERROR(model.set_gradient_order(std::vector<int64_t>(order.size(), 0)), "trained parameters once");
+    destroy_process_group();
+  });
+}
+
 TEST(DistributedDataParallelTest, RefusesWhatCannotBeReplicated) {
   run_on_ranks(2, [](const Rank& rank) {
     rank.join();

@@ -28,10 +28,12 @@ struct ReducerPlan {
   int64_t bucket_bytes = 0;
   bool find_unused_parameters = false;
   bool gradient_as_bucket_view = false;
+  std::vector<int64_t> gradient_order{};  // indices of the parameters; empty: unknown
 };
 
 /// Lays out buckets as DistributedDataParallel of torch 2.11 does: one bucket for the first step, then rebuilt in the
-/// order in which gradients arrived; with find_unused_parameters they have limited sizes from the start.
+/// order in which gradients arrived; with find_unused_parameters they have limited sizes from the start. With a known
+/// order of gradients the first step has the buckets that the later ones have.
 std::shared_ptr<c10d::Reducer> make_reducer(const ReducerPlan& plan);
 
 }  // namespace transformers
