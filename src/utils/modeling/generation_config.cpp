@@ -151,11 +151,11 @@ GenerationConfig GenerationConfig::with_defaults(const GenerationConfig& default
       merged.*member = this->*member;
     }
   };
-  visit_plain_fields(take);
+  visit_generation_fields(take);
   take("early_stopping", &GenerationConfig::early_stopping);
   take("exponential_decay_length_penalty", &GenerationConfig::exponential_decay_length_penalty);
   take("watermarking_config", &GenerationConfig::watermarking_config);
-  visit_lists(take_list);
+  visit_generation_lists(take_list);
   take_list("forced_eos_token_id", &GenerationConfig::forced_eos_token_id);
   take_list("eos_token_id", &GenerationConfig::eos_token_id);
   return merged;

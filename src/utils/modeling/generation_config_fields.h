@@ -6,7 +6,7 @@ namespace transformers {
 
 /// One list of the plain fields serves reading, writing and merging. visit: key and pointer to member.
 template <typename Visit>
-void visit_plain_fields(const Visit& visit) {
+void visit_generation_fields(const Visit& visit) {
   visit("max_length", &GenerationConfig::max_length);
   visit("max_new_tokens", &GenerationConfig::max_new_tokens);
   visit("min_length", &GenerationConfig::min_length);
@@ -40,7 +40,7 @@ void visit_plain_fields(const Visit& visit) {
 
 /// The same for lists, of which an empty one counts as unset.
 template <typename Visit>
-void visit_lists(const Visit& visit) {
+void visit_generation_lists(const Visit& visit) {
   visit("stop_strings", &GenerationConfig::stop_strings);
   visit("bad_words_ids", &GenerationConfig::bad_words_ids);
   visit("sequence_bias", &GenerationConfig::sequence_bias);

@@ -119,7 +119,7 @@ void read_eos(ConfigReader& reader, std::vector<int64_t>& field) {
 }
 
 void read_fields(ConfigReader& reader, GenerationConfig& c) {
-  visit_plain_fields([&](const char* key, auto member) { reader.read(key, c.*member); });
+  visit_generation_fields([&](const char* key, auto member) { reader.read(key, c.*member); });
   read_early_stopping(reader, c.early_stopping);
   read_lists(reader, c);
   read_decay(reader, c);
@@ -179,7 +179,7 @@ GenerationConfig GenerationConfig::from_pretrained(const ModelFolder& folder) {
 
 std::string GenerationConfig::to_json() const {
   ConfigWriter writer;
-  visit_plain_fields([&](const char* key, auto member) { writer.write_if_set(key, this->*member); });
+  visit_generation_fields([&](const char* key, auto member) { writer.write_if_set(key, this->*member); });
   if (early_stopping) {
     early_stopping == EarlyStopping::kNever ? writer.write("early_stopping", "never")
                                             : writer.write("early_stopping", early_stopping == EarlyStopping::kYes);
@@ -188,7 +188,7 @@ std::string GenerationConfig::to_json() const {
   if (watermarking_config) {
     write_watermarking(writer, *watermarking_config);
   }
-  visit_lists([&](const char* key, auto member) {
+  visit_generation_lists([&](const char* key, auto member) {
     if (!(this->*member).empty()) {
       writer.write(key, this->*member);
     }
