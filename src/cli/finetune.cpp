@@ -188,18 +188,28 @@ void write_result(const FinetuneOptions& options, Learner& learner, const Expone
   write_model(learner, options, options.output);
 }
 
+/// What one run of training works with.
+struct Run {
+  const FinetuneOptions& options;
+  Learner& learner;
+  Trainer& trainer;
+  BatchLoader& data;
+  TrainingLogFile& log;
+  const ExponentialMovingAverage* average;  // null: there is none
+  bool leads;                               // whether this process speaks and writes
+};
+
 /// The checkpoint of where a run stands, unless it is there already; empty when it cannot be written either.
-std::string keep_training(const Learner& learner, Trainer& trainer, const FinetuneOptions& options,
-                          const BatchLoader& data) {
-  const auto folder = last_checkpoint(options.output);
-  if (folder.ends_with("checkpoint-" + std::to_string(trainer.steps_done()))) {
+std::string keep_training(const Run& run) {
+  const auto folder = last_checkpoint(run.options.output);
+  if (folder.ends_with("checkpoint-" + std::to_string(run.trainer.steps_done()))) {
     return folder;
   }
-  if (options.merge && !learner.adapters) {
+  if (run.options.merge && !run.learner.adapters) {
     return {};  // merged already
   }
   try {
-    return trainer.save_checkpoint_alone(data);
+    return run.trainer.save_checkpoint_alone(run.data);
   } catch (const std::exception&) {
     return {};  // what went wrong before is what is told
   }
@@ -212,39 +222,38 @@ void tell_what_is_kept(const std::string& checkpoint) {
 }
 
 /// Evaluates and writes what was trained, by rank 0.
-void finish(const FinetuneOptions& options, Learner& learner, Trainer& trainer, const BatchLoader& data,
-            TrainingLogFile& log, const ExponentialMovingAverage* average) {
+void finish(const Run& run) {
+  const auto& options = run.options;
   if (!options.eval_file.empty() && options.eval_steps == 0) {
-    log.add_evaluation(trainer.steps_done(), trainer.evaluate());
+    run.log.add_evaluation(run.trainer.steps_done(), run.trainer.evaluate());
   }
   if (!options.merge) {
-    return write_result(options, learner, average);
+    return write_result(options, run.learner, run.average);
   }
   // The merge uses the adapters up. Until the result is written the run is kept beside it.
-  const auto before = last_checkpoint(options.output), kept = keep_training(learner, trainer, options, data);
-  write_result(options, learner, average);
+  const auto before = last_checkpoint(options.output), kept = keep_training(run);
+  write_result(options, run.learner, run.average);
   if (kept != before) {
     fs::remove_all(kept);
   }
 }
 
 /// To the end, and writes the result; or until Ctrl-C or SIGTERM, or an error, which leave a checkpoint.
-void run(const FinetuneOptions& options, Learner& learner, const std::optional<ProcessGroup>& group, Trainer& trainer,
-         BatchLoader& data, TrainingLogFile& log, const ExponentialMovingAverage* average) {
+void complete(const Run& run) {
   try {
-    trainer.train(data);
-    if (!trainer.is_finished()) {
-      inform("stopped; --resume continues from " + trainer.save_checkpoint(data));
+    run.trainer.train(run.data);
+    if (!run.trainer.is_finished()) {
+      inform("stopped; --resume continues from " + run.trainer.save_checkpoint(run.data));
       throw CLI::RuntimeError(interrupt_status());
     }
-    if (leads(group)) {
-      finish(options, learner, trainer, data, log, average);
+    if (run.leads) {
+      finish(run);
     }
   } catch (const CLI::RuntimeError&) {
     throw;
   } catch (...) {
-    if (leads(group) && trainer.steps_done() > 0) {
-      tell_what_is_kept(keep_training(learner, trainer, options, data));
+    if (run.leads && run.trainer.steps_done() > 0) {
+      tell_what_is_kept(keep_training(run));
     }
     throw;
   }
@@ -277,7 +286,13 @@ void train(const FinetuneOptions& options, Learner& learner, const std::optional
   }
   log.begin_after(trainer.steps_done());
   watch_for_end();
-  run(options, learner, group, trainer, data, log, average ? &*average : nullptr);
+  complete({.options = options,
+            .learner = learner,
+            .trainer = trainer,
+            .data = data,
+            .log = log,
+            .average = average ? &*average : nullptr,
+            .leads = leads(group)});
 }
 
 /// Beside a whole model an adapter would be taken for one of that model.

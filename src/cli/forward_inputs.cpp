@@ -143,8 +143,10 @@ const at::Tensor& checked_tokens(const ModelInputs& inputs, const Reader& reader
   return tokens;
 }
 
+/// tokens: what `checked_tokens` returns.
 void check_label_shapes(const ForwardInputs& read, const Reader& reader, Task task, const PretrainedConfig& config,
-                        int64_t batch, int64_t seq) {
+                        const at::Tensor& tokens) {
+  const auto batch = tokens.size(0), seq = tokens.size(1);
   const auto where = reader.where("labels");
   if (task != Task::kSequenceClassification) {
     expect_shape(where, read.labels, {{batch, seq}});
@@ -177,7 +179,7 @@ void check_shapes(const ForwardInputs& read, const Reader& reader, Task task, co
   expect("head_mask", inputs.head_mask, {{heads}, {config.get_num_hidden_layers(), heads}});
   expect("position_ids", inputs.position_ids, {{batch, seq}, {1, seq}});
   expect("token_type_ids", inputs.token_type_ids, {{batch, seq}});
-  check_label_shapes(read, reader, task, config, batch, seq);
+  check_label_shapes(read, reader, task, config, tokens);
 }
 
 at::Tensor read_labels(const Reader& reader, Task task, const PretrainedConfig& config) {

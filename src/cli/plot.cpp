@@ -66,31 +66,42 @@ constexpr std::array kColours{"#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467
 
 constexpr double kInner = kWidth - kLeft - kRight;
 
-void write_ticks(std::ostream& svg, const Range& x, const Range& y, double top, double bottom) {
-  for (const auto& [value, text] : ticks(y, /*whole=*/false)) {
-    const auto at = bottom - y.place(value) * (bottom - top);
+/// The rectangle inside the axes of a panel, and the values along its sides.
+struct PlotArea {
+  Range x, y;
+  double top, bottom;
+
+  double place_of_step(double step) const { return kLeft + x.place(step) * kInner; }
+  double place_of_value(double value) const { return bottom - y.place(value) * (bottom - top); }
+};
+
+void write_ticks(std::ostream& svg, const PlotArea& area) {
+  for (const auto& [value, text] : ticks(area.y, /*whole=*/false)) {
+    const auto at = area.place_of_value(value);
     svg << "<line x1='" << kLeft << "' y1='" << at << "' x2='" << kWidth - kRight << "' y2='" << at
         << "' stroke='#ddd'/><text x='" << kLeft - 6 << "' y='" << at + 4 << "' text-anchor='end'>" << text
         << "</text>\n";
   }
-  for (const auto& [value, text] : ticks(x, /*whole=*/true)) {
-    svg << "<text x='" << kLeft + x.place(value) * kInner << "' y='" << bottom + 18 << "' text-anchor='middle'>" << text
+  for (const auto& [value, text] : ticks(area.x, /*whole=*/true)) {
+    svg << "<text x='" << area.place_of_step(value) << "' y='" << area.bottom + 18 << "' text-anchor='middle'>" << text
         << "</text>\n";
   }
 }
 
-void write_line(std::ostream& svg, const Curve& curve, const Range& x, const Range& y, double top, double bottom) {
+void write_line(std::ostream& svg, const Curve& curve, const PlotArea& area) {
   for (size_t i = 0; i < curve.values.size(); ++i) {
-    svg << kLeft + x.place(curve.steps[i]) * kInner << ',' << bottom - y.place(curve.values[i]) * (bottom - top) << ' ';
+    svg << area.place_of_step(curve.steps[i]) << ',' << area.place_of_value(curve.values[i]) << ' ';
   }
 }
 
 void write_panel(std::ostream& svg, const Panel& panel, double top) {
-  const auto x = range_of(panel, &Curve::steps), y = range_of(panel, &Curve::values);
-  const auto inner_top = top + kTop, bottom = top + kPanel - kBottom;
+  const PlotArea area{.x = range_of(panel, &Curve::steps),
+                      .y = range_of(panel, &Curve::values),
+                      .top = top + kTop,
+                      .bottom = top + kPanel - kBottom};
   svg << "<text x='" << kLeft << "' y='" << top + 20 << "' font-weight='bold'>" << escaped(printable(panel[0].column))
       << "</text>\n";
-  write_ticks(svg, x, y, inner_top, bottom);
+  write_ticks(svg, area);
   for (size_t i = 0; i < panel.size(); ++i) {
     const auto* colour = kColours[i % kColours.size()];
     if (panel.size() > 1) {
@@ -98,7 +109,7 @@ void write_panel(std::ostream& svg, const Panel& panel, double top) {
           << "'>" << escaped(panel[i].log) << "</text>\n";
     }
     svg << "<polyline fill='none' stroke='" << colour << "' stroke-width='1.5' points='";
-    write_line(svg, panel[i], x, y, inner_top, bottom);
+    write_line(svg, panel[i], area);
     svg << "'/>\n";
   }
 }

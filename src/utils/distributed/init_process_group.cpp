@@ -153,8 +153,12 @@ ProcessGroup init_process_group(const ProcessGroupOptions& options) {
   TORCH_CHECK(std::chrono::steady_clock::now() < deadline, "rank ", rank, " of ", world_size,
               ": the store has not answered within ", join_timeout.count(), " ms");
   ignore_broken_connections();
-  const auto place = meet(store.with_prefix("job" + std::to_string(all.init_count++)), rank, world_size,
-                          std::to_string(world_size) + " ranks over " + options.backend, join_timeout, deadline);
+  const auto place = meet(store.with_prefix("job" + std::to_string(all.init_count++)),
+                          {.rank = rank,
+                           .size = world_size,
+                           .terms = std::to_string(world_size) + " ranks over " + options.backend,
+                           .deadline = deadline,
+                           .timeout = join_timeout});
   all.alive.push_back(make_group({place, "default", options.backend, all_ranks(world_size), rank, device,
                                   options.timeout, join_timeout, options.check_collectives}));
   all.sub_group_count = 0;

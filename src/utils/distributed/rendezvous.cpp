@@ -46,8 +46,8 @@ bool comes_before(const Store& store, int64_t rank, Clock::time_point deadline) 
 
 }  // namespace
 
-Store meet(const Store& store, int64_t rank, int64_t size, const std::string& terms, std::chrono::milliseconds timeout,
-           Clock::time_point deadline) {
+Store meet(const Store& store, const Registration& registration) {
+  const auto& [rank, size, terms, deadline, timeout] = registration;
   // A store may have seen meetings before: those of processes that torchrun has replaced by this one and its peers.
   const auto meeting = (store.add("arrivals", 1) - 1) / size;
   const auto place = store.with_prefix("meeting" + std::to_string(meeting));

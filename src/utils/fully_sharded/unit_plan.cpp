@@ -81,6 +81,27 @@ std::vector<PlannedUnit> split_by_dtype(const PlannedUnit& unit) {
   return parts;
 }
 
+void check_floating(const char* field, std::optional<c10::ScalarType> dtype) {
+  TORCH_CHECK(!dtype || c10::isFloatingType(*dtype), "MixedPrecision: ", field, " must be a floating type, got ",
+              *dtype);
+}
+
+void check_names(const char* field, const std::set<std::string>& names, const std::set<std::string>& known) {
+  for (const auto& name : names) {
+    TORCH_CHECK(known.contains(name), field, " names '", name, "', which the module does not have");
+  }
+}
+
+void check_options(const FullyShardedOptions& options, const torch::nn::Module& module) {
+  check_floating("param_dtype", options.mixed_precision.param_dtype);
+  check_floating("reduce_dtype", options.mixed_precision.reduce_dtype);
+  check_floating("buffer_dtype", options.mixed_precision.buffer_dtype);
+  const auto modules = module.named_modules("", /*include_self=*/false).keys();
+  const auto parameters = module.named_parameters().keys();
+  check_names("ignored_modules", options.ignored_modules, {modules.begin(), modules.end()});
+  check_names("ignored_parameters", options.ignored_parameters, {parameters.begin(), parameters.end()});
+}
+
 }  // namespace
 
 bool is_ignored(const std::string& name, const FullyShardedOptions& options) {
@@ -102,6 +123,7 @@ std::vector<NamedParameter> sharded_parameters_of(const torch::nn::Module& modul
 }
 
 std::vector<PlannedUnit> plan_units(torch::nn::Module& module, const FullyShardedOptions& options) {
+  check_options(options, module);
   auto units = modules_to_wrap(module, options);
   units.emplace_back();
   std::map<const void*, size_t> owners;

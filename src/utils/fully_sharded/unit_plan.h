@@ -17,7 +17,7 @@ struct PlannedUnit {
 
 /// Assigns each parameter to the innermost unit that contains it; a parameter that several units share, such as tied
 /// embeddings, belongs to the root. Units are in the order of the module, with those of the root last, one for each
-/// dtype. Throws on parameters that cannot be sharded.
+/// dtype. Throws on parameters that cannot be sharded, and on options that the module does not fit.
 std::vector<PlannedUnit> plan_units(torch::nn::Module& module, const FullyShardedOptions& options);
 
 /// All parameters except the ignored ones, each once under its first name.

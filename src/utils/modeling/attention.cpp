@@ -68,9 +68,15 @@ at::Tensor row(const at::Tensor& packed, const at::Tensor& cu_seqlens, int64_t i
   return packed.slice(0, begin, end).transpose(0, 1).unsqueeze(0);
 }
 
-/// Causal attention inside each row of packed tokens, aligned to the row's end. query: [tokens, heads, head_dim].
-at::Tensor varlen_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                            const UnpadData& query_data, const UnpadData& key_data, const AttentionOptions& options) {
+/// Packed tokens, [tokens, heads, head_dim], and the rows they belong to.
+struct PackedTokens {
+  at::Tensor query, key, value;
+  const UnpadData &query_data, &key_data;
+};
+
+/// Causal attention inside each row of packed tokens, aligned to the row's end.
+at::Tensor varlen_attention(const PackedTokens& tokens, const AttentionOptions& options) {
+  const auto& [query, key, value, query_data, key_data] = tokens;
   if (query.is_cuda() && at::isReducedFloatingType(query.scalar_type())) {  // the kernel takes no other dtype
     return std::get<0>(at::_flash_attention_forward(query, key, value, query_data.cu_seqlens, key_data.cu_seqlens,
                                                     query_data.max_seqlen, key_data.max_seqlen, options.dropout,
@@ -115,8 +121,12 @@ at::Tensor flash(const at::Tensor& query, const at::Tensor& key, const at::Tenso
   };
   if (mask.dim() == 3) {
     const auto data = packed_data(mask.squeeze(1));
-    const auto output = varlen_attention(packed(query, data.indices), packed(key, data.indices),
-                                         packed(value, data.indices), data, data, options);
+    const auto output = varlen_attention({.query = packed(query, data.indices),
+                                          .key = packed(key, data.indices),
+                                          .value = packed(value, data.indices),
+                                          .query_data = data,
+                                          .key_data = data},
+                                         options);
     return repad(output, data.indices, batch, query_length).transpose(1, 2);
   }
   TORCH_CHECK(mask.dim() == 2, "flash attention takes a 2-D mask [batch, key], the numbers of packed texts ",
@@ -129,8 +139,12 @@ at::Tensor flash(const at::Tensor& query, const at::Tensor& key, const at::Tenso
   const auto packed_keys = [&](const at::Tensor& tensor) {
     return packed(tensor.narrow(2, 0, filled), key_data.indices);
   };
-  const auto output = varlen_attention(packed(query, query_data.indices), packed_keys(key), packed_keys(value),
-                                       query_data, key_data, options);
+  const auto output = varlen_attention({.query = packed(query, query_data.indices),
+                                        .key = packed_keys(key),
+                                        .value = packed_keys(value),
+                                        .query_data = query_data,
+                                        .key_data = key_data},
+                                       options);
   return repad(output, query_data.indices, batch, query_length).transpose(1, 2);
 }
 

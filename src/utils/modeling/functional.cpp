@@ -200,7 +200,7 @@ struct Rotation {
     with_kernels_of(x, [&]<typename T>(const TrainingKernels<T>& table) {
       in_parallel(x.size(0) * x.size(1) * x.size(2), x.size(3), [&](int64_t begin, int64_t end) {
         for (auto i = begin; i < end; ++i) {
-          rotate(table, x, cos, sin, i, back, y);
+          rotate(table, {.x = x, .cos = cos, .sin = sin, .y = y, .back = back}, i);
         }
       });
     });
@@ -208,9 +208,15 @@ struct Rotation {
   }
 
  private:
+  struct Operands {
+    const at::Tensor &x, &cos, &sin, &y;
+    bool back;
+  };
+
+  /// Rotates vector `i` of x into y.
   template <typename T>
-  void rotate(const TrainingKernels<T>& table, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
-              int64_t i, bool back, const at::Tensor& y) const {
+  void rotate(const TrainingKernels<T>& table, const Operands& operands, int64_t i) const {
+    const auto& [x, cos, sin, y, back] = operands;
     const std::array place{i / (x.size(1) * x.size(2)), i / x.size(2) % x.size(1), i % x.size(2)};
     const auto start = [&](const at::Tensor& tensor) {
       return data<T>(tensor) + place[0] * tensor.stride(0) + place[1] * tensor.stride(1) + place[2] * tensor.stride(2);

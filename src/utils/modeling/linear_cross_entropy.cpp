@@ -103,9 +103,9 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
 
 }  // namespace
 
-at::Tensor chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
-                                 const at::Tensor& labels, const LinearCrossEntropyOptions& options,
+at::Tensor chunked_cross_entropy(const LinearCrossEntropyInputs& inputs, const LinearCrossEntropyOptions& options,
                                  const ChunkLoss& chunk_loss) {
+  const auto& [hidden, weight, bias, labels] = inputs;
   TORCH_CHECK(hidden.dim() == 2 && labels.dim() == 1 && hidden.size(0) == labels.size(0),
               "linear_cross_entropy: hidden [rows, features] needs labels [rows], found ", hidden.sizes(), " and ",
               labels.sizes());
@@ -118,7 +118,7 @@ at::Tensor chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& wei
 at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
                                 const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
   return chunked_cross_entropy(
-      hidden, weight, bias, labels, options,
+      {.hidden = hidden, .weight = weight, .bias = bias, .labels = labels}, options,
       [&](at::Tensor& logits, const at::Tensor& chunk_labels, const at::Tensor& share) {
         return functional::cross_entropy_(logits, chunk_labels, options.label_smoothing, share).sum();
       });

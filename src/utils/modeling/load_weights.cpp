@@ -263,10 +263,9 @@ void fill(at::Tensor& tensor, const std::shared_ptr<const Checkpoint>& checkpoin
 
 /// Gives memory and fresh values to what the file did not fill. The file has no values to come back for, so they are
 /// kept in memory.
-void initialize(PreTrainedModel& model, Slots& slots, const std::map<std::string, std::string>& filled,
-                c10::ScalarType dtype, const Placement& placement, LoadReport& report) {
+void initialize(PreTrainedModel& model, Slots& slots, Plan& plan, c10::ScalarType dtype, const Placement& placement) {
   std::unordered_set<const void*> done;
-  for (const auto& [name, file_name] : filled) {
+  for (const auto& [name, file_name] : plan.file_names) {
     done.insert(slots.at(name).tensor.unsafeGetTensorImpl());
   }
   for (auto& [name, slot] : slots) {
@@ -276,7 +275,7 @@ void initialize(PreTrainedModel& model, Slots& slots, const std::map<std::string
     }
     assign_tensor(slot.tensor, at::empty(slot.tensor.sizes(), at::TensorOptions().dtype(dtype).device(*device)));
     init_parameter(*slot.module, slot.parameter, slot.tensor, model.config().initializer_range);
-    report.initialized.push_back(name);
+    plan.report.initialized.push_back(name);
   }
 }
 
@@ -324,7 +323,7 @@ LoadReport load_weights(PreTrainedModel& model, const std::shared_ptr<const Chec
   for (const auto& [name, file_name] : plan.file_names) {
     fill(slots.at(name).tensor, checkpoint, file_name, dtype, placement);
   }
-  initialize(model, slots, plan.file_names, dtype, placement, plan.report);
+  initialize(model, slots, plan, dtype, placement);
   if (!options.device_map.empty()) {
     model.set_placement(std::make_shared<const Placement>(std::move(placement)));
   } else if (options.device != c10::kCPU) {

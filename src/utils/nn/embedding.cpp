@@ -2,7 +2,7 @@
 #include <transformers/utils/nn/construction.h>
 #include <transformers/utils/nn/embedding.h>
 
-#include "utils/nn/copy_buffers.h"
+#include "utils/nn/copy_layer.h"
 
 namespace transformers {
 
@@ -28,12 +28,7 @@ void EmbeddingImpl::set_weight(torch::Tensor new_weight) {
 }
 
 void EmbeddingImpl::copy_from(const EmbeddingImpl& other, TensorCopies& copies) {
-  options = other.options;
-  weight = copies.of(other.weight);
-  parameters_["weight"] = weight;
-  copy_buffers(other, *this, copies);
-  ForwardHooks::operator=(other);
-  train(other.is_training());
+  copy_layer(other, *this, parameters_, copies);
 }
 
 std::shared_ptr<torch::nn::Module> EmbeddingImpl::clone(const std::optional<torch::Device>& device) const {

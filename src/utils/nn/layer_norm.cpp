@@ -2,7 +2,7 @@
 #include <transformers/utils/nn/construction.h>
 #include <transformers/utils/nn/layer_norm.h>
 
-#include "utils/nn/copy_buffers.h"
+#include "utils/nn/copy_layer.h"
 
 namespace transformers {
 
@@ -22,14 +22,7 @@ LayerNormImpl::LayerNormImpl(int64_t size, double eps)
 }
 
 void LayerNormImpl::copy_from(const LayerNormImpl& other, TensorCopies& copies) {
-  options = other.options;
-  weight = copies.of(other.weight);
-  bias = copies.of(other.bias);
-  parameters_["weight"] = weight;
-  parameters_["bias"] = bias;
-  copy_buffers(other, *this, copies);
-  ForwardHooks::operator=(other);
-  train(other.is_training());
+  copy_layer(other, *this, parameters_, copies);
 }
 
 std::shared_ptr<torch::nn::Module> LayerNormImpl::clone(const std::optional<torch::Device>& device) const {

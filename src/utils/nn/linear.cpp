@@ -2,7 +2,7 @@
 #include <transformers/utils/nn/construction.h>
 #include <transformers/utils/nn/linear.h>
 
-#include "utils/nn/copy_buffers.h"
+#include "utils/nn/copy_layer.h"
 #include "utils/nn/dnn_linear.h"
 
 namespace transformers {
@@ -56,16 +56,9 @@ torch::Tensor LinearImpl::forward(const torch::Tensor& input) {
 }
 
 void LinearImpl::copy_from(const LinearImpl& other, TensorCopies& copies) {
-  options = other.options;
-  weight = copies.of(other.weight);
-  bias = copies.of(other.bias);
-  parameters_["weight"] = weight;
-  parameters_["bias"] = bias;
-  copy_buffers(other, *this, copies);
-  ForwardHooks::operator=(other);
+  copy_layer(other, *this, parameters_, copies);
   const auto method = other.method_ ? other.method_->clone(*this, copies) : nullptr;
   method_ = method ? method : other.method_;
-  train(other.is_training());
 }
 
 std::shared_ptr<torch::nn::Module> LinearImpl::clone(const std::optional<torch::Device>& device) const {

@@ -50,16 +50,21 @@ void quantize(const at::Tensor& values, const Code& code, at::Tensor bytes, at::
   bytes.copy_(nearest.view(-1).slice(0, 0, bytes.size(0)));
 }
 
-/// One step on fp32 tensors of one shape; `step` counts from 1.
-void adamw_(at::Tensor& value, const at::Tensor& grad, at::Tensor& exp_avg, at::Tensor& exp_avg_sq, double step,
-            const AdamWOptions& options) {
+struct Step {
+  double number;  // the first is 1
+  const AdamWOptions& options;
+};
+
+/// One step on fp32 tensors of one shape.
+void adamw_(at::Tensor& value, const at::Tensor& grad, at::Tensor& exp_avg, at::Tensor& exp_avg_sq, const Step& step) {
+  const auto& options = step.options;
   const auto [beta1, beta2] = options.betas();
   exp_avg.mul_(beta1).add_(grad, 1 - beta1);
   exp_avg_sq.mul_(beta2).addcmul_(grad, grad, 1 - beta2);
-  const auto correction = std::sqrt(1 - std::pow(beta2, step));
+  const auto correction = std::sqrt(1 - std::pow(beta2, step.number));
   const auto denominator = (exp_avg_sq.sqrt() / correction).add_(options.eps());
   value.mul_(1 - options.lr() * options.weight_decay());
-  value.addcdiv_(exp_avg, denominator, -options.lr() / (1 - std::pow(beta1, step)));
+  value.addcdiv_(exp_avg, denominator, -options.lr() / (1 - std::pow(beta1, step.number)));
 }
 
 at::Tensor& zeros_at_first(ParamState& state, const char* name, at::IntArrayRef sizes,
@@ -71,9 +76,16 @@ at::Tensor& zeros_at_first(ParamState& state, const char* name, at::IntArrayRef 
   return tensor;
 }
 
-/// A parameter, its gradient and its state, all [elements], updated piece by piece.
-void update_8bit(at::Tensor flat, const at::Tensor& grad, ParamState& state, double step, at::IntArrayRef sizes,
-                 const AdamWOptions& options) {
+/// A parameter and its gradient as vectors, [elements]. The state has the parameter's own sizes.
+struct FlatParameter {
+  at::Tensor value, grad;
+  at::IntArrayRef sizes;
+  ParamState& state;
+};
+
+/// The update piece by piece, so that only one piece is in fp32 at a time.
+void update_8bit(const FlatParameter& parameter, const Step& step) {
+  const auto& [flat, grad, sizes, state] = parameter;
   const auto elements = flat.size(0), blocks = (elements + kBlock - 1) / kBlock;
   const auto bytes = flat.options().dtype(at::kByte), scales = flat.options().dtype(at::kFloat);
   const auto state1 = zeros_at_first(state, "state1", sizes, bytes).view(-1);
@@ -89,20 +101,20 @@ void update_8bit(at::Tensor flat, const at::Tensor& grad, ParamState& state, dou
     auto value = piece(flat).to(at::kFloat);
     auto exp_avg = dequantized(piece(state1), scale(absmax1), code1);
     auto exp_avg_sq = dequantized(piece(state2), scale(absmax2), code2);
-    adamw_(value, piece(grad).to(at::kFloat), exp_avg, exp_avg_sq, step, options);
+    adamw_(value, piece(grad).to(at::kFloat), exp_avg, exp_avg_sq, step);
     piece(flat).copy_(value);
     quantize(exp_avg, code1, piece(state1), scale(absmax1));
     quantize(exp_avg_sq, code2, piece(state2), scale(absmax2));
   }
 }
 
-void update_fp32(at::Tensor flat, const at::Tensor& grad, ParamState& state, double step, at::IntArrayRef sizes,
-                 const AdamWOptions& options) {
+void update_fp32(const FlatParameter& parameter, const Step& step) {
+  const auto& [flat, grad, sizes, state] = parameter;
   const auto fp32 = flat.options().dtype(at::kFloat);
   auto exp_avg = zeros_at_first(state, "exp_avg", sizes, fp32).view(-1);
   auto exp_avg_sq = zeros_at_first(state, "exp_avg_sq", sizes, fp32).view(-1);
   auto value = flat.to(at::kFloat);
-  adamw_(value, grad.to(at::kFloat), exp_avg, exp_avg_sq, step, options);
+  adamw_(value, grad.to(at::kFloat), exp_avg, exp_avg_sq, step);
   flat.copy_(value);
 }
 
@@ -143,8 +155,11 @@ void AdamW8bit::update(Batch& batch) {
     const auto counter = zeros_at_first(state, "step", {}, at::TensorOptions(at::kFloat)).add_(1);
     const auto contiguous = value.contiguous();
     const auto update_flat = value.numel() < kSmallest8bit ? update_fp32 : update_8bit;
-    update_flat(contiguous.view(-1), batch.grads[i].contiguous().view(-1), state, counter.item<double>(), value.sizes(),
-                options);
+    update_flat({.value = contiguous.view(-1),
+                 .grad = batch.grads[i].contiguous().view(-1),
+                 .sizes = value.sizes(),
+                 .state = state},
+                {.number = counter.item<double>(), .options = options});
     if (!contiguous.is_same(value)) {
       value.copy_(contiguous);
     }

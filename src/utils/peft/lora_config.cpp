@@ -22,6 +22,37 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// How the file holds a field, where the type does not determine it.
+/// A list of strings, for which a single string may stand.
+struct OneOrMany {};
+/// A number that is written without a point when it is whole, as peft writes alphas, which mostly are integers.
+struct WholeNumber {};
+
+// One list of the fields serves reading, in this order, and writing. visit: key, pointer to member and form.
+template <typename Visit>
+void visit_config_fields(const Visit& visit) {
+  visit("task_type", &LoraConfig::task_type);
+  visit("base_model_name_or_path", &LoraConfig::base_model_name_or_path);
+  visit("revision", &LoraConfig::revision);
+  visit("inference_mode", &LoraConfig::inference_mode);
+  visit("r", &LoraConfig::r);
+  visit("lora_alpha", &LoraConfig::lora_alpha, WholeNumber());
+  visit("use_rslora", &LoraConfig::use_rslora);
+  visit("lora_dropout", &LoraConfig::lora_dropout);
+  visit("target_modules", &LoraConfig::target_modules);
+  visit("exclude_modules", &LoraConfig::exclude_modules);
+  visit("modules_to_save", &LoraConfig::modules_to_save);
+  visit("bias", &LoraConfig::bias);
+  visit("lora_bias", &LoraConfig::lora_bias);
+  visit("init_lora_weights", &LoraConfig::init_lora_weights);
+  visit("layers_to_transform", &LoraConfig::layers_to_transform);
+  visit("layers_pattern", &LoraConfig::layers_pattern, OneOrMany());
+  visit("rank_pattern", &LoraConfig::rank_pattern);
+  visit("alpha_pattern", &LoraConfig::alpha_pattern);
+  visit("use_dora", &LoraConfig::use_dora);
+  visit("ensure_weight_tying", &LoraConfig::ensure_weight_tying);
+}
+
 constexpr std::array<NamedValue<LoraBias>, 3> kBiases{
     {{"none", LoraBias::kNone}, {"all", LoraBias::kAll}, {"lora_only", LoraBias::kLoraOnly}}};
 
@@ -50,18 +81,28 @@ void refuse_foreign_switches(const ConfigReader& reader, const Json& object) {
   }
 }
 
-/// One string or a list of them.
-std::vector<std::string> read_strings(ConfigReader& reader, const std::string& key) {
-  std::vector<std::string> strings;
+template <typename Value>
+void read_field(ConfigReader& reader, const std::string& key, Value& value) {
+  reader.read(key, value);
+}
+
+void read_field(ConfigReader& reader, const std::string& key, double& value, WholeNumber /*unused*/) {
+  reader.read(key, value);
+}
+
+void read_field(ConfigReader& reader, const std::string& key, std::vector<int64_t>& numbers) {
+  reader.read_one_or_many(key, numbers);
+}
+
+void read_field(ConfigReader& reader, const std::string& key, std::vector<std::string>& strings, OneOrMany /*unused*/) {
   if (const auto* value = reader.take(key); value != nullptr && value->is_string()) {
     strings.push_back(value->get<std::string>());
   } else {
     reader.read(key, strings);
   }
-  return strings;
 }
 
-void read_selection(ConfigReader& reader, const std::string& key, ModuleSelection& selection) {
+void read_field(ConfigReader& reader, const std::string& key, ModuleSelection& selection) {
   if (const auto* value = reader.take(key); value != nullptr && value->is_string()) {
     selection.regex = value->get<std::string>();
   } else {
@@ -70,7 +111,7 @@ void read_selection(ConfigReader& reader, const std::string& key, ModuleSelectio
 }
 
 template <typename Value>
-void read_pattern(ConfigReader& reader, const std::string& key, std::vector<std::pair<std::string, Value>>& pattern) {
+void read_field(ConfigReader& reader, const std::string& key, std::vector<std::pair<std::string, Value>>& pattern) {
   const auto* value = reader.take(key);
   if (value == nullptr || value->is_null()) {
     return;
@@ -86,10 +127,11 @@ void read_pattern(ConfigReader& reader, const std::string& key, std::vector<std:
   }
 }
 
-LoraBias bias_from_name(std::string_view name) { return value_of_name(kBiases, "bias", name); }
+void read_field(ConfigReader& reader, const std::string& key, LoraBias& bias) {
+  reader.read_named<LoraBias>(key, bias, [&](std::string_view name) { return value_of_name(kBiases, key, name); });
+}
 
-void read_init(ConfigReader& reader, LoraInit& init) {
-  const std::string key = "init_lora_weights";
+void read_field(ConfigReader& reader, const std::string& key, LoraInit& init) {
   const auto* value = reader.take(key);
   if (value == nullptr) {
     return;
@@ -106,7 +148,20 @@ void read_init(ConfigReader& reader, LoraInit& init) {
   init = found->second;
 }
 
-nlohmann::json init_json(LoraInit init) {
+template <typename Value>
+nlohmann::json field_json(const Value& value) {
+  return value;
+}
+
+/// null where it is unset.
+template <typename Value>
+nlohmann::json field_json(const std::optional<Value>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
+}
+
+nlohmann::json field_json(LoraBias bias) { return name_of_value(kBiases, bias); }
+
+nlohmann::json field_json(LoraInit init) {
   switch (init) {
     case LoraInit::kKaiming:
       return true;
@@ -122,22 +177,30 @@ nlohmann::json init_json(LoraInit init) {
   TORCH_INTERNAL_ASSERT(false);
 }
 
-/// Whole numbers without a point, as peft writes the integers that its alphas mostly are.
-nlohmann::json number_json(double value) {
+nlohmann::json field_json(double value, WholeNumber /*unused*/) {
   const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
   return whole ? nlohmann::json(static_cast<int64_t>(value)) : nlohmann::json(value);
 }
 
-nlohmann::json selection_json(const ModuleSelection& selection) {
+nlohmann::json field_json(const ModuleSelection& selection) {
   if (!selection.regex.empty()) {
     return selection.regex;
   }
   return selection.names.empty() ? nlohmann::json() : nlohmann::json(selection.names);
 }
 
+/// null where it is empty.
 template <typename Value>
-nlohmann::json list_json(const std::vector<Value>& values) {
+nlohmann::json field_json(const std::vector<Value>& values) {
   return values.empty() ? nlohmann::json() : nlohmann::json(values);
+}
+
+nlohmann::json field_json(const std::vector<std::string>& values, OneOrMany /*unused*/) { return field_json(values); }
+
+/// Holds the place among the sorted keys; the entries, which keep their order, are added afterwards.
+template <typename Value>
+nlohmann::json field_json(const std::vector<std::pair<std::string, Value>>& /*pattern*/) {
+  return nlohmann::json::object();
 }
 
 void check_alpha(const std::string& field, double value) {
@@ -190,32 +253,14 @@ std::string LoraConfig::to_json() const {
     writer.write_raw(key, text);
   }
   writer.write("peft_type", "LORA");
-  writer.write("task_type", task_type);
-  writer.write("base_model_name_or_path", base_model_name_or_path);
-  writer.write("revision", revision);
-  writer.write("inference_mode", inference_mode);
-  writer.write("r", r);
-  writer.write("lora_alpha", number_json(lora_alpha));
-  writer.write("use_rslora", use_rslora);
-  writer.write("lora_dropout", lora_dropout);
-  writer.write("target_modules", selection_json(target_modules));
-  writer.write("exclude_modules", selection_json(exclude_modules));
-  writer.write("modules_to_save", list_json(modules_to_save));
-  writer.write("bias", name_of_value(kBiases, bias));
-  writer.write("lora_bias", lora_bias);
-  writer.write("init_lora_weights", init_json(init_lora_weights));
-  writer.write("layers_to_transform", list_json(layers_to_transform));
-  writer.write("layers_pattern", list_json(layers_pattern));
-  writer.write("rank_pattern", nlohmann::json::object());  // their place among the sorted keys
-  writer.write("alpha_pattern", nlohmann::json::object());
-  writer.write("use_dora", use_dora);
-  writer.write("ensure_weight_tying", ensure_weight_tying);
+  visit_config_fields(
+      [&](const char* key, auto member, auto... form) { writer.write(key, field_json(this->*member, form...)); });
   auto object = Json::parse(writer.text());
   for (const auto& [name, rank] : rank_pattern) {
     object["rank_pattern"][name] = rank;
   }
   for (const auto& [name, alpha] : alpha_pattern) {
-    object["alpha_pattern"][name] = number_json(alpha);
+    object["alpha_pattern"][name] = field_json(alpha, WholeNumber());
   }
   return object.dump(2) + "\n";
 }
@@ -232,26 +277,7 @@ LoraConfig LoraConfig::from_json(std::string_view text, const std::string& sourc
   reader.ignore("peft_type");
   refuse_foreign_switches(reader, object);
   LoraConfig c;
-  reader.read("task_type", c.task_type);
-  reader.read("base_model_name_or_path", c.base_model_name_or_path);
-  reader.read("revision", c.revision);
-  reader.read("inference_mode", c.inference_mode);
-  reader.read("r", c.r);
-  reader.read("lora_alpha", c.lora_alpha);
-  reader.read("use_rslora", c.use_rslora);
-  reader.read("lora_dropout", c.lora_dropout);
-  read_selection(reader, "target_modules", c.target_modules);
-  read_selection(reader, "exclude_modules", c.exclude_modules);
-  reader.read("modules_to_save", c.modules_to_save);
-  reader.read_named<LoraBias>("bias", c.bias, bias_from_name);
-  reader.read("lora_bias", c.lora_bias);
-  read_init(reader, c.init_lora_weights);
-  reader.read_one_or_many("layers_to_transform", c.layers_to_transform);
-  c.layers_pattern = read_strings(reader, "layers_pattern");
-  read_pattern(reader, "rank_pattern", c.rank_pattern);
-  read_pattern(reader, "alpha_pattern", c.alpha_pattern);
-  reader.read("use_dora", c.use_dora);
-  reader.read("ensure_weight_tying", c.ensure_weight_tying);
+  visit_config_fields([&](const char* key, auto member, auto... form) { read_field(reader, key, c.*member, form...); });
   c.unknown_keys = reader.rest();
   try {
     c.validate();

@@ -37,14 +37,19 @@ c10::Device device_of(const LinearImpl& linear) {
   return quantized == nullptr ? linear.weight.device() : quantized->device();
 }
 
+double scaling_of(const LoraTarget& target, const LoraConfig& config) {
+  const auto rank = static_cast<double>(target.rank);
+  return target.alpha / (config.use_rslora ? std::sqrt(rank) : rank);
+}
+
 }  // namespace
 
-LoraWeightsImpl::LoraWeightsImpl(const LinearImpl& linear, const LoraConfig& config, int64_t rank, double alpha,
-                                 c10::ScalarType dtype, std::optional<c10::Device> device)
-    : scaling(alpha / (config.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank))),
-      dropout_(config.lora_dropout) {
+LoraWeightsImpl::LoraWeightsImpl(const LoraTarget& target, const LoraConfig& config, c10::ScalarType dtype,
+                                 std::optional<c10::Device> device)
+    : scaling(scaling_of(target, config)), dropout_(config.lora_dropout) {
+  const auto& linear = *target.linear;
   const auto options = at::TensorOptions().dtype(dtype).device(device.value_or(device_of(linear)));
-  const int64_t out = linear.weight.size(0), in = linear.weight.size(1);
+  const int64_t rank = target.rank, out = linear.weight.size(0), in = linear.weight.size(1);
   lora_A = register_parameter("lora_A", at::empty({rank, in}, options));
   lora_B = register_parameter("lora_B", at::empty({out, rank}, options));
   if (config.lora_bias) {

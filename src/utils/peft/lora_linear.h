@@ -10,15 +10,16 @@
 #include <utility>
 #include <vector>
 
+#include "utils/peft/lora_targets.h"
+
 namespace transformers {
 
 /// The weights of one adapter beside one Linear. lora_A: [r, in]; lora_B: [out, r]; lora_B_bias: [out] and
 /// lora_magnitude_vector: [out], both undefined unless the config asks for them.
 class LoraWeightsImpl : public Cloneable<LoraWeightsImpl> {
  public:
-  /// Leaves the weights uninitialised. `alpha` and `rank` are those of this layer. device: unset: that of the layer's
-  /// weight.
-  LoraWeightsImpl(const LinearImpl& linear, const LoraConfig& config, int64_t rank, double alpha, c10::ScalarType dtype,
+  /// Leaves the weights uninitialised. device: unset: that of the layer's weight.
+  LoraWeightsImpl(const LoraTarget& target, const LoraConfig& config, c10::ScalarType dtype,
                   std::optional<c10::Device> device = std::nullopt);
 
   auto members() { return std::tie(lora_A, lora_B, lora_B_bias, lora_magnitude_vector); }

@@ -75,8 +75,7 @@ PeftModelImpl::Parts PeftModelImpl::make_parts(const LoraConfig& config, bool au
   Parts parts;
   for (auto& target : plan.targets) {
     const auto dtype = target.linear->weight.scalar_type();
-    LoraWeights weights(*target.linear, config, target.rank, target.alpha,
-                        autocast_adapter_dtype && is_half(dtype) ? at::kFloat : dtype,
+    LoraWeights weights(target, config, autocast_adapter_dtype && is_half(dtype) ? at::kFloat : dtype,
                         shapes_only ? std::make_optional<c10::Device>(at::kMeta) : std::nullopt);
     parts.layers.emplace_back(std::move(target), std::move(weights));
   }

@@ -69,7 +69,8 @@ at::Tensor vocabulary_parallel_cross_entropy(const at::Tensor& hidden, const at:
                                              const at::Tensor& labels, int64_t vocabulary, const ProcessGroup& group,
                                              const LinearCrossEntropyOptions& options) {
   check_labels(labels, vocabulary);
-  return chunked_cross_entropy(copy_to_group(hidden, group), weight, bias, labels, options,
+  const auto copied = copy_to_group(hidden, group);
+  return chunked_cross_entropy({.hidden = copied, .weight = weight, .bias = bias, .labels = labels}, options,
                                chunk_loss_over_ranks(vocabulary, group, options.label_smoothing));
 }
 

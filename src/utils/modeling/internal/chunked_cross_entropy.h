@@ -11,9 +11,13 @@ namespace transformers {
 /// share · sum, in any dtype.
 using ChunkLoss = std::function<at::Tensor(at::Tensor& logits, const at::Tensor& labels, const at::Tensor& share)>;
 
+/// The tensors that `linear_cross_entropy` takes, in the shapes given there; bias may be undefined.
+struct LinearCrossEntropyInputs {
+  const at::Tensor &hidden, &weight, &bias, &labels;
+};
+
 /// `linear_cross_entropy` with another loss function, which has to apply `options.label_smoothing` itself.
-at::Tensor chunked_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
-                                 const at::Tensor& labels, const LinearCrossEntropyOptions& options,
+at::Tensor chunked_cross_entropy(const LinearCrossEntropyInputs& inputs, const LinearCrossEntropyOptions& options,
                                  const ChunkLoss& chunk_loss);
 
 }  // namespace transformers
