@@ -95,11 +95,7 @@ void read_field(ConfigReader& reader, const std::string& key, std::vector<int64_
 }
 
 void read_field(ConfigReader& reader, const std::string& key, std::vector<std::string>& strings, OneOrMany /*unused*/) {
-  if (const auto* value = reader.take(key); value != nullptr && value->is_string()) {
-    strings.push_back(value->get<std::string>());
-  } else {
-    reader.read(key, strings);
-  }
+  reader.read_one_or_many(key, strings);
 }
 
 void read_field(ConfigReader& reader, const std::string& key, ModuleSelection& selection) {
