@@ -74,7 +74,7 @@ std::shared_ptr<Base> build(const PretrainedConfig& config) {
 constexpr std::array<std::string_view, 5> kHeads{"ForCausalLM", "ForSequenceClassification", "ForQuestionAnswering",
                                                  "ForTokenClassification", "Model"};
 
-/// What follows the family's prefix in the name of a class that is known; empty for other names.
+/// The part of a known class name after the family's prefix; empty for other names.
 std::string_view head_of(std::string_view architecture) {
   for (const auto family : {Family::kGPTJ, Family::kLlama}) {
     const auto prefix = architecture_prefix(family);
@@ -113,8 +113,8 @@ std::shared_ptr<PreTrainedModel> build_with_head(const PretrainedConfig& config,
 bool fits(PretrainedConfig& config, const Checkpoint& checkpoint, const std::string& folder, std::string_view head) {
   const auto build = [&](const PretrainedConfig& fitting) { return build_with_head(fitting, head); };
   const auto report = match_weights(*build_for(config, checkpoint, folder, build), checkpoint);
-  // Beside a head that is there transformers lets others go, with the warning that loading gives. A model without one
-  // must be all there is, or the head would be lost.
+  // If the head is present, transformers ignores other heads with the usual warning. For a model without a head, there
+  // must be no other weights, or a head would be lost.
   return report.missing.empty() && (head != "Model" || report.unexpected.empty());
 }
 

@@ -50,7 +50,7 @@ double seconds_of(const std::function<void()>& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Seconds of each repetition after one that is not counted, sorted.
+/// The seconds of each repetition, sorted. A first repetition is not counted.
 std::vector<double> repeated(int64_t repetitions, const std::function<void()>& work) {
   work();
   std::vector<double> seconds;
@@ -72,11 +72,11 @@ Json per_second(double amount, const std::vector<double>& sorted_seconds) {
 
 void print(const Json& line) { std::cout << line.dump() << std::endl; }
 
-/// Best of several passes over 1 GiB of anonymous memory, each thread its own stretch.
+/// The best of several passes over 1 GiB of anonymous memory, of which each thread reads its own part.
 double read_bytes_per_second() {
   const auto words = at::ones({int64_t{1} << 27}, at::kLong);
   const auto* data = words.const_data_ptr<int64_t>();
-  volatile int64_t kept = 0;  // a sum that nobody uses is never computed
+  volatile int64_t kept = 0;  // keeps the compiler from removing the sum
   const auto pass = [&] {
     parallel_for(0, words.numel(), words.numel() / at::get_num_threads(), [&](int64_t begin, int64_t end) {
       int64_t sum = 0;
@@ -89,21 +89,21 @@ double read_bytes_per_second() {
   return static_cast<double>(words.nbytes()) / repeated(5, pass).front();
 }
 
-/// Best of several bf16 products of 512 rows.
+/// The best of several bf16 matmuls with 512 rows.
 double bf16_flops_per_second() {
   const auto x = at::randn({512, 4096}, at::kBFloat16);
   const auto w = at::randn({4096, 4096}, at::kBFloat16);
   return 2.0 * 512 * 4096 * 4096 / repeated(5, [&] { at::linear(x, w); }).front();
 }
 
-/// Parameters that every token is multiplied with: all but a gathered input embedding.
+/// The number of parameters that every token is multiplied with: all except an input embedding that is only looked up.
 int64_t multiplied_parameters(CausalLM& model) {
   const auto embeddings = model.get_input_embeddings()->weight;
   const bool tied = model.get_output_embeddings()->weight.is_same(embeddings);
   return model.num_parameters() - (tied ? 0 : embeddings.numel());
 }
 
-/// Bytes that are read for every token.
+/// The number of bytes that are read for every token.
 int64_t multiplied_bytes(CausalLM& model) {
   const auto embeddings = model.get_input_embeddings()->weight;
   const bool tied = model.get_output_embeddings()->weight.is_same(embeddings);
@@ -173,7 +173,7 @@ void bench_decode(CausalLM& model, const BenchOptions& options) {
       }
     }));
   }
-  seconds.erase(seconds.begin());  // the first warms up
+  seconds.erase(seconds.begin());  // the first repetition warms up
   std::ranges::sort(seconds);
   const auto tokens = static_cast<double>(options.new_tokens * options.batch);
   print({{"phase", "decode"},
@@ -241,7 +241,7 @@ void add_bench(CLI::App& app) {
     if (options->train) {
       bench_train(*model, *options);
     }
-    bench_machine();  // last, as its gigabyte would be in the other phases' peaks
+    bench_machine();  // last, because its gigabyte would count in the peaks of the other phases
   });
 }
 

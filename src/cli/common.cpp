@@ -1,4 +1,5 @@
-// What the subcommands share: lines on stderr, the options that choose and place a model, and checks before any work.
+// Code that all subcommands share: lines on stderr, the options that choose and place a model, and checks before any
+// work.
 #include "cli/common.h"
 
 #include <ATen/Context.h>

@@ -20,7 +20,7 @@ struct ConvertOptions {
 
 constexpr const char* kGenerationConfig = "generation_config.json";
 
-/// What is carried over as it is.
+/// The files that are copied unchanged.
 struct SideFiles {
   std::map<std::string, std::string> tokenizer;
   std::optional<std::string> generation_config;
@@ -34,7 +34,7 @@ SideFiles read_side_files(const std::string& folder) {
   return files;
 }
 
-/// A model that generates writes its own generation config.
+/// A generative model writes its own generation config.
 void add_side_files(SaveTransaction& save, const SideFiles& files, const PreTrainedModel& model) {
   add_tokenizer_files(save, files.tokenizer);
   if (dynamic_cast<const CausalLM*>(&model) != nullptr) {
@@ -58,7 +58,7 @@ void convert(const ConvertOptions& options) {
   });
   SaveTransaction save(options.output);
   add_side_files(save, side_files, *model);
-  // A folder in the extended form stays one.
+  // A folder in the library-only form keeps that form.
   model->save_pretrained(save, {.max_shard_size = max_shard_size,
                                 .extended = true,
                                 .config_format = options.config_format == "4.x" ? ConfigFormat::kTransformers4

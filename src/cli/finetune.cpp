@@ -52,7 +52,7 @@ bool was_restarted() {
   return worker && worker->restart_count > 0;
 }
 
-/// Whether this process is the one that speaks and writes.
+/// Whether this process writes files and messages.
 bool leads(const std::optional<ProcessGroup>& group) { return !group || group->rank() == 0; }
 
 BatchLoaderOptions loader_options(const FinetuneOptions& options, const std::optional<ProcessGroup>& group) {
@@ -94,7 +94,7 @@ std::unique_ptr<Optimizer> optimizer_of(const FinetuneOptions& options, const to
   return make_optimizer<AdamW>(options, model, torch::optim::AdamWOptions(rate));
 }
 
-/// What a run that goes on must share beside what the trainer itself compares.
+/// The settings that a resumed run must share, besides those that the trainer compares itself.
 std::map<std::string, std::string> settings_of(const FinetuneOptions& options, const std::string& data_checksum) {
   std::string targets;
   for (const auto& target : options.lora_targets) {
@@ -139,7 +139,7 @@ TrainingArguments arguments_of(const FinetuneOptions& options, int64_t max_steps
   return arguments;
 }
 
-/// Of a run that goes on; empty for one from the start. Rank 0 says which, for all.
+/// The checkpoint that a resumed run continues from; empty for a new run. Rank 0 decides for all ranks.
 std::string checkpoint_to_resume(const FinetuneOptions& options, const std::optional<ProcessGroup>& group) {
   const bool goes_on = options.resume || was_restarted();
   auto checkpoint = goes_on && leads(group) ? last_checkpoint(options.output) : "";
@@ -174,7 +174,7 @@ TrainerCallbacks callbacks_for(const FinetuneOptions& options, Learner& learner,
   return callbacks;
 }
 
-/// The model without what only training needs, by rank 0.
+/// Writes the model without anything that only training needs. Only rank 0 calls it.
 void write_result(const FinetuneOptions& options, Learner& learner, const ExponentialMovingAverage* average) {
   std::optional<AveragedWeights> averaged;
   if (average != nullptr) {
@@ -196,10 +196,10 @@ struct Run {
   BatchLoader& data;
   TrainingLogFile& log;
   const ExponentialMovingAverage* average;  // null: there is none
-  bool leads;                               // whether this process speaks and writes
+  bool leads;                               // whether this process writes files and messages
 };
 
-/// The checkpoint of where a run stands, unless it is there already; empty when it cannot be written either.
+/// Returns the checkpoint of the run's last step, writing it unless it exists; empty if it cannot be written.
 std::string keep_training(const Run& run) {
   const auto folder = last_checkpoint(run.options.output);
   if (folder.ends_with("checkpoint-" + std::to_string(run.trainer.steps_done()))) {
@@ -211,7 +211,7 @@ std::string keep_training(const Run& run) {
   try {
     return run.trainer.save_checkpoint_alone(run.data);
   } catch (const std::exception&) {
-    return {};  // what went wrong before is what is told
+    return {};  // the error that stopped the run is the one to report
   }
 }
 
@@ -221,7 +221,7 @@ void tell_what_is_kept(const std::string& checkpoint) {
   }
 }
 
-/// Evaluates and writes what was trained, by rank 0.
+/// Evaluates and writes the trained model. Only rank 0 calls it.
 void finish(const Run& run) {
   const auto& options = run.options;
   if (!options.eval_file.empty() && options.eval_steps == 0) {
@@ -230,7 +230,7 @@ void finish(const Run& run) {
   if (!options.merge) {
     return write_result(options, run.learner, run.average);
   }
-  // The merge uses the adapters up. Until the result is written the run is kept beside it.
+  // Merging uses the adapters up, so the run keeps a checkpoint until the result is written.
   const auto before = last_checkpoint(options.output), kept = keep_training(run);
   write_result(options, run.learner, run.average);
   if (kept != before) {
@@ -238,7 +238,7 @@ void finish(const Run& run) {
   }
 }
 
-/// To the end, and writes the result; or until Ctrl-C or SIGTERM, or an error, which leave a checkpoint.
+/// Trains to the end and writes the result. Ctrl-C, SIGTERM and errors end the run earlier and leave a checkpoint.
 void complete(const Run& run) {
   try {
     run.trainer.train(run.data);
@@ -280,7 +280,7 @@ void train(const FinetuneOptions& options, Learner& learner, const std::optional
   TrainingLogFile log(leads(group) ? options.log_file : "", leads(group) ? options.tensorboard : "", max_steps);
   Trainer trainer(learner.trained(), learner.task, *optimizer, *scheduler, std::move(arguments),
                   callbacks_for(options, learner, log));
-  seed(options.model);  // dropout begins alike, whatever building and loading drew
+  seed(options.model);  // so that dropout draws the same numbers, however many were drawn while building and loading
   if (!checkpoint.empty()) {
     trainer.resume(checkpoint, data);
   }
@@ -295,7 +295,7 @@ void train(const FinetuneOptions& options, Learner& learner, const std::optional
             .leads = leads(group)});
 }
 
-/// Beside a whole model an adapter would be taken for one of that model.
+/// An adapter in the folder of a full model would be taken for an adapter of that model.
 void check_output_folder(const FinetuneOptions& options) {
   const auto& output = options.output;
   const bool holds_model = file_exists(output + "/config.json");

@@ -36,7 +36,7 @@ std::shared_ptr<const Dataset> open_data(const FinetuneOptions& options, const s
       file, tokenizer, JsonLinesOptions{options.seq_length, classes ? model.config().num_labels() : 0});
 }
 
-/// What the model would refuse in the middle of the run.
+/// Checks for what the model would otherwise refuse in the middle of the run.
 SampleCheck check_for(const PreTrainedModel& model, Task task) {
   return [vocabulary = model.config().vocab_size, is_causal = task == Task::kCausalLM](const Batch& sample) {
     const auto check = [vocabulary](const char* name, const at::Tensor& ids) {
@@ -55,7 +55,7 @@ SampleCheck check_for(const PreTrainedModel& model, Task task) {
   };
 }
 
-/// `check_dataset`, its errors with the file's name.
+/// Calls `check_dataset` and adds the file's name to its errors.
 CheckedDataset checked(const std::string& file, std::shared_ptr<const Dataset> data, const FinetuneOptions& options,
                        const PreTrainedModel& model, const TrainingTask& task) {
   try {
@@ -70,7 +70,7 @@ void add_metrics(Evaluation& evaluation, const FinetuneOptions& options, const P
   switch (options.task) {
     case Task::kCausalLM:
       evaluation.metric_names = {"perplexity"};
-      // What a language model's loss is easier to read as.
+      // Perplexity is easier to read than the loss of a language model.
       evaluation.derived_metrics = [](const Metrics& metrics) -> Metrics {
         return {{"perplexity", std::exp(metrics.at("eval_loss"))}};
       };
@@ -114,7 +114,7 @@ CheckedDataset training_data(const FinetuneOptions& options, const PreTrainedMod
   const auto samples = data->size();
   auto found = checked(file, data, options, model, task);
   if (!options.train_ids.empty()) {
-    // Ids are trained as they stand, so that a run can be compared step by step; the trainer skips a step without
+    // Ids are trained unchanged, so that a run can be compared step by step; the trainer skips a step that has no
     // labels.
     found.dataset = std::move(data);
   } else if (found.left_out > 0) {

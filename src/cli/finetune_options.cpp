@@ -12,7 +12,7 @@
 namespace transformers::cli {
 namespace {
 
-/// Of tables and archives, which are no texts though some are made of characters.
+/// The extensions of tables and archives. They are not texts, although some consist of characters.
 constexpr std::array kForeignForms{".csv", ".tsv",  ".parquet", ".arrow", ".feather", ".xls",   ".xlsx", ".ods",
                                    ".npy", ".npz",  ".pt",      ".pth",   ".pkl",     ".bin",   ".gguf", ".safetensors",
                                    ".zip", ".gz",   ".bz2",     ".xz",    ".zst",     ".tar",   ".tgz",  ".7z",

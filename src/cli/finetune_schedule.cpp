@@ -46,7 +46,7 @@ void read_greedy_options(ConfigReader& reader, GreedyOptions& options) {
   reader.read("reset_start", options.reset_start);
 }
 
-/// Each type reads its own; what it does not know is an error.
+/// Each scheduler type reads its own options; an unknown option is an error.
 void read_type_options(ConfigReader& reader, SchedulerType type, SchedulerOptions& options) {
   switch (type) {
     case SchedulerType::kReduceOnPlateau:

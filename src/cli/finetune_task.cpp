@@ -8,7 +8,7 @@
 namespace transformers::cli {
 namespace {
 
-/// Where the weights come from.
+/// The folder that the weights are read from.
 ModelOptions source_of(const FinetuneOptions& options, const std::string& checkpoint) {
   auto source = options.model;
   if (!checkpoint.empty() && options.lora_r == 0) {
@@ -26,7 +26,7 @@ Learner load_by_task(const FinetuneOptions& options, const ModelOptions& source)
     }
     case Task::kSequenceClassification: {
       const auto model = load_model<AutoModelForSequenceClassification>(source);
-      // A classifier finds the last token of a text by it.
+      // A classifier needs the padding token to find the last token of a text.
       model->config().pad_token_id = padding_token(model->config());
       return {model, sequence_classification_task(*model)};
     }
@@ -44,7 +44,7 @@ Learner load_by_task(const FinetuneOptions& options, const ModelOptions& source)
   TORCH_INTERNAL_ASSERT(false, "a model without a head learns nothing");
 }
 
-/// Fresh adapters, or those of a checkpoint.
+/// Newly initialized adapters, or those of a checkpoint.
 void add_adapters(Learner& learner, const FinetuneOptions& options, const std::string& checkpoint) {
   learner.adapters = PeftModel(learner.model);
   if (!checkpoint.empty()) {

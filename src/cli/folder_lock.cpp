@@ -12,7 +12,7 @@
 namespace transformers::cli {
 
 FolderLock::FolderLock(const std::string& folder) {
-  // The file that a training notes itself in anyway; a lock goes with its process, whatever ends that.
+  // A training writes this file anyway. The lock ends with the process, however the process ends.
   const auto path = (std::filesystem::path(folder) / ".training_run").string();
   descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   TORCH_CHECK(descriptor_ >= 0, path, ": cannot be opened: ", std::strerror(errno));
@@ -20,7 +20,7 @@ FolderLock::FolderLock(const std::string& folder) {
     ::close(descriptor_);
     TORCH_CHECK(false, folder, ": another training writes into this folder at the moment");
   }
-  // A file system without locks is no reason not to train.
+  // On a file system without locks, training continues without one.
 }
 
 FolderLock::~FolderLock() { ::close(descriptor_); }

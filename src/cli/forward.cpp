@@ -43,7 +43,7 @@ void add_cache(Outputs& outputs, const std::shared_ptr<Cache>& cache) {
   }
 }
 
-/// A tied weight has one gradient, under the name it is registered by first.
+/// A tied weight has one gradient, listed under the name that was registered first.
 void add_gradients(Outputs& outputs, const PreTrainedModel& model) {
   std::unordered_set<const void*> seen;
   for (const auto& parameter : model.named_parameters()) {

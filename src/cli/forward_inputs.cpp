@@ -51,7 +51,7 @@ void check_names(const SafetensorsFile& file, Task task, const PretrainedConfig&
   }
 }
 
-/// A file's tensor if it is there, of a fitting kind, on the model's device.
+/// Reads tensors of the file: checks the kind of those that exist, and moves them to the model's device.
 class Reader {
  public:
   Reader(const SafetensorsFile& file, c10::Device device) : file_(file), device_(device) {}
@@ -111,7 +111,7 @@ std::shared_ptr<Cache> read_cache(const SafetensorsFile& file, const Reader& rea
   return layers.empty() ? nullptr : DynamicCache::from_legacy_cache(layers);
 }
 
-/// -1 takes any size.
+/// -1 stands for any size.
 using Shape = std::vector<int64_t>;
 
 bool fits(const at::Tensor& tensor, const Shape& shape) {
@@ -159,7 +159,7 @@ void check_label_shapes(const ForwardInputs& read, const Reader& reader, Task ta
   expect_shape(reader.where("end_positions"), read.end_positions, {{batch}, {batch, 1}});
 }
 
-/// Every shape against batch, sequence and cache, so that the message can name the file.
+/// Checks every shape against batch, sequence and cache, so that the message can name the file.
 void check_shapes(const ForwardInputs& read, const Reader& reader, Task task, const PretrainedConfig& config) {
   const auto& inputs = read.inputs;
   const auto expect = [&](const char* name, const at::Tensor& tensor, std::initializer_list<Shape> shapes) {
@@ -227,7 +227,7 @@ ForwardInputs read_forward_inputs(const std::string& path, Task task, const Pret
   inputs.head_mask = reader.floats("head_mask", dtype);
   inputs.past_key_values = read_cache(file, reader, config, dtype);
   read.labels = read_labels(reader, task, config);
-  // What lies outside the text is clamped by the loss, as in HF.
+  // The loss clamps positions outside the text, as in HF.
   read.start_positions = reader.ids("start_positions", kLeast, kAny);
   read.end_positions = reader.ids("end_positions", kLeast, kAny);
   check_shapes(read, reader, task, config);

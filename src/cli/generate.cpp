@@ -54,7 +54,7 @@ Session open_session(const GenerateOptions& options) {
     }
     session.model = load_model<AutoModelForCausalLM>(options.model, folder);
   });
-  // A beam's scores belong to texts that may be dropped later: none are written.
+  // The scores of a beam belong to texts that may be dropped later, so none are written.
   const auto beams = session.config.with_defaults(session.model->generation_config).num_beams.value_or(1);
   session.config.output_scores = options.output_scores && beams == 1;
   if (session.chat_format && session.config.eos_token_id.empty()) {
@@ -68,7 +68,7 @@ Session open_session(const GenerateOptions& options) {
   return session;
 }
 
-/// Rows of different length as one batch, padding on the left.
+/// Puts rows of different length into one batch, with padding on the left.
 ModelInputs left_padded(const std::vector<std::vector<int64_t>>& rows, int64_t pad_id) {
   size_t longest = 0;
   for (const auto& row : rows) {
@@ -93,7 +93,7 @@ int64_t pad_id(const Session& session) {
   return merged.eos_token_id.empty() ? 0 : std::max<int64_t>(0, merged.eos_token_id.front());
 }
 
-/// The batch for the model. A GPU would end the process over an id that its table lacks.
+/// Builds the batch for the model. On a GPU, an id that the embedding table lacks would end the process.
 ModelInputs batch_of(const Session& session, const std::vector<std::vector<int64_t>>& rows) {
   auto inputs = left_padded(rows, pad_id(session));
   check_ids("the prompt's tokens ", inputs.input_ids, 0, session.model->config().vocab_size);
@@ -165,7 +165,7 @@ ModelInputs inputs_of(const Session& session, const GenerateOptions& options) {
 
 void print(std::string_view text) { std::cout << text << std::flush; }
 
-/// Writes text as it comes where that is possible: one row, no beams.
+/// Writes text while it is generated, where that is possible: with one row and without beams.
 std::shared_ptr<Streamer> streamer_for(const Session& session, const ModelInputs& inputs) {
   const auto merged = session.config.with_defaults(session.model->generation_config);
   const bool one_text = inputs.input_ids.size(0) == 1 && merged.num_beams.value_or(1) == 1 &&
@@ -197,7 +197,7 @@ std::string rate(int64_t tokens, double seconds) {
 void print_summary(const GenerateOutput& output) {
   const auto rows = output.sequences.size(0);
   inform("prompt: " + rate(output.prompt_tokens, output.prefill_seconds));
-  // The first new token of each row came with the prompt.
+  // The first new token of each row was computed with the prompt.
   inform("new:    " + rate(std::max<int64_t>(0, output.new_tokens - rows), output.decode_seconds) + ", " +
          std::to_string(output.new_tokens) + " in all");
   inform("memory: " + std::to_string(peak_rss_bytes() >> 20) + " MiB at most");
@@ -212,7 +212,7 @@ void write_output(const GenerateOptions& options, const GenerateOutput& output) 
   save_safetensors(options.output, tensors);
 }
 
-/// Ctrl-C ends every row where it is; what is there so far is still written and accounted for.
+/// Ctrl-C ends every row at its present length; the text so far is still written and counted.
 class InterruptCriteria : public StoppingCriteria {
  public:
   at::Tensor operator()(const at::Tensor& input_ids, const std::vector<at::Tensor>& /*scores*/) override {
@@ -234,7 +234,7 @@ GenerateOutput generate_once(const Session& session, const ModelInputs& inputs) 
   return output;
 }
 
-/// A conversation over stdin: a line a turn, until its end.
+/// Reads a conversation from stdin, one turn a line, until the end of the input.
 void converse(const Session& session, const GenerateOptions& options) {
   std::vector<ChatMessage> messages;
   if (!options.system.empty()) {
@@ -281,7 +281,8 @@ void run(const GenerateOptions& options) {
   }
   apply(options.model);
   const auto session = open_session(options);
-  // Again: building a model draws too, and the same seed must give Python's tokens.
+  // Sets the seed again, because building a model draws random numbers too, and the same seed must give Python's
+  // tokens.
   seed(options.model);
   if (options.interactive) {
     return converse(session, options);

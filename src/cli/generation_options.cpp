@@ -59,7 +59,7 @@ std::string dashed(std::string name) {
   return "--" + name;
 }
 
-/// Numbers, lists and booleans are JSON as typed; other words are strings.
+/// Numbers, lists and booleans are read as JSON; any other text is a string.
 nlohmann::ordered_json json_value(const std::string& text) {
   try {
     return parse_strict_json(text, "command line");

@@ -30,7 +30,7 @@ std::string stored_dtype(const Checkpoint& checkpoint) {
   return "none";
 }
 
-/// A key of ours and another of the file that says the same, in whole or in part.
+/// A key that this library reads, and another key of the file that says the same, completely or in part.
 struct Spelling {
   std::string_view key, also;
 };
@@ -55,7 +55,7 @@ bool is_said_otherwise(const Json& given, std::string_view key) {
   });
 }
 
-/// Whether generation goes by a key of config.json: where no generation_config.json speaks.
+/// Whether generation reads a key of config.json, which it does when there is no generation_config.json.
 bool serves_generation(const ModelFolder& folder, const std::string& key) {
   const auto known = GenerationConfig::from_json(Json{{key, nullptr}}.dump()).unknown_keys.empty();
   return known && !folder.contains("generation_config.json");
@@ -65,7 +65,7 @@ bool is_read(const ModelFolder& folder, const PretrainedConfig& config, const st
   return is_generation_key(key) ? serves_generation(folder, key) : !config.unknown_keys.contains(key);
 }
 
-/// Every key of the file and every key of ours, with what became of it.
+/// Every key of the file and every key that this library reads, with what was done with it.
 Json config_keys(const ModelFolder& folder, const PretrainedConfig& config) {
   const auto& given = folder_json(folder, "config.json");
   const auto used = Json::parse(config.to_json());

@@ -20,7 +20,8 @@ class WarningPrinter : public c10::WarningHandler {
   void process(const c10::Warning& warning) override { inform("warning: " + warning.msg()); }
 };
 
-/// Activations come and go in pieces of megabytes. Mapped anew each time, their pages would cost a fifth of a prefill.
+/// Activations are allocated and freed in blocks of megabytes. If each block were mapped anew, page faults would take a
+/// fifth of a prefill.
 void keep_activations_in_the_heap() {
   constexpr int kLargestBlock = 32 << 20;  // glibc's own limit
   constexpr int kMostKept = 512 << 20;
@@ -28,7 +29,7 @@ void keep_activations_in_the_heap() {
   mallopt(M_TRIM_THRESHOLD, kMostKept);
 }
 
-/// The one line on stderr that every failure ends with.
+/// Every failure ends with this one line on stderr.
 int fail(const std::string& message) {
   end_drawn_line();
   print_line("error: " + message);
@@ -67,7 +68,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (const auto* ended = dynamic_cast<const CLI::RuntimeError*>(&error)) {
-      return ended->get_exit_code();  // a run that was stopped from outside
+      return ended->get_exit_code();  // the run was stopped from outside
     }
     return fail_usage(app, error, argc, argv);
   }
@@ -81,7 +82,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   using namespace transformers::cli;
   keep_activations_in_the_heap();
-  std::signal(SIGXFSZ, SIG_IGN);  // a file beyond its limit is an error that names it, not the end of the process
+  std::signal(SIGXFSZ, SIG_IGN);  // a file beyond its limit is an error that names it, and does not end the process
   report_shortened_files();
   WarningPrinter printer;
   const c10::WarningUtils::WarningHandlerGuard guard(&printer);

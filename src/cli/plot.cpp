@@ -23,7 +23,7 @@ struct PlotOptions {
   std::vector<std::string> columns{"loss"};
 };
 
-/// The curves that are drawn over each other: one column of all logs.
+/// The curves that share one pair of axes: one column of every log.
 using Panel = std::vector<Curve>;
 
 Range range_of(const Panel& panel, std::vector<double> Curve::*numbers) {
@@ -126,7 +126,7 @@ std::string svg_of(const std::vector<Panel>& panels) {
   return svg.str();
 }
 
-/// The curve in characters: each column the mean of its steps.
+/// Draws a curve with characters; each column shows the mean of its steps.
 void print_curve(const Curve& curve, bool named) {
   constexpr size_t kColumns = 64, kRows = 12;
   const auto y = Range::of(curve.values);
@@ -149,7 +149,7 @@ void print_curve(const Curve& curve, bool named) {
   std::cout << "+-" << std::string(columns, '-') << '\n';
 }
 
-/// What is there may be replaced when it is a drawing.
+/// An existing file may be replaced only if it is a drawing.
 void check_drawing(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0 && status.st_size > 0) {

@@ -107,7 +107,7 @@ std::set<int64_t> listed_tokens(const std::string& path, int64_t vocab_size) {
   return listed;
 }
 
-/// The special tokens of a config or a generation config that are in the vocabulary.
+/// Those special tokens of a config or a generation config that are in the vocabulary.
 template <typename Config>
 std::set<int64_t> special_tokens(const Config& config, int64_t vocab_size) {
   std::set<int64_t> ids(config.eos_token_id.begin(), config.eos_token_id.end());
@@ -118,7 +118,7 @@ std::set<int64_t> special_tokens(const Config& config, int64_t vocab_size) {
   return ids;
 }
 
-/// The tokens of the file and those that the configs cannot do without.
+/// The tokens of the file and those that the configs need.
 Numbers kept_tokens(const PruneOptions& options, const PreTrainedModel& model) {
   const auto vocab_size = model.config().vocab_size;
   auto kept = listed_tokens(options.vocab, vocab_size);
@@ -133,7 +133,7 @@ Numbers kept_tokens(const PruneOptions& options, const PreTrainedModel& model) {
   return {kept.begin(), kept.end()};
 }
 
-/// Says where a share is less than one of what it is a share of, in every layer.
+/// Warns if a share is less than one part in every layer.
 void warn_if_none(const std::string& option, const std::optional<double>& share, const HeadsByLayer& chosen,
                   const Numbers& counts, const std::string& what) {
   if (share && *share > 0 && chosen.empty() && !counts.empty()) {
@@ -208,7 +208,7 @@ std::string described(const LayerSummary& layer) {
          std::to_string(layer.channels) + " " + std::to_string(layer.parameters);
 }
 
-/// gone: the layers of `before` that are no longer there.
+/// gone: the layers of `before` that were removed.
 void print_table(const Summary& before, const Summary& after, const Numbers& gone) {
   print_row("", "before", "after");
   print_row("parameters", before.parameters, after.parameters);
@@ -224,7 +224,7 @@ void print_table(const Summary& before, const Summary& after, const Numbers& gon
   }
 }
 
-/// None where all tokens keep their ids.
+/// Returns none if all tokens keep their ids.
 std::optional<PrunedTokenizer> pruned_tokenizer(const PruneOptions& options, const PruningPlan& plan) {
   if (plan.vocabulary.empty() || options.zero) {
     return std::nullopt;
@@ -239,11 +239,11 @@ std::optional<PrunedTokenizer> pruned_tokenizer(const PruneOptions& options, con
 void add_tokenizer(SaveTransaction& save, const PruneOptions& options, const std::optional<PrunedTokenizer>& pruned) {
   if (!pruned) {
     add_tokenizer_files(save, read_tokenizer_files(options.model));
-    save.remove("vocab_map.json");  // of an earlier save
+    save.remove("vocab_map.json");  // may be there from an earlier save
     return;
   }
   for (const char* name : kTokenizerFiles) {
-    save.remove(name);  // of an earlier save, it would not fit
+    save.remove(name);  // may be there from an earlier save and would not fit
   }
   for (const auto& [name, text] : pruned->files) {
     save.write(name, text);
@@ -255,7 +255,7 @@ void check_output_folder(const PruneOptions& options) {
               ": is not a folder");
 }
 
-/// Files of the old vocabulary would stay beside the new weights.
+/// In the same folder, files of the old vocabulary would remain beside the new weights.
 void check_not_in_place(const PruneOptions& options, const PruningPlan& plan) {
   TORCH_CHECK(plan.vocabulary.empty() || !is_same_file(options.model, options.output), printable(options.output),
               ": a vocabulary cannot be pruned in place, choose another folder");
@@ -308,7 +308,7 @@ void prune(const PruneOptions& options) {
 
 namespace {
 
-/// What goes, and how it is chosen.
+/// The options that say what is removed, and how it is chosen.
 void add_choices(CLI::App* command, const std::shared_ptr<PruneOptions>& options) {
   const auto share = [&](const char* name, std::optional<double>& field, const char* help) {
     command->add_option(name, field, help)->check([](const std::string& text) {

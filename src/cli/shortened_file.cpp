@@ -10,11 +10,11 @@ namespace transformers::cli {
 namespace {
 
 void write_text(const char* text) {
-  // Nothing can be done about a stderr that takes nothing.
+  // If stderr takes nothing either, nothing more can be done.
   [[maybe_unused]] const auto count = ::write(STDERR_FILENO, text, std::strlen(text));
 }
 
-/// Only calls that POSIX allows in a signal handler.
+/// Makes only calls that POSIX allows in a signal handler.
 void end_with_the_files_name(int signal, siginfo_t* info, void* /*context*/) {
   const char* path = mapped_file_at(info->si_addr);
   if (path == nullptr) {

@@ -30,7 +30,7 @@ void add_line(std::string_view line, const std::string& source, std::vector<Curv
   }
 }
 
-/// The number with as many digits as tell it from one a step away.
+/// The number with enough digits to distinguish it from a number one step away.
 std::string tick_text(double value, double step) {
   const auto digits = value == 0 ? 1 : std::ceil(std::log10(std::abs(value) / step)) + 1;
   std::array<char, 32> buffer{};
@@ -78,14 +78,14 @@ Range Range::of(const std::vector<double>& numbers) {
   if (low < high) {
     return {low, high};
   }
-  // A flat line lies in the middle.
+  // A flat line is drawn in the middle.
   const auto around = std::max(0.5, std::abs(low) / 4);
   return {std::max(low - around, std::numeric_limits<double>::lowest()),
           std::min(high + around, std::numeric_limits<double>::max())};
 }
 
 double Range::place(double value) const {
-  // Halves, since the width of the range may be beyond a double.
+  // Computed with halves, because the width of the range may be too large for a double.
   const auto place = (value / 2 - low / 2) / (high / 2 - low / 2);
   return std::isnan(place) ? 0.5 : std::clamp(place, 0.0, 1.0);
 }
@@ -93,7 +93,7 @@ double Range::place(double value) const {
 std::vector<Tick> ticks(const Range& range, bool whole) {
   constexpr double kTicks = 4;
   const auto least = range.high / kTicks - range.low / kTicks;
-  // Ends that no step leads to by doubles are all there is to show.
+  // If the step is too small for doubles, only the two ends are shown.
   const std::vector<Tick> ends{{range.low, tick_text(range.low, least)}, {range.high, tick_text(range.high, least)}};
   if (!std::isnormal(least) || least < std::max(std::abs(range.low), std::abs(range.high)) * 1e-13) {
     return ends;

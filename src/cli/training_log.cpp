@@ -31,7 +31,7 @@ int64_t step_of(const std::string& line, const std::string& path) {
   return entry["step"].get<int64_t>();
 }
 
-/// Lines of steps up to `steps`. A last line that a full disk or the end of the process has cut is none.
+/// The lines of steps up to `steps`. A last line that was cut by a full disk or the end of the process does not count.
 std::string lines_up_to(const std::string& path, int64_t steps) {
   constexpr size_t kMostBytes = size_t{1} << 32;
   if (!std::filesystem::is_regular_file(path)) {
@@ -53,7 +53,7 @@ std::string lines_up_to(const std::string& path, int64_t steps) {
   return kept;
 }
 
-/// Opening a pipe would wait for a reader.
+/// Checked first, because opening a pipe would wait for a reader.
 void check_kind(const std::string& path) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
@@ -127,7 +127,7 @@ void TrainingLogFile::add_evaluation(int64_t step, const Metrics& metrics) {
   line << "evaluation after step " << step << ": ";
   for (const auto& [metric, value] : metrics) {
     const auto name = metric.starts_with("eval_") ? metric.substr(5) : metric;
-    entry[name == "perplexity" ? name : metric] = value;  // under the name that logs have had
+    entry[name == "perplexity" ? name : metric] = value;  // the name that logs have used so far
     line << (metric == metrics.begin()->first ? "" : ", ") << name << " " << value;
     draw("eval/" + name, value, step);
   }
@@ -135,7 +135,7 @@ void TrainingLogFile::add_evaluation(int64_t step, const Metrics& metrics) {
   inform(line.str());
 }
 
-/// Redrawn on a terminal; elsewhere a line every ten seconds, and the last step's.
+/// On a terminal the line is redrawn; elsewhere a line is printed every ten seconds, and one for the last step.
 void TrainingLogFile::show(const TrainingLog& log) {
   const bool on_terminal = isatty(STDERR_FILENO) == 1, last = log.step == max_steps_;
   const auto now = Clock::now();

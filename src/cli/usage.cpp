@@ -10,7 +10,8 @@ namespace {
 
 using Names = std::vector<std::string>;
 
-/// Insertions, removals and exchanges of characters between two words; two that changed places count once.
+/// The number of insertions, removals and replacements of characters between two words; swapping two neighbours counts
+/// once.
 size_t distance(const std::string& a, const std::string& b) {
   std::vector<std::vector<size_t>> rows(a.size() + 1, std::vector<size_t>(b.size() + 1));
   std::iota(rows[0].begin(), rows[0].end(), size_t{0});
@@ -36,7 +37,7 @@ std::string initials(const std::string& name) {
   return letters;
 }
 
-/// The known name that may be meant, empty when none is near.
+/// The known name that is probably meant; empty when none is similar.
 std::string nearest(const std::string& word, const Names& known) {
   constexpr size_t kLongest = 40;
   const auto by = [&](const auto& fits) {
@@ -56,7 +57,7 @@ std::string nearest(const std::string& word, const Names& known) {
   return distance(word, closest) <= std::max<size_t>(1, word.size() / 3) ? closest : std::string();
 }
 
-/// The app itself and the groups of options in it, which are apps without a name.
+/// The app itself and its option groups, which are apps without a name.
 std::vector<const CLI::App*> with_groups(const CLI::App& app) {
   std::vector<const CLI::App*> apps{&app};
   for (const auto* group : app.get_subcommands([](const CLI::App* part) { return part->get_name().empty(); })) {
@@ -94,7 +95,7 @@ bool is_option(const std::string& argument) {
   return argument.size() > 2 && argument.starts_with("--") && argument[2] != '-';
 }
 
-/// The first option of `app` among the arguments after `first` that does not exist; values of options are passed over.
+/// The first option among the arguments after `first` that `app` does not have; values of options are skipped.
 std::string unknown_option(const CLI::App& app, const CLI::App& command, const Names& arguments, size_t first) {
   for (size_t i = first; i < arguments.size() && arguments[i] != "--"; ++i) {
     if (!is_option(arguments[i])) {

@@ -1,4 +1,4 @@
-// Continues a text with the model of a Hugging Face folder and prints it as it comes.
+// Continues a text with the model of a Hugging Face folder and prints the continuation while it is generated.
 //
 //   example_load_and_generate FOLDER [PROMPT]
 #include <transformers/auto/modeling_auto.h>
@@ -12,7 +12,7 @@ namespace {
 void continue_text(const std::string& folder, const std::string& prompt) {
   const auto tokenizer = transformers::load_tokenizer(folder);
 
-  // What loading met is in the report: a head that the file lacks gets fresh weights, a lacking layer is an error.
+  // The report says what loading found: a head that the file lacks is newly initialized, a missing layer is an error.
   transformers::LoadReport report;
   const auto model = transformers::AutoModelForCausalLM::from_pretrained(folder, {.report = &report});
   std::cerr << model->architecture() << ", " << model->num_parameters() << " parameters, " << report.unexpected.size()

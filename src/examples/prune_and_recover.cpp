@@ -1,4 +1,5 @@
-// Takes half of a model's MLP channels out, those that matter least for a text, and lets it recover on that text.
+// Removes the half of a model's MLP channels that matters least for a text, and trains the model on that text to
+// recover.
 //   prune_and_recover                          a tiny model that has learnt a few sentences of ids
 //   prune_and_recover FOLDER TEXT_FILE OUTPUT  a model folder; the pruned model is saved in OUTPUT
 #include <torch/optim/adamw.h>
@@ -20,7 +21,7 @@ double loss_of(CausalLM& model, const torch::Tensor& ids) {
 
 void train(CausalLM& model, const torch::Tensor& ids, int steps, double learning_rate) {
   model.train();
-  // Made after pruning: an optimizer from before would hold parameters that are gone.
+  // The optimizer is made after pruning: an earlier one would hold parameters that no longer exist.
   torch::optim::AdamW optimizer(model.parameters(), torch::optim::AdamWOptions(learning_rate).weight_decay(0));
   for (int step = 0; step < steps; ++step) {
     const auto output = model.forward({.input_ids = ids, .use_cache = false}, {.labels = ids});

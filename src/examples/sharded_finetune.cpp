@@ -1,9 +1,10 @@
-// Fine-tunes a model that no process holds whole: weights, gradients and optimizer states lie spread over the ranks.
+// Fine-tunes a model that no process holds completely: weights, gradients and optimizer states are split over the
+// ranks.
 //
 //     torchrun --no-python --nproc-per-node 2 example_sharded_finetune OUTPUT_FOLDER [MODEL_FOLDER]
 //
-// Without a model folder a small LLaMA starts from random weights. Half-way a sharded checkpoint is written; started
-// again, with any number of processes, it goes on from there. At the end the model is saved as Python loads it.
+// Without a model folder a small LLaMA starts from random weights. Half-way a sharded checkpoint is written; a later
+// start, with any number of processes, continues from it. At the end the model is saved in the form that Python loads.
 #include <transformers/auto/modeling_auto.h>
 #include <transformers/llama/configuration_llama.h>
 #include <transformers/utils/distributed/torchrun.h>
@@ -44,7 +45,7 @@ torch::Tensor counting_batch(int64_t vocab_size, int64_t step) {
   return (torch::randint(vocab_size, {kBatch, 1}, torch::kLong) + torch::arange(kLength)).remainder(vocab_size);
 }
 
-/// Where the last run of the same folder stopped; the number of its steps. 0: there was none.
+/// The number of steps that the last run in the same folder had done; 0: there was no run.
 int64_t resume(const std::string& folder, const ProcessGroup& group, FullyShardedModule& model, AdamW& optimizer) {
   group.barrier();
   if (!ShardedCheckpoint::exists(folder)) {

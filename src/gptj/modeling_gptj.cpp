@@ -60,7 +60,7 @@ EagerAttention eager_attention(const at::Tensor& head_mask, int64_t head_dim) {
   };
 }
 
-/// Mirrors the method of that name of modeling_utils.py, transformers 4.37.2; looks at ids on the CPU only.
+/// Mirrors the method of that name of modeling_utils.py, transformers 4.37.2; it reads only ids that are on the CPU.
 void warn_if_padding_and_no_attention_mask(const ModelInputs& inputs, const PretrainedConfig& config) {
   const auto& ids = inputs.input_ids;
   if (inputs.attention_mask.defined() || !config.pad_token_id || !ids.defined() || !ids.is_cpu()) {
@@ -191,7 +191,7 @@ RotaryEmbeddings GPTJModelImpl::position_embeddings(const at::Tensor& position_i
   return {.cos = angles.cos().to(dtype), .sin = angles.sin().to(dtype)};
 }
 
-/// A mask speaks of all heads as before pruning; a layer gets the factors of those it has left.
+/// A mask lists all heads as before pruning; each layer gets the factors of its remaining heads.
 std::vector<at::Tensor> GPTJModelImpl::head_masks(const ModelInputs& inputs) const {
   if (!inputs.head_mask.defined()) {
     return {};
@@ -213,7 +213,7 @@ BaseModelOutputWithPast GPTJModelImpl::forward(const ModelInputs& given) {
   const bool starts_here = blocks_to_run().begin == 0;
   auto hidden_states = starts_here ? embed(inputs) : inputs.inputs_embeds;
   auto plan = plan_forward(inputs, hidden_states, config_);
-  plan.output_hidden_states = static_cast<bool>(plan.output_hidden_states);  // as in HF: all where any are asked for
+  plan.output_hidden_states = static_cast<bool>(plan.output_hidden_states);  // as in HF: all if any are requested
   TORCH_CHECK(!plan.past_key_values || plan.past_key_values->rotary_positions() == 0,
               "GPT-J rotates neighbouring pairs; a cache that moves keys cannot hold them");
 

@@ -1,6 +1,6 @@
-// Mirrors `parallelize` and `deparallelize` of models/gptj/modeling_gptj.py, transformers 4.37.2. Deviations: places
-// are any devices, in any order of blocks; hidden states are moved wherever the device changes, where the original goes
-// to the device of the next number; what is called with ids on another device is brought there.
+// Mirrors `parallelize` and `deparallelize` of models/gptj/modeling_gptj.py, transformers 4.37.2. Deviations: the
+// device map may hold any devices, in any order of blocks; hidden states are moved wherever the device changes, where
+// the original moves them to the device of the next number; inputs on another device are moved to the first one.
 #include <c10/core/CachingDeviceAllocator.h>
 #include <transformers/gptj/modeling_gptj.h>
 #include <transformers/utils/nn/device.h>
@@ -22,7 +22,7 @@ std::vector<c10::Device> cuda_devices() {
   return devices;
 }
 
-/// The CPU comes before all others.
+/// The CPU is ordered before all other devices.
 bool comes_before(const BlocksByDevice::value_type& left, const BlocksByDevice::value_type& right) {
   const auto key = [](const c10::Device& device) {
     return std::tuple(!device.is_cpu(), device.type(), device.index());

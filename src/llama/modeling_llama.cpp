@@ -61,7 +61,7 @@ LlamaRotaryEmbeddingImpl::LlamaRotaryEmbeddingImpl(const LlamaConfig& config)
   inv_freq = register_non_persistent_buffer("inv_freq", frequencies.inv_freq);
 }
 
-/// Nothing is kept from call to call: several threads call one model at a time.
+/// The forward keeps no state between calls, because several threads may call one model at the same time.
 at::Tensor LlamaRotaryEmbeddingImpl::frequencies(const torch::Tensor& position_ids) const {
   const auto type = rope_parameters_.rope_type;
   if (type != RopeType::kDynamic && type != RopeType::kLongrope) {

@@ -17,10 +17,11 @@ std::vector<at::Tensor> column(const std::vector<Batch>& samples, const std::str
   return tensors;
 }
 
-/// Of a text and not of its tokens: a class, a position, several labels (which transformers keeps in floats).
+/// A tensor that belongs to a text and not to its tokens: a class, a position, several labels (which transformers
+/// stores as floats).
 bool is_of_text(const at::Tensor& tensor) { return tensor.dim() == 0 || tensor.is_floating_point(); }
 
-/// Of each sample [tokens], to one length; what is of a text is stacked as it is.
+/// Pads the tensors [tokens] of all samples to one length; tensors that belong to a text are stacked unchanged.
 at::Tensor padded(const std::vector<at::Tensor>& tensors, int64_t value, int64_t length) {
   std::vector<at::Tensor> rows;
   for (const auto& tensor : tensors) {

@@ -30,7 +30,8 @@ Batch text_sample(const std::string& text, const Tokenizer& tokenizer, int64_t m
   return {{"input_ids", tensor}, {"labels", tensor}};
 }
 
-/// The two are tokenised apart, so that where the completion begins does not hang on merges across the border.
+/// Prompt and completion are tokenised separately, so that the start of the completion does not depend on merges across
+/// the border.
 Batch completion_sample(const std::string& prompt, const std::string& completion, const Tokenizer& tokenizer,
                         int64_t max_length) {
   auto ids = tokenizer.encode(prompt);

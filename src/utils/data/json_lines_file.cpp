@@ -107,7 +107,7 @@ bool JsonLinesFile::is_array() const {
   return first != std::string::npos && head[first] == '[';
 }
 
-/// Only where elements begin and end; each is read strictly when it is asked for.
+/// Finds only where elements begin and end; each element is parsed strictly when it is requested.
 void JsonLinesFile::find_elements() {
   ElementScanner scanner;
   const auto size = file_->size();

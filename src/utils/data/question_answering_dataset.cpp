@@ -16,7 +16,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Ids = std::vector<int64_t>;
 
-/// Bytes of the first `characters` characters; npos beyond the end.
+/// The number of bytes of the first `characters` characters; npos beyond the end.
 size_t bytes_of(std::string_view text, int64_t characters) {
   size_t bytes = 0;
   for (; characters > 0; --characters) {
@@ -73,7 +73,7 @@ Answer answer_of(const Json& line, const std::string& context, const std::string
   return answer;
 }
 
-/// The places of the largest values, best first.
+/// The positions of the largest values, best first.
 Ids best_places(const at::Tensor& logits, int64_t count) {
   const auto places = std::get<1>(logits.topk(std::min(count, logits.size(0)))).contiguous();
   return {places.const_data_ptr<int64_t>(), places.const_data_ptr<int64_t>() + places.numel()};
@@ -85,10 +85,10 @@ Ids best_places(const at::Tensor& logits, int64_t count) {
 struct QuestionAnsweringDataset::Text {
   std::string context{};
   Answer answer{};
-  Ids lead{}, tokens{}, tail{};  // before the context, of the whole context, after it
+  Ids lead{}, tokens{}, tail{};  // tokens before the context, of the whole context, and after it
   std::vector<std::pair<size_t, size_t>> offsets{};
 
-  /// First and last token of the answer among those of a sample, (0, 0) when it is not all there.
+  /// The first and last token of the answer among the tokens of a sample; (0, 0) if the answer is not completely in it.
   std::pair<int64_t, int64_t> positions(const Sample& sample) const {
     const auto begin = offsets.begin() + sample.first, end = begin + sample.count;
     if (begin == end || begin->first > answer.first || std::prev(end)->second < answer.end) {
@@ -104,7 +104,7 @@ struct QuestionAnsweringDataset::Text {
   }
 };
 
-/// A part of the context in bytes, and how sure the model is of it.
+/// A part of the context in bytes, and the score that the model gives it.
 struct QuestionAnsweringDataset::Candidate {
   double score = -std::numeric_limits<double>::infinity();
   size_t first = 0, end = 0;

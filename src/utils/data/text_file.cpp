@@ -18,8 +18,8 @@ using Ids = std::vector<int64_t>;
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 bool is_plain(char c) { return static_cast<unsigned char>(c) < 0x80 && !is_space(c); }
 
-/// Whether the ids on both sides of `place` are those of the text around it. A side that has hardly a token says
-/// nothing: its characters may be unknown and left out, and its neighbours then meet.
+/// Whether the ids on both sides of `place` equal those of the text around it. A side with very few tokens proves
+/// nothing: its characters may be unknown and omitted, so that its neighbours become adjacent.
 bool cuts_at(const Tokenizer& tokenizer, std::string_view text, size_t place) {
   constexpr size_t kAround = 256, kFewestTokens = 16;
   const auto from = text.rfind('\n', place - std::min(place, kAround)) + 1;  // 0 where there is none
@@ -34,7 +34,7 @@ bool cuts_at(const Tokenizer& tokenizer, std::string_view text, size_t place) {
   return apart == tokenizer.encode(std::string(left) + std::string(right), /*add_special_tokens=*/false);
 }
 
-/// Behind the last line break at which the text may be cut; 0: nowhere near its end.
+/// The position after the last line break at which the text may be cut; 0 if there is none near its end.
 size_t last_cut(const Tokenizer& tokenizer, std::string_view text) {
   constexpr int kTries = 8;
   auto end = text.size();
@@ -61,7 +61,7 @@ std::pair<Ids, Ids> special_tokens_around(const Tokenizer& tokenizer) {
   return {{around.begin(), middle}, {middle + static_cast<int64_t>(plain.size()), around.end()}};
 }
 
-/// Bytes of a whole UTF-8 character at the front of `text`; 0: there is none.
+/// The number of bytes of the complete UTF-8 character at the front of `text`; 0 if there is none.
 size_t valid_character(std::string_view text) {
   const auto first = static_cast<unsigned char>(text.front());
   const size_t length = first < 0x80 ? 1 : first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC2 ? 2 : 0;
@@ -81,7 +81,7 @@ void check_is_text(const std::string& path) {
   const auto foreign = foreign_format_note(head);
   TORCH_CHECK(foreign.empty(), printable(path), ": is no text", foreign);
   TORCH_CHECK(head.find('\0') == std::string::npos, printable(path), ": is no text: byte ", head.find('\0'), " is 0");
-  size_t strange = 0;  // bytes of no character, some of which a text may have
+  size_t strange = 0;  // bytes that belong to no character; a text may have some of them
   for (size_t at = 0; at < head.size();) {
     const auto length = valid_character(std::string_view(head).substr(at));
     strange += length == 0 ? 1 : 0;
@@ -99,7 +99,7 @@ std::vector<int32_t> encode_text_file(const std::string& path, const Tokenizer& 
   const auto append = [&ids](const Ids& more) { ids.insert(ids.end(), more.begin(), more.end()); };
   const auto [prefix, suffix] = special_tokens_around(tokenizer);
   append(prefix);
-  // Where line breaks are left out they separate nothing.
+  // If line breaks are omitted, they separate nothing.
   const bool has_line_breaks = !tokenizer.encode("\n", /*add_special_tokens=*/false).empty();
   std::string text;
   for (size_t offset = 0; offset < file.size(); offset += piece_bytes) {

@@ -29,7 +29,7 @@ int64_t label_of(const Json& value, const std::map<int64_t, std::string>& id2lab
   return found->first;
 }
 
-/// Whether the tokenizer puts the space before a word itself, as SentencePiece's do.
+/// Whether the tokenizer puts the space before a word itself, as SentencePiece tokenizers do.
 bool adds_space(const Tokenizer& tokenizer) {
   const auto ids = tokenizer.encode("a", /*add_special_tokens=*/false);
   return !ids.empty() && tokenizer.id_to_token(ids.front()).value_or("").starts_with("\xE2\x96\x81");  // U+2581

@@ -22,7 +22,7 @@ bool has_spaces_of_sentencepiece(const std::vector<std::string>& tokens) {
   });
 }
 
-/// Bytes of text a token stands for: byte-level tokenizers write each byte as a character.
+/// The number of bytes of text that a token stands for: byte-level tokenizers write each byte as a character.
 size_t bytes_of(std::string_view token, bool of_sentencepiece) {
   if (!of_sentencepiece) {
     return static_cast<size_t>(std::count_if(token.begin(), token.end(), [](char b) { return !is_continuation(b); }));
@@ -37,7 +37,7 @@ size_t bytes_of(std::string_view token, bool of_sentencepiece) {
   return bytes;
 }
 
-/// Of a part of a text the characters it touches; of an empty part the one that follows.
+/// The range of characters that a part of a text touches; for an empty part, the character that follows.
 std::pair<size_t, size_t> whole_characters(std::string_view text, size_t first, size_t end) {
   end = std::max(end, std::min(first + 1, text.size()));
   while (first > 0 && first < text.size() && is_continuation(text[first])) {

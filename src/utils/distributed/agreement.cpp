@@ -11,7 +11,7 @@
 namespace transformers {
 namespace {
 
-/// A size each, by rank.
+/// One size for each rank.
 std::vector<int64_t> exchange_sizes(const ProcessGroup& group, int64_t size) {
   const auto own = at::empty({1}, at::kLong).fill_(size).to(group.device());
   const auto all = at::empty({group.size()}, own.options());

@@ -25,7 +25,8 @@ std::shared_ptr<BackwardEnd> BackwardEnd::watch(const std::vector<at::Tensor>& p
   return watcher;
 }
 
-// The Reducer queues its own callback when the last gradient has come. Queuing from within a callback gets behind it.
+// The Reducer queues its own callback when the last gradient has arrived. A callback that is queued inside a callback
+// therefore runs after it.
 void BackwardEnd::on_gradient() {
   if (queued_) {
     return;

@@ -24,7 +24,7 @@ uint64_t fnv1a(const std::string& text) {
   return hash;
 }
 
-/// Texts that differ stay different when they are cut.
+/// Shortens a text; texts that differ still differ when they are shortened.
 std::string cut(const std::string& text) {
   if (text.size() < kTextBytes) {
     return text;

@@ -23,7 +23,7 @@ PackedSequence with_data(const PackedSequence& sequence, const Value& data) {
                         sequence.sorted_indices(), sequence.unsorted_indices());
 }
 
-/// Sizes of the batch stay on the CPU, where the recurrent layers want them.
+/// Batch sizes remain on the CPU, where the recurrent layers need them.
 template <typename Move>
 PackedSequence moved(const PackedSequence& sequence, const Move& move) {
   const auto moved_if_there = [&](const at::Tensor& tensor) { return tensor.defined() ? move(tensor) : tensor; };

@@ -25,15 +25,15 @@
 namespace transformers::detail {
 namespace {
 
-// torch's values.
+// The same values as in torch.
 constexpr int64_t kBroadcastBucketBytes = 250 << 20;
 constexpr int64_t kFirstBucketBytes = 1 << 20;
 constexpr int64_t kBucketBytes = 25 << 20;
 
 using autograd_context = torch::autograd::AutogradContext;
 
-/// Hands its inputs through. In backward, outputs the loss does not use get an undefined gradient instead of none at
-/// all, so that each parameter of the forward reports.
+/// Returns its inputs. In backward, outputs that the loss does not use get an undefined gradient and not none at all,
+/// so that each parameter of the forward reports to the reducer.
 struct Sink : torch::autograd::Function<Sink> {
   static torch::autograd::variable_list forward(autograd_context* context, at::TensorList tensors) {
     context->set_materialize_grads(false);
@@ -54,7 +54,7 @@ struct NamedTensors {
   std::vector<bool> sparse{};
 };
 
-/// Parameters of embeddings that were asked for sparse gradients.
+/// The parameters of embeddings with `sparse` set.
 std::unordered_set<const void*> sparse_parameters(const torch::nn::Module& module) {
   std::unordered_set<const void*> sparse;
   for (const auto& child : module.modules()) {
@@ -162,7 +162,7 @@ struct DataParallelSteps::State {
   DataParallelOptions options;
   c10::Device device = c10::kCPU;
   std::vector<at::Tensor> buffers{};
-  std::unique_ptr<LowPrecisionParameters> low_precision{};  // null without param_dtype
+  std::unique_ptr<LowPrecisionParameters> low_precision{};  // null if param_dtype is unset
   std::shared_ptr<BackwardEnd> backward_end{};
   std::shared_ptr<c10d::Reducer> reducer{};
   bool require_backward_sync = true;
@@ -171,7 +171,7 @@ struct DataParallelSteps::State {
   bool has_stepped = false;               // a synchronised backward was prepared
   std::vector<int64_t> gradient_order{};  // as set; until the first step there is no newer one
   bool awaits_gradients = false;          // between a forward that is synchronised and its last bucket
-  bool is_unfinished = false;             // a backward ended in between
+  bool is_unfinished = false;             // a backward ended before all buckets were reduced
 
   void start();
   void check(const NamedTensors& trained) const;
@@ -203,7 +203,7 @@ void DataParallelSteps::State::start() {
     const auto all = parameters_of(*module, options.parameters_to_ignore, /*trained_only=*/false);
     low_precision = std::make_unique<LowPrecisionParameters>(floating(all.tensors), *dtype);
   }
-  // Built while parameters have the dtype of the backward.
+  // Built while the parameters have the dtype that they have in backward.
   backward_end =
       BackwardEnd::watch(trained.tensors, [this, parameters = trained.tensors] { end_backward(parameters); });
   build_reducer(trained);
@@ -212,7 +212,7 @@ void DataParallelSteps::State::start() {
   }
 }
 
-/// What is wrong on one rank is an error on all: none is left waiting for it.
+/// A fault on one rank becomes an error on all ranks, so that no rank waits for another.
 void DataParallelSteps::State::check(const NamedTensors& trained) const {
   std::string complaint;
   try {
@@ -246,8 +246,8 @@ void DataParallelSteps::State::build_reducer(const NamedTensors& trained) {
                                          [this] { awaits_gradients = false; }));
 }
 
-/// Ranks of which one skipped a parameter wait for different things. The one that did is told so here, before it waits
-/// for others: the reducer says what is missing.
+/// If one rank skipped a parameter, the ranks wait for different collectives. The rank that skipped it gets an error
+/// here, before it waits for others; the message of the reducer names what is missing.
 void DataParallelSteps::State::check_finished() const {
   if (is_unfinished) {
     step([&] { reducer->rebuild_buckets(); });
@@ -257,7 +257,8 @@ void DataParallelSteps::State::check_finished() const {
 void DataParallelSteps::State::end_backward(const std::vector<at::Tensor>& trained) {
   is_unfinished = awaits_gradients;
   if (options.gradient_as_bucket_view) {
-    // The same memory, but no view to autograd: LibTorch's zero_grad detaches gradients in place, which views refuse.
+    // The gradient shares the memory but is not a view in autograd: LibTorch's zero_grad detaches gradients in place,
+    // which views refuse.
     for (const auto& parameter : trained) {
       if (auto& gradient = parameter.mutable_grad(); gradient.defined()) {
         gradient = gradient.variable_data();
@@ -290,7 +291,7 @@ void DataParallelSteps::before_forward() {
   const bool sends_buffers = state.require_forward_sync && state.options.broadcast_buffers && !state.buffers.empty();
   if (backward_follows) {
     state.check_finished();
-    // The backward's messages are not compared: what they will be is settled here.
+    // The collectives of backward are not compared, because they follow from what the ranks agree on here.
     check_same_operation(state.group, "DistributedDataParallel forward " + std::to_string(state.steps++));
   }
   (*state.backward_end).reset();

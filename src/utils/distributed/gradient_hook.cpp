@@ -11,7 +11,7 @@ c10::intrusive_ptr<c10::ivalue::Future> AverageGradients::runHook(c10d::GradBuck
   }
   const auto& gradients = bucket.getBuffer();
   const auto message = dtype_ && gradients.layout() == at::kStrided ? gradients.to(*dtype_) : gradients;
-  // Divided before they are added, so that the sum does not leave the range of a small dtype.
+  // Gradients are divided before they are added, so that the sum remains in the range of a small dtype.
   message.div_(group_.size());
   const auto rank = group_.rank();
   const auto size = group_.size();

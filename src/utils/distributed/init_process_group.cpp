@@ -29,7 +29,8 @@ struct Groups {
 };
 
 Groups& groups() {
-  // Never destroyed: its threads may outlive main, and LibTorch's statics go in an order of their own.
+  // Not destroyed at exit: its threads may outlive main, and the order in which LibTorch's statics are destroyed is
+  // unknown.
   static auto& instance = *new Groups;
   return instance;
 }
@@ -67,7 +68,7 @@ ProcessGroup make_group(const Membership& member) {
   const ProcessGroup group(std::make_shared<ProcessGroup::Handle>(
       ProcessGroup::Handle{std::move(connected), member.store, member.name, member.backend, member.global_ranks,
                            member.rank, member.device, member.timeout, member.join_timeout, member.check_collectives}));
-  // A rank that goes on may end and take the store along: first all of them are connected.
+  // A rank that continues may end and take the store with it, so all ranks connect first.
   group.barrier();
   group.handle().group->setTimeout(member.timeout);
   c10d::register_process_group(member.name, group.handle().group);
@@ -80,7 +81,8 @@ void destroy(const ProcessGroup& group) {
   handle.group.reset();
 }
 
-/// gloo writes to connections that a dead rank has closed. As in Python, that is to be an error and not the end.
+/// gloo writes to connections that a dead rank has closed. As in Python, this must be an error and must not end the
+/// process.
 void ignore_broken_connections() {
   struct sigaction action {};
   if (sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) {
@@ -143,7 +145,7 @@ ProcessGroup init_process_group(const ProcessGroupOptions& options) {
   const auto rank = options.rank ? *options.rank : required_integer("RANK", 0, kMost);
   const auto world_size = options.world_size ? *options.world_size : required_integer("WORLD_SIZE", 1, kMost);
   check_options(options, rank, world_size);
-  // Whoever sets a short timeout for operations means it for the meeting, too.
+  // A short timeout for operations also limits the rendezvous.
   const auto join_timeout = std::min(options.join_timeout, options.timeout);
 
   const auto device = options.backend == "nccl" ? nccl_device(rank, options.device) : c10::Device(c10::kCPU);

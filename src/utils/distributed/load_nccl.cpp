@@ -14,7 +14,7 @@ namespace {
 
 using MakeBackend = void (*)(const BackendPlan&, c10::Device, c10::intrusive_ptr<c10d::Backend>&);
 
-/// Beside this library, where both are built and installed.
+/// The plug-in is in the folder of this library, both in the build tree and when installed.
 std::string plugin_path() {
   Dl_info info{};
   dladdr(reinterpret_cast<const void*>(&make_nccl_backend), &info);

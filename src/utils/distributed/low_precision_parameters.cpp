@@ -13,7 +13,7 @@ LowPrecisionParameters::LowPrecisionParameters(const std::vector<at::Tensor>& pa
     Entry entry{parameter, parameter.variable_data(), parameter.variable_data().to(dtype), nullptr};
     entry.parameter.set_data(entry.low);
     if (parameter.requires_grad()) {
-      // set_data drops an accumulator of another dtype: this one is kept, and put back with each exchange.
+      // set_data drops an accumulator of another dtype, so the accumulator is kept and restored with each exchange.
       entry.accumulator = autograd::impl::grad_accumulator(parameter);
     }
     entries_.push_back(std::move(entry));

@@ -36,7 +36,7 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-/// What this rank has to say against rank 0's list; empty when nothing.
+/// How this rank's list differs from that of rank 0; empty if it does not.
 std::string complaint(int64_t rank, const std::vector<std::string>& own, const std::vector<std::string>& first,
                       const std::vector<std::string>& names) {
   const auto here = " on rank " + std::to_string(rank);
@@ -56,8 +56,8 @@ std::string complaint(int64_t rank, const std::vector<std::string>& own, const s
   return "";
 }
 
-/// Each tensor once, however many names it has. Those without memory have no values to send: the weights of quantised
-/// layers, whose values are frozen and come of the same file on every rank.
+/// Lists each tensor once, even if it has several names. Tensors without memory have no values to send: these are
+/// weights of quantised layers, whose values are frozen and read from the same file on every rank.
 class States {
  public:
   explicit States(const std::set<std::string>& ignored) : ignored_(ignored) {}

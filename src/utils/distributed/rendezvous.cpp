@@ -36,7 +36,7 @@ bool comes_before(const Store& store, int64_t rank, Clock::time_point deadline) 
     store.wait({terms_key(rank)}, std::max(left, std::chrono::milliseconds(1)));
     return true;
   } catch (const c10::Error&) {
-    // Only a wait that ran out of time means that the rank is missing; a store that is gone is an error of its own.
+    // Only a wait that ran out of time means that the rank is missing; a lost store is an error of its own.
     if (Clock::now() < deadline) {
       throw;
     }
@@ -48,7 +48,8 @@ bool comes_before(const Store& store, int64_t rank, Clock::time_point deadline) 
 
 Store meet(const Store& store, const Registration& registration) {
   const auto& [rank, size, terms, deadline, timeout] = registration;
-  // A store may have seen meetings before: those of processes that torchrun has replaced by this one and its peers.
+  // The store may have been used by earlier rendezvous: those of processes that torchrun has replaced by this one and
+  // its peers.
   const auto meeting = (store.add("arrivals", 1) - 1) / size;
   const auto place = store.with_prefix("meeting" + std::to_string(meeting));
   TORCH_CHECK(place.add("claims/" + std::to_string(rank), 1) == 1, "rank ", rank, " of ", size,

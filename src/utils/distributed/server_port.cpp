@@ -23,7 +23,7 @@ Milliseconds left_until(Clock::time_point deadline) {
   return std::max(std::chrono::duration_cast<Milliseconds>(deadline - Clock::now()), Milliseconds(0));
 }
 
-/// How connecting with this descriptor, which does not block, ends: 0 or the number of an error.
+/// The result of connecting with this descriptor, which does not block: 0 or an error number.
 int outcome(int descriptor, const addrinfo& address, Milliseconds left) {
   if (::connect(descriptor, address.ai_addr, address.ai_addrlen) == 0) {
     return 0;
@@ -42,7 +42,7 @@ int outcome(int descriptor, const addrinfo& address, Milliseconds left) {
   return error;
 }
 
-/// What stands in the way of a connection; empty: nothing.
+/// The reason why no connection can be made; empty if one can.
 std::string obstacle(const std::string& host, const std::string& port, Clock::time_point deadline) {
   addrinfo hints{}, *found = nullptr;
   hints.ai_socktype = SOCK_STREAM;

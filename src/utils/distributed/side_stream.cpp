@@ -42,7 +42,7 @@ at::Tensor copied_on_side_stream(const at::Tensor& tensor, c10::Device device) {
   c10::Event copied(device.type());
   copied.record(side);
   copied.block(current);
-  // The side stream allocated it: the memory may go back there only when the current stream is done with it.
+  // The side stream allocated this memory, which may be reused there only after the current stream is done with it.
   copy.record_stream(current);
   return copy;
 }

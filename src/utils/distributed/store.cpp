@@ -14,7 +14,7 @@
 namespace transformers {
 namespace {
 
-/// Runs `run`; what it throws becomes one sentence about the store.
+/// Calls `run`; its exceptions become one sentence about the store.
 template <typename Run>
 auto naming_store(const std::string& what, Run&& run) {
   try {
@@ -34,7 +34,7 @@ Store Store::tcp(const TcpOptions& options) {
   c10d::TCPStoreOptions c10d_options;
   c10d_options.port = options.port;
   c10d_options.isServer = options.is_server;
-  c10d_options.waitWorkers = false;  // init_process_group waits, and names those who do not come
+  c10d_options.waitWorkers = false;  // init_process_group waits, and names the ranks that do not register
   c10d_options.timeout = options.timeout;
   c10d_options.multiTenant = options.multi_tenant;
   c10d_options.useLibUV = options.use_libuv;
@@ -72,7 +72,7 @@ Store Store::from_environment(int64_t rank, std::chrono::milliseconds timeout) {
            .timeout = timeout,
            .use_libuv = environment_variable("USE_LIBUV").value_or("1") == "1",
            .multi_tenant = !agent_serves});
-  // torchrun's store outlives the workers that it restarts, and what they left there.
+  // torchrun's store outlives the workers that it restarts, and so do the keys of earlier workers.
   return store.with_prefix("attempt" + environment_variable("TORCHELASTIC_RESTART_COUNT").value_or("0") + "/of" +
                            environment_variable("WORLD_SIZE").value_or("0"));
 }

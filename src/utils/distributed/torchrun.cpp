@@ -19,7 +19,7 @@ namespace {
 constexpr auto kMostRanks = std::numeric_limits<int32_t>::max();
 
 void write_error_file(const std::string& path, const std::string& message) {
-  // As torch's ErrorHandler writes it; torchrun reads message and timestamp.
+  // The format is that of torch's ErrorHandler; torchrun reads message and timestamp.
   const nlohmann::json content = {
       {"message",
        {{"message", message},

@@ -24,7 +24,7 @@ struct Value::Container {
   std::shared_ptr<const Prototype> prototype;
 };
 
-// Members are taken out of what goes with this container before it goes, so that destructors never nest.
+// Before a container is destroyed, the members that it alone owns are moved out of it, so that destructors do not nest.
 Value::Container::~Container() {
   auto pending = std::move(items);
   while (!pending.empty()) {
@@ -261,8 +261,8 @@ bool Value::is(const Value& other) const {
   }
 }
 
-/// Rebuilds a value with its leaves exchanged, with a stack of its own: values may be nested deeper than the thread's
-/// stack allows.
+/// Rebuilds a value with its leaves replaced. It keeps a stack of its own, because values may be nested more deeply
+/// than the thread's stack allows.
 class LeafMapper {
  public:
   LeafMapper(bool with_keys, const std::function<Value(const Value&)>& leaf) : with_keys_(with_keys), leaf_(leaf) {}
@@ -276,7 +276,7 @@ class LeafMapper {
   }
 
  private:
-  /// A container under construction and its items that are done.
+  /// A container under construction, with its finished items.
   struct Frame {
     const Value::Container* source;
     std::vector<Value> done;

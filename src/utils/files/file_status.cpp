@@ -13,7 +13,7 @@
 namespace transformers {
 namespace {
 
-/// None where there is nothing.
+/// None if there is no such file.
 std::optional<struct stat> status_of(const std::string& path) {
   struct stat status {};
   TORCH_CHECK(path.find('\0') == std::string::npos, printable(path), ": a file name holds no NUL");

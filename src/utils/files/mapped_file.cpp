@@ -17,7 +17,7 @@
 
 namespace transformers {
 
-/// A live mapping in a list that a signal handler may walk at any moment: entries are used again, never freed.
+/// A live mapping in a list that a signal handler may traverse at any moment: entries are reused, but not freed.
 struct MappingEntry {
   std::atomic<bool> is_taken{true};
   std::atomic<uintptr_t> begin{0}, size{0};
@@ -100,7 +100,7 @@ void MappedFile::drop_pages(std::string_view part) {
   const auto begin = (address(part.data()) + page - 1) / page * page;
   const auto end = (address(part.data()) + part.size()) / page * page;
   if (begin < end) {
-    // Advice only: when the system cannot follow it, the pages stay and nothing is wrong.
+    // This is only advice: if the system cannot follow it, the pages remain and nothing is wrong.
     ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
   }
 }

@@ -21,7 +21,7 @@ struct FolderContents {
 
 namespace {
 
-/// While a save is being read, further readings of the same folder are part of it.
+/// Marks that a save is being read: nested reads of the same folder belong to the same save.
 class ReadingGuard {
  public:
   explicit ReadingGuard(FolderContents& contents) : contents_(contents) { contents_.is_being_read = true; }
@@ -57,7 +57,7 @@ void ModelFolder::read_one_save(const std::function<void()>& read) const {
       if (model_files(path_) == before) {
         return;
       }
-    } catch (const c10::Error&) {  // it counts when no save came between
+    } catch (const c10::Error&) {  // the error counts if no save came between
       if (model_files(path_) == before) {
         throw;
       }
@@ -74,7 +74,7 @@ const nlohmann::ordered_json& folder_json(const ModelFolder& folder, const std::
   }
   check_folder(folder.path());
   const auto path = folder.file(name);
-  // A byte more than allowed, so that the parser says what is wrong with a longer file.
+  // Reads one byte more than the limit, so that the parser reports a longer file.
   auto json = parse_strict_json(read_regular_file(path, limits.max_bytes + 1), path, limits);
   return parsed.insert_or_assign(name, std::move(json)).first->second;
 }

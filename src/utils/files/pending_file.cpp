@@ -24,7 +24,7 @@ std::string unique_prefix(const std::string& prefix) {
 
 int create(const std::string& path) { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }
 
-/// Whoever writes a temporary file holds its lock, so one that can be locked has been left behind.
+/// The process that writes a temporary file holds a lock on it, so a file that can be locked was left behind.
 void remove_if_abandoned(const std::filesystem::path& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
   if (descriptor < 0) {
@@ -53,7 +53,8 @@ PendingFile::PendingFile(const std::string& folder, const std::string& name, con
   if (descriptor_ < 0) {
     fail("cannot be created");
   }
-  // Somebody who cleans up may have come between the creation and the lock, and is then about to remove the file.
+  // Another process that cleans up may have locked the file between its creation and this lock, and may be about to
+  // remove it.
   while (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     ::close(descriptor_);
     temporary_ = unique_prefix(prefix) + name;

@@ -35,8 +35,8 @@ struct stat status_of(int descriptor, const std::string& path) {
   return status;
 }
 
-/// The descriptor, negative when there is none. A temporary file of a save may get its name between the look and the
-/// opening.
+/// The descriptor, negative if there is none. A temporary file of a save may get its final name between the lookup and
+/// the opening.
 int open_current(const std::string& path) {
   constexpr int kAttempts = 50;
   int descriptor = -1;

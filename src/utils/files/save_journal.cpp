@@ -28,7 +28,7 @@ constexpr JsonLimits kLimits{.max_bytes = 16 << 20};
 
 std::string in(const std::string& folder, const std::string& name) { return folder + "/" + name; }
 
-/// A file that cannot be looked at is not taken for one that is missing.
+/// A file whose status cannot be read is not treated as missing.
 bool is_there(const std::string& path) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) == 0) {
@@ -86,7 +86,7 @@ std::pair<std::string, std::string> parts_of(const std::string& path) {
                                     : std::pair(path.substr(0, std::max<size_t>(slash, 1)), path.substr(slash + 1));
 }
 
-/// Where the file called `name` lies under a temporary name, if it does.
+/// Returns where the file called `name` lies under a temporary name, if it does.
 std::optional<std::string> current_path(const SaveJournal& journal, const std::string& folder,
                                         const std::string& name) {
   for (const auto& [temporary, final_name] : journal.replacements) {
@@ -119,7 +119,7 @@ std::optional<SaveJournal> read_save_journal(const std::string& folder) {
     if (is_there(path)) {
       throw;
     }
-    return std::nullopt;  // the save ended meanwhile
+    return std::nullopt;  // the save ended in the meantime
   }
 }
 
@@ -149,8 +149,8 @@ void finish_interrupted_save(const std::string& folder) {
         carry_out(*journal, folder);
       }
     } catch (const c10::Error&) {  // NOLINT(bugprone-empty-catch)
-      // On a read-only disk, say. What is read is the same either way, and what is wrong with a journal its reader
-      // says.
+      // For example, the disk may be read-only. Readers get the same files either way, and whoever reads a broken
+      // journal reports what is wrong with it.
     }
   }
   ::close(lock);
@@ -177,7 +177,7 @@ void sync_folder(const std::string& folder) {
   const int status = ::fsync(descriptor);
   const int error = errno;
   ::close(descriptor);
-  // Some file systems know no fsync of a folder; there is nothing else to do on them.
+  // Some file systems do not support fsync of a folder, and nothing else can be done there.
   TORCH_CHECK(status == 0 || error == EINVAL || error == ENOTSUP, printable(folder),
               ": cannot be brought to the disk: ", std::strerror(error));
 }

@@ -33,7 +33,7 @@ SaveTransaction::~SaveTransaction() {
 void SaveTransaction::lock() {
   lock_ = ::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   TORCH_CHECK(lock_ >= 0, printable(folder_), ": cannot be opened as a folder: ", std::strerror(errno));
-  // A file system without locks is no reason to refuse a save.
+  // On a file system without locks, the save continues without one.
   const bool is_locked = ::flock(lock_, LOCK_EX | LOCK_NB) == 0;
   const bool is_taken = !is_locked && errno == EWOULDBLOCK;
   try {
@@ -47,7 +47,7 @@ void SaveTransaction::lock() {
   }
 }
 
-/// What a save that died left to do, and its temporary files.
+/// Finishes an interrupted save and removes its temporary files.
 void SaveTransaction::settle_earlier_saves() const {
   if (const auto journal = read_save_journal(folder_)) {
     carry_out(*journal, folder_);
@@ -100,7 +100,7 @@ void SaveTransaction::commit_one() {
   carry_out({.replacements = {}, .removals = {removals_.begin(), removals_.end()}}, folder_);
 }
 
-/// From the journal on it is the journal's to name the files.
+/// Once the journal exists, it is what gives the files their names.
 void SaveTransaction::release_files() {
   for (const auto& file : pending_) {
     file->release();
@@ -120,7 +120,7 @@ void SaveTransaction::commit_many() {
     sync_folder(folder_);
   } catch (...) {
     if (::unlink((folder_ + "/" + kSaveJournal).c_str()) != 0) {
-      release_files();  // the journal stands, and so does the new set
+      release_files();  // the journal remains, so the new files are valid
     }
     throw;
   }

@@ -1,4 +1,4 @@
-// The interface of fully sharded modules; fully_sharded_state.h does the work.
+// The interface of fully sharded modules; the work is in fully_sharded_state.h.
 #include <ATen/ATen.h>
 #include <transformers/utils/distributed/module_sync.h>
 #include <transformers/utils/fully_sharded/fully_sharded.h>

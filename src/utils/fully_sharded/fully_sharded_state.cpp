@@ -24,8 +24,8 @@ struct HeldCallback : torch::CustomClassHolder {
   Callback callback;
 };
 
-/// Hands its input through. Its backward runs when that of everything that used the input has: parameters come before
-/// inputs there.
+/// Returns its input. Its backward runs after that of everything that used the input, because the engine computes
+/// gradients of parameters before those of inputs.
 struct AfterBackward : autograd::Function<AfterBackward> {
   static at::Tensor forward(autograd::AutogradContext* context, const at::Tensor& input, const Callback& callback) {
     context->saved_data["callback"] = c10::IValue::make_capsule(c10::make_intrusive<HeldCallback>(callback));
@@ -38,7 +38,7 @@ struct AfterBackward : autograd::Function<AfterBackward> {
   }
 };
 
-/// A forward that runs now is one that activation checkpointing repeats.
+/// During backward, a forward runs only when activation checkpointing repeats it.
 bool is_inside_backward() { return autograd::get_current_node() != nullptr; }
 
 std::string text_of(const std::vector<PlannedUnit>& plan) {
@@ -102,7 +102,7 @@ std::string State::complaint(std::vector<PlannedUnit>& plan) const {
   return "";
 }
 
-/// Parameters follow, a unit at a time.
+/// The parameters are sent later, one unit at a time.
 void State::sync_buffers() const {
   std::set<std::string> left_out;
   for (const auto& item : module->named_parameters()) {
@@ -116,7 +116,7 @@ void State::sync_buffers() const {
   sync_module_states(*module, group, /*broadcast_bucket_size=*/25 << 20, /*src=*/0, left_out);
 }
 
-/// What is wrong on one rank is an error on all: none is left waiting for it.
+/// A fault on one rank becomes an error on all ranks, so that no rank waits for another.
 void State::check(std::vector<PlannedUnit>& plan) const {
   agree(group, complaint(plan));
   std::vector<at::Tensor> tensors;
@@ -179,7 +179,7 @@ void State::release_gathered(bool writeback) {
 }
 
 void State::before_forward() {
-  // A backward that threw, a forward that none followed.
+  // The last backward may have thrown, or the last forward may have had no backward.
   settle();
   with_gradient = at::GradMode::is_enabled();
   last_called = kNone;
@@ -211,7 +211,7 @@ at::Tensor State::before_unit(size_t unit, const at::Tensor& input) {
 
 void State::after_unit(size_t unit, const at::Tensor& output) {
   if (is_inside_backward()) {
-    return;  // the backward of this very call begins now
+    return;  // the backward of this same call begins now
   }
   if (!calls.empty()) {
     calls.back().end = at::sequence_number::peek();
@@ -257,7 +257,7 @@ void State::after_forward(const std::optional<std::vector<at::Tensor>>& outputs)
       continue;
     }
     call_before_backward(output, units.size());
-    // What a unit made beside the tensor its hook sees, such as attentions.
+    // Some outputs, such as attentions, were made by a unit but are not the tensor that its hook sees.
     const auto number = output.grad_fn()->sequence_nr();
     for (const auto& call : calls) {
       if (number >= call.begin && number < call.end) {
@@ -275,7 +275,7 @@ void State::call_before_backward(const at::Tensor& tensor, size_t unit) {
   });
 }
 
-/// unit: units.size() for the module's own output, behind which lies the root alone.
+/// unit: units.size() stands for the module's own output, which needs only the root.
 void State::before_backward(size_t unit) {
   const at::NoGradGuard no_grad;
   begin_backward();
@@ -302,7 +302,7 @@ void State::begin_backward() {
   });
 }
 
-/// One reduction is on its way at a time: more would hold more memory.
+/// Only one reduction is in progress at a time: more would hold more memory.
 void State::after_unit_backward(size_t unit) {
   const at::NoGradGuard no_grad;
   for (auto& other : units) {

@@ -38,7 +38,8 @@ Tensors outside_units(const FullyShardedModule& model) {
   return outside;
 }
 
-/// One file's tensors, of one unit; `unit` is the number of units for what lies outside all.
+/// The tensors of one file, which all belong to one unit; `unit` is the number of units for tensors outside of all
+/// units.
 struct PlannedFile {
   size_t unit = 0;
   std::vector<std::string> names{};
@@ -68,7 +69,7 @@ std::vector<PlannedFile> plan_files(const FullyShardedModule& model, int64_t max
   return files;
 }
 
-/// Gathers units one after the other, of which it holds the last.
+/// Gathers units one after the other, and holds the tensors of the last one.
 class UnitGatherer {
  public:
   explicit UnitGatherer(const FullyShardedModule& model) : model_(model) {}
@@ -87,7 +88,7 @@ class UnitGatherer {
     return tensors;
   }
 
-  /// What is left, so that other ranks do not wait.
+  /// Gathers the remaining units, so that other ranks do not wait.
   void finish() {
     while (gathered_ < model_.state().units.size()) {
       gather_next();

@@ -26,7 +26,7 @@ std::string random_id() {
   return text.str();
 }
 
-/// Never that of an earlier save, whose parts have to stay until the new index is there.
+/// The name differs from those of an earlier save, whose parts have to remain until the new index is written.
 std::string part_name(const std::string& save_id, int64_t rank, int64_t ranks) {
   std::ostringstream name;
   name << std::setfill('0') << "part-" << save_id << "-" << std::setw(5) << rank + 1 << "-of-" << std::setw(5) << ranks
@@ -34,7 +34,7 @@ std::string part_name(const std::string& save_id, int64_t rank, int64_t ranks) {
   return name.str();
 }
 
-/// What this rank holds, as an index.
+/// An index of the slices that this rank holds.
 CheckpointIndex own_index(const ShardedState& state, const std::string& file) {
   CheckpointIndex index;
   for (const auto& [name, tensor] : state) {
@@ -56,7 +56,7 @@ CheckpointIndex own_index(const ShardedState& state, const std::string& file) {
   return index;
 }
 
-/// Adds what another rank holds; what is there already is not written again.
+/// Adds the slices of another rank; a slice that is listed already is not written twice.
 void merge(const CheckpointIndex& other, int64_t rank, CheckpointIndex& merged) {
   for (const auto& [name, entry] : other.tensors) {
     const auto [known, is_new] = merged.tensors.try_emplace(name, entry);
@@ -73,7 +73,7 @@ void merge(const CheckpointIndex& other, int64_t rank, CheckpointIndex& merged) 
   }
 }
 
-/// What all ranks hold together; every rank comes to the same, or throws the same.
+/// An index of the slices of all ranks. Every rank computes the same index, or throws the same error.
 CheckpointIndex merged_index(const ProcessGroup& group, const ShardedState& state, const std::string& save_id) {
   CheckpointIndex own;
   together(group, [&] { own = own_index(state, part_name(save_id, group.rank(), group.size())); });
@@ -91,7 +91,7 @@ CheckpointIndex merged_index(const ProcessGroup& group, const ShardedState& stat
   return merged;
 }
 
-/// The slices that fell to this rank.
+/// Writes the slices that are assigned to this rank.
 void write_part(const std::string& folder, const std::string& file, const ShardedState& state,
                 const CheckpointIndex& index) {
   torch::OrderedDict<std::string, at::Tensor> tensors;
@@ -107,7 +107,7 @@ void write_part(const std::string& folder, const std::string& file, const Sharde
   }
 }
 
-/// The step that makes the new parts count, and takes the old ones away.
+/// Commits the save: the new parts become valid, and the old ones are removed.
 void write_index(SaveTransaction& save, const CheckpointIndex& index) {
   static const std::regex kPart(R"(part-[0-9a-f]{16}-\d{5}-of-\d{5}\.safetensors)");
   save.write(kShardedIndexFile, index_text(index));
@@ -129,16 +129,16 @@ void save_sharded_checkpoint(const std::string& folder, const ProcessGroup& grou
   auto index = merged_index(group, state, save_id);
   index.metadata = metadata;
   const bool is_first = group.rank() == 0;
-  std::optional<SaveTransaction> save;  // held until all are done, so that nobody else saves there
+  std::optional<SaveTransaction> save;  // held until all ranks are done, so that no other process saves there
   together(group, [&] { is_first ? void(save.emplace(folder)) : void(); });
   const auto file = part_name(save_id, group.rank(), group.size());
   try {
     together(group, [&] { write_part(folder, file, state, index); });
   } catch (const c10::Error&) {
-    std::remove((folder + "/" + file).c_str());  // it may not be there
+    std::remove((folder + "/" + file).c_str());  // the file may not exist
     throw;
   }
-  // When this fails, either set may be the one that counts; the next save removes the other.
+  // If this fails, either set of parts may be the valid one; the next save removes the other.
   together(group, [&] { is_first ? write_index(*save, index) : void(); });
 }
 

@@ -31,14 +31,14 @@ void check_part(const SafetensorsFile& file, const CheckpointIndex& index) {
 void check_slice(const SafetensorsFile& file, const std::string& name, const IndexEntry& entry,
                  const IndexSlice& slice) {
   TORCH_CHECK(file.contains(name), printable(file.path()), ": tensor ", printable(name), " is missing");
-  const auto part = file.tensor(name);  // a view of the file, of which nothing is read
+  const auto part = file.tensor(name);  // a view of the file; nothing is read yet
   const auto sizes = entry.sizes_of(slice);
   TORCH_CHECK(part.scalar_type() == entry.dtype && part.sizes() == sizes, printable(file.path()), ": tensor ",
               printable(name), " must be ", entry.dtype, " ", c10::IntArrayRef(sizes), " as the index says, found ",
               part.scalar_type(), " ", part.sizes());
 }
 
-/// What is wrong with a state to be filled from a checkpoint; empty when nothing.
+/// The reason why a state cannot be filled from a checkpoint; empty if it can.
 std::string complaint(const ShardedCheckpoint& checkpoint, const ShardedState& into) {
   std::ostringstream text;
   for (const auto& [name, tensor] : into) {
@@ -125,7 +125,7 @@ at::Tensor ShardedCheckpoint::slice(const std::string& name, int64_t dim, int64_
   sizes[static_cast<size_t>(dim)] = length;
   auto result = at::empty(sizes, at::TensorOptions(entry.dtype));
   for (const auto& part : entry.slices) {
-    // Of the part, and where that goes: along the dimension that was cut, and along the one that is asked for.
+    // The part is cut along one dimension, and a slice is requested along a dimension that may be another.
     const bool along_cut = dim == entry.dim;
     const auto begin = along_cut ? std::max(start, part.start) : start;
     const auto end = along_cut ? std::min(start + length, part.start + part.length) : start + length;

@@ -28,7 +28,7 @@ Parameters whole_parameters(const torch::nn::Module& module) {
   return parameters;
 }
 
-/// Those of a sharded module; what is ignored is whole.
+/// The parameters of a sharded module; ignored ones are unsharded.
 Parameters parameters_of(const FullyShardedModule& model) {
   auto parameters = model.sharded_parameters();
   std::unordered_map<const void*, bool> sharded;
@@ -54,7 +54,7 @@ ShardedState model_state(const torch::nn::Module& module, const Parameters& para
   return state;
 }
 
-/// The optimizer's parameters in its order, as what they are of the module.
+/// The parameters of the module that the optimizer holds, in the optimizer's order.
 Parameters in_order_of(const torch::optim::Optimizer& optimizer, const Parameters& parameters) {
   std::unordered_map<const void*, const ShardedParameter*> known;
   for (const auto& own : parameters) {

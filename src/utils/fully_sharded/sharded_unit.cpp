@@ -98,7 +98,7 @@ std::vector<ShardedParameter> ShardedUnit::parameters() const {
   return parameters;
 }
 
-/// What is gathered are the rows this unit made: data put in their place would be left out.
+/// The rows that this unit made are what is gathered; data that replaced them would be missed.
 void ShardedUnit::check_in_place(const Entry& entry) const {
   TORCH_CHECK(same_storage(entry.parameter, shards_) && entry.parameter.sizes() == entry.shard.sizes(),
               "FullyShardedDataParallel: the data of ", entry.name,
@@ -189,7 +189,7 @@ void ShardedUnit::begin_backward() {
   }
 }
 
-/// Takes what autograd brought. Returns whether there is something to send.
+/// Takes the gradients that autograd computed. Returns whether there is something to send.
 bool ShardedUnit::take_gradients(bool keep) {
   bool found = false;
   gradients_.assign(entries_.size(), {});
@@ -211,8 +211,8 @@ bool ShardedUnit::take_gradients(bool keep) {
   return found && !keep;
 }
 
-/// [ranks, pieces, flags]: each rank's rows, then which parameters have a gradient here. Divided before they are added,
-/// so that the sum does not leave the range of a small dtype.
+/// [ranks, pieces, flags]: each rank's rows, then which parameters have a gradient here. Gradients are divided before
+/// they are added, so that the sum remains in the range of a small dtype.
 at::Tensor ShardedUnit::packed_gradients() {
   const auto count = static_cast<int64_t>(entries_.size());
   const auto packed = at::zeros({group_.size(), piece_numel_ + count}, shards_.options().dtype(reduce_dtype_));
@@ -273,7 +273,8 @@ void ShardedUnit::add_gradient(Entry& entry, const at::Tensor& gradient) const {
   if (entry.sharded_gradient.defined()) {
     entry.sharded_gradient.add_(gradient);
   } else {
-    // No view to autograd: LibTorch's zero_grad detaches gradients in place, which views refuse.
+    // The gradient must not be a view in autograd: LibTorch's zero_grad detaches gradients in place, which views
+    // refuse.
     entry.sharded_gradient = gradient.variable_data();
   }
 }

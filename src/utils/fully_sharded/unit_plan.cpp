@@ -14,7 +14,7 @@ bool lies_in(const std::string& name, const std::string& module) {
   return module.empty() || name == module || name.starts_with(module + ".");
 }
 
-/// The decoder layers of every model of ours in the module; none in others.
+/// The decoder layers of every PreTrainedModel in the module; empty for other modules.
 Policy layers_of(torch::nn::Module& module) {
   std::unordered_set<const torch::nn::Module*> blocks;
   for (const auto& part : module.modules()) {
@@ -65,7 +65,7 @@ void check_parameter(const NamedParameter& named, c10::Device device) {
               device, ", ", name, " is on ", parameter.device());
 }
 
-/// A unit sends messages of one dtype.
+/// A unit communicates in one dtype.
 std::vector<PlannedUnit> split_by_dtype(const PlannedUnit& unit) {
   std::vector<PlannedUnit> parts;
   for (const auto& named : unit.parameters) {

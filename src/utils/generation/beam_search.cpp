@@ -47,7 +47,7 @@ class BeamSearch {
     const auto no_indices = at::empty({batch_, num_beams_, 0}, ids.options());
     const auto no_score = at::full({batch_, num_beams_}, kImpossible, floats);
     running_ = {sequences, no_indices, no_score.clone()};
-    running_.scores.select(1, 0).zero_();  // all beams are alike: only the first may branch
+    running_.scores.select(1, 0).zero_();  // all beams are equal at first, so only the first one may branch
     finished_ = {sequences, no_indices, no_score};
     is_finished_ = at::zeros({batch_, num_beams_}, flags);
     can_improve_ = at::ones({batch_, 1}, flags);
@@ -69,7 +69,7 @@ class BeamSearch {
     return !all_done && can_improve_.any().item<bool>() && !ended.all().item<bool>();
   }
 
-  /// Which row of the last step each running beam goes on from, int64 [batch · beams].
+  /// The row of the last step that each running beam continues, int64 [batch · beams].
   at::Tensor origin() const { return running_.indices.select(2, -1).flatten(); }
 
   void write(GenerateOutput& output) const {
@@ -92,7 +92,7 @@ class BeamSearch {
     return std::pow(static_cast<double>(new_tokens), plan_.length_penalty);
   }
 
-  /// The best `candidates_` texts, one token longer, of all beams of a row together.
+  /// The best `candidates_` texts, one token longer, out of all beams of a row.
   Beams continuations(const at::Tensor& scores) const {
     const auto vocab = scores.size(1);
     const auto total =

@@ -7,7 +7,7 @@ namespace transformers {
 
 GenerateOutput generate(CausalLM& model, const ModelInputs& inputs, const GenerationConfig& config,
                         const GenerateHooks& hooks) {
-  // Not inference mode: a cache filled there could not go on growing outside.
+  // Inference mode is not used, because a cache filled in it could not be extended outside of it.
   const at::NoGradGuard no_grad;
   const auto plan = plan_generation(model, inputs, config, hooks);
   return plan.num_beams > 1 ? beam_search(model, plan, hooks) : sample(model, plan, hooks);

@@ -13,10 +13,10 @@
 namespace transformers {
 namespace {
 
-/// What the model is given first: sizes of text, embeddings and cache.
+/// The sizes of the first inputs of the model: text, embeddings and cache.
 struct PromptSizes {
   int64_t ids;   // columns of input_ids
-  int64_t seq;   // tokens the prompt brings, be it as ids or embeddings
+  int64_t seq;   // tokens of the prompt, as ids or as embeddings
   int64_t past;  // tokens in the given cache
 };
 
@@ -30,11 +30,11 @@ std::optional<int64_t> pad_id(const GenerationConfig& options) {
   return options.pad_token_id || options.eos_token_id.empty() ? options.pad_token_id : options.eos_token_id.front();
 }
 
-/// Rows and memory that a model's file may ask for; a call may ask for more.
+/// Limits on the rows and the memory that a model's file may request; a call may request more.
 constexpr int64_t kMostCopiesOfFile = 256;
 constexpr double kMostStaticBytesOfFile = 4e9;
 
-/// What multiplies the work of a call is believed of a file up to a bound.
+/// Numbers that multiply the work of a call are accepted from a file only up to a limit.
 void check_asked_by_file(const GenerationConfig& call, const GenerationConfig& file) {
   const auto check = [](const char* field, const std::optional<int64_t>& said, const std::optional<int64_t>& stored) {
     TORCH_CHECK(said || stored.value_or(1) <= kMostCopiesOfFile, "the model's generation config: ", field,
@@ -44,7 +44,7 @@ void check_asked_by_file(const GenerationConfig& call, const GenerationConfig& f
   check("num_return_sequences", call.num_return_sequences, file.num_return_sequences);
 }
 
-/// A system that lends out more memory than it has would end the process instead of refusing.
+/// A system that overcommits memory would end the process instead of refusing the allocation.
 void check_rows(CausalLM& model, int64_t prompts, int64_t copies) {
   const double rows = static_cast<double>(prompts) * static_cast<double>(copies);
   const double scores = rows * static_cast<double>(model.config().vocab_size) * sizeof(float);
@@ -65,7 +65,7 @@ void check_options(const GenerationConfig& options, const ModelInputs& inputs, c
               options.cache_implementation.value_or(""), "\" and a cache");
 }
 
-/// Options of sampling that change scores, as a list; empty: none is set.
+/// The options that change scores only when sampling, as a list; empty if none is set.
 std::string sampling_options(const GenerationConfig& c) {
   std::string names;
   const auto name_if = [&](bool is_set, const char* name) {
@@ -82,7 +82,7 @@ std::string sampling_options(const GenerationConfig& c) {
   return names;
 }
 
-/// What a model's config holds beside a call that wants no sampling is no mistake of the caller's.
+/// If the model's config has options for sampling and the call wants none, that is not a mistake of the caller.
 void warn_of_unused_options(const GenerationConfig& call, const GenerationConfig& merged) {
   const auto unused = sampling_options(call.do_sample ? call : merged);
   if (!merged.do_sample.value_or(false) && !unused.empty()) {
@@ -107,7 +107,7 @@ at::Tensor prompt_ids(const CausalLM& model, const ModelInputs& inputs, const Ge
   return at::full({1, 1}, *options.bos_token_id, ids_options);
 }
 
-/// 0 where a pad id stands, if there is one that cannot be an end of text; undefined otherwise.
+/// 0 at padding tokens if the padding id cannot be an end token; undefined otherwise.
 at::Tensor inferred_mask(const at::Tensor& ids, const GenerationConfig& options) {
   const auto& eos = options.eos_token_id;
   const auto pad = pad_id(options);
@@ -117,7 +117,7 @@ at::Tensor inferred_mask(const at::Tensor& ids, const GenerationConfig& options)
   return ids.ne(*pad).to(at::kLong);
 }
 
-/// The mask over cache and prompt; undefined where nothing is padded, so that no step builds one.
+/// The mask over cache and prompt; undefined if nothing is padded, so that no step has to build one.
 at::Tensor padding_mask(const ModelInputs& inputs, const at::Tensor& ids, const PromptSizes& sizes,
                         const GenerationConfig& options) {
   auto mask = inputs.attention_mask;
@@ -163,7 +163,7 @@ at::Tensor expanded(const at::Tensor& tensor, int64_t copies) {
   return !tensor.defined() || copies == 1 ? tensor : tensor.repeat_interleave(copies, 0);
 }
 
-/// A static cache is as long as the longest text; a file's word for that length is believed up to a bound.
+/// A static cache is as long as the longest text; a length that a file requests is accepted only up to a limit.
 void check_static_size(const CausalLM& model, const GenerationConfig& call, int64_t rows, int64_t tokens) {
   const auto sizes = model.config().sizes();
   const double bytes = 2.0 * static_cast<double>(c10::elementSize(model.dtype())) * static_cast<double>(rows) *
@@ -181,7 +181,7 @@ std::shared_ptr<Cache> make_cache(const GenerationConfig& options, int64_t token
   return std::make_shared<DynamicCache>();
 }
 
-/// Who said how long a text may become.
+/// Where the limit on the length of a text came from.
 std::string length_source(const GenerationConfig& call, const GenerationConfig& options) {
   if (call.max_new_tokens || call.max_length) {
     return "the call sets";
@@ -194,7 +194,7 @@ std::string length_source(const GenerationConfig& call, const GenerationConfig& 
 void resolve_lengths(GenerationConfig& options, const PromptSizes& sizes, const PretrainedConfig& config,
                      const GenerationConfig& call) {
   constexpr int64_t default_new_tokens = 20;
-  const auto embedded_only = sizes.ids == sizes.seq ? 0 : sizes.seq;  // tokens the text will not show
+  const auto embedded_only = sizes.ids == sizes.seq ? 0 : sizes.seq;  // tokens that the text does not contain
   const auto source = length_source(call, options);
   if (options.max_new_tokens) {
     options.max_length = *options.max_new_tokens + sizes.ids;
@@ -228,7 +228,7 @@ std::vector<std::shared_ptr<StoppingCriteria>> make_criteria(const GenerationCon
   return criteria;
 }
 
-/// Everything the model gets beside ids, for the first step, each row `copies` times.
+/// All inputs of the first step besides ids, with each row repeated `copies` times.
 ModelInputs first_inputs(const ModelInputs& inputs, const at::Tensor& mask, const PromptSizes& sizes, int64_t first,
                          int64_t copies) {
   const auto seq = sizes.seq - first;
@@ -253,7 +253,7 @@ ModelInputs first_inputs(const ModelInputs& inputs, const at::Tensor& mask, cons
   return first_step;
 }
 
-/// Where keys and values of the run are kept: what the call gave, nothing, or a new cache for its longest rows.
+/// The cache for keys and values of the run: the one given in the call, none, or a new one for the longest rows.
 void add_cache(GenerationPlan& plan, CausalLM& model, const ModelInputs& inputs, const GenerationConfig& options,
                const GenerationConfig& call) {
   // Embeddings serve the first step only: without a cache the later ones could not see them.

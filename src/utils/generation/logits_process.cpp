@@ -26,7 +26,7 @@ at::Tensor forbid(const at::Tensor& scores, const std::vector<int64_t>& ids) {
   return scores.index_fill(1, id_tensor(ids, scores), kForbidden);
 }
 
-/// Only these ids are possible, and equally so.
+/// Leaves only these ids possible, all with the same score.
 at::Tensor force(const at::Tensor& scores, const std::vector<int64_t>& ids) {
   return at::full_like(scores, kForbidden).index_fill_(1, id_tensor(ids, scores), 0);
 }
@@ -42,7 +42,7 @@ SequenceBiasLogitsProcessor::SequenceBiasLogitsProcessor(Biases sequence_bias)
 }
 
 void SequenceBiasLogitsProcessor::prepare(const at::Tensor& scores) {
-  std::map<TokenSequence, double> by_sequence;  // of a sequence named twice the last bias holds
+  std::map<TokenSequence, double> by_sequence;  // if a sequence is listed twice, its last bias counts
   for (const auto& [sequence, bias] : sequence_bias_) {
     check_in_vocabulary("sequence_bias and bad_words_ids", sequence, scores);
     by_sequence[sequence] = bias;
@@ -111,7 +111,7 @@ RepetitionPenaltyLogitsProcessor::RepetitionPenaltyLogitsProcessor(double penalt
 
 at::Tensor RepetitionPenaltyLogitsProcessor::operator()(const at::Tensor& input_ids, const at::Tensor& scores) {
   const auto vocab = scores.size(1);
-  // Ids that do not count go to a column of their own.
+  // Ids that do not count are written to an extra column.
   auto ids = input_ids.clamp_max(vocab);
   if (prompt_ignore_length_.defined()) {
     const auto places = at::arange(ids.size(1), ids.options());
@@ -134,7 +134,7 @@ at::Tensor NoRepeatNGramLogitsProcessor::operator()(const at::Tensor& input_ids,
   const auto prefix = input_ids.slice(1, length + 1 - ngram_size_).unsqueeze(1);
   const auto windows = input_ids.unfold(1, ngram_size_, 1);  // [rows, windows, ngram_size]
   const auto matches = windows.slice(2, 0, -1).eq(prefix).all(-1);
-  // Windows that do not match go to a column of their own.
+  // Windows that do not match are written to an extra column.
   const auto banned_ids = windows.select(2, -1).clamp_max(vocab).masked_fill(matches.logical_not(), vocab);
   const auto banned = at::zeros({scores.size(0), vocab + 1}, scores.options().dtype(at::kBool));
   return scores.masked_fill(banned.scatter(1, banned_ids, true).narrow(1, 0, vocab), kForbidden);

@@ -83,7 +83,7 @@ void add_constraints(Processors& processors, const GenerationConfig& config, con
 }
 
 void add_warpers(Processors& processors, const GenerationConfig& config, const ProcessorContext& context) {
-  // Beams need a token beside the end tokens to go on with.
+  // Beams need a token other than the end tokens to continue with.
   const auto kept = config.num_beams.value_or(1) > 1 ? static_cast<int64_t>(context.eos_token_id.size()) + 1 : 1;
   if (config.temperature.value_or(1) != 1) {
     add<TemperatureLogitsWarper>(processors, *config.temperature);

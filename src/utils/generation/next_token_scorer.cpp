@@ -25,7 +25,7 @@ at::Tensor NextTokenScorer::operator()(const at::Tensor& input_ids) {
 
 void NextTokenScorer::extend_inputs() {
   const bool cached = inputs_.past_key_values != nullptr;
-  // With a cache the next step brings one token, without one the whole text again.
+  // With a cache the next step takes one token, without one the whole text again.
   const auto extend = [&](at::Tensor& tensor, int64_t added) {
     if (tensor.defined()) {
       const auto next = tensor.slice(1, -1) + added;

@@ -39,7 +39,7 @@ StopStringCriteria::StopStringCriteria(std::shared_ptr<const Tokenizer> tokenize
   TORCH_CHECK(!stop_strings_.empty(), "stop_strings must hold at least one string");
   for (const auto& stop : stop_strings_) {
     TORCH_CHECK(!stop.empty(), "stop_strings must not hold an empty string");
-    // A token has at least one byte; one more, since decoders strip a space before the first.
+    // A token has at least one byte. One more token is needed because decoders strip a space before the first.
     tail_length_ = std::max(tail_length_, static_cast<int64_t>(stop.size()) + 1);
   }
 }

@@ -21,7 +21,7 @@ namespace {
 
 struct WeightsName {
   std::string_view stem;
-  std::string_view suffix;  // a variant stands before its last part
+  std::string_view suffix;  // the name of a variant is inserted before its last part
   bool is_index;
 
   std::string with(const std::string& inserted) const { return std::string(stem).append(inserted).append(suffix); }
@@ -47,7 +47,7 @@ bool is_torch_file(const std::string& name) { return name.ends_with(".bin") || n
 void check_all_exist(const std::string& folder, const std::set<std::string>& files, const std::string& index_path) {
   std::vector<std::string> missing;
   for (const auto& file : files) {
-    // A link to nowhere is opened later, for the system's own words.
+    // A broken link is opened later, so that the error has the system's own words.
     if (!file_exists(std::string(folder).append("/").append(file))) {
       missing.push_back(file);
     }
@@ -68,10 +68,10 @@ void warn_about_case(const std::set<std::string>& names, const std::string& what
   }
 }
 
-/// The file that decides what the weights are.
+/// The file that determines the weights.
 const WeightsName* choose_weights(const std::string& folder, const std::string& inserted) {
   const auto* chosen = std::ranges::find_if(kWeightsNames, [&](const WeightsName& candidate) {
-    // A link to nowhere counts: opening it says what is wrong.
+    // A broken link counts: opening it reports the error.
     return file_exists(std::string(folder).append("/").append(candidate.with(inserted)));
   });
   return chosen == kWeightsNames.end() ? nullptr : chosen;

@@ -110,7 +110,7 @@ class Unpickler : PickleMachine {
     }
   }
 
-  /// An empty one; protocol 2 fills it afterwards.
+  /// The dictionary is empty; protocol 2 fills it afterwards.
   void ordered_dict(const std::vector<const PickleValue*>& arguments) {
     check(arguments.empty(), "an OrderedDict has arguments");
     push(make(Kind::kDict));
@@ -159,8 +159,8 @@ class Unpickler : PickleMachine {
     return values;
   }
 
-  /// The last element must lie within the storage, and the elements must not be more than it holds: a small file must
-  /// not ask for much memory when a tensor is copied.
+  /// The last element must be inside the storage, and there must not be more elements than the storage holds: a small
+  /// file must not request much memory when a tensor is copied.
   void check_extent(const PickleValue& tensor) const {
     const auto& [sizes, strides] = *tensor.layout;
     check(sizes.size() == strides.size(), "a tensor has not as many strides as sizes");
@@ -184,7 +184,7 @@ class Unpickler : PickleMachine {
     return last;
   }
 
-  /// A state dict carries its `_metadata` as an attribute; nothing in it is needed.
+  /// A state dict has its `_metadata` as an attribute; nothing in it is needed.
   void build() {
     pop(Kind::kDict, "the state of an object is no dictionary");
     push(pop(Kind::kDict, "it builds what is no dictionary"));

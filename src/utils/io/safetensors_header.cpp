@@ -21,17 +21,18 @@ using nlohmann::ordered_json;
 constexpr size_t kMaxTensors = 1'000'000;
 constexpr size_t kMaxMetadata = 100'000;
 constexpr size_t kMaxDimensions = 64;
-// The reference parser stops at 128 open values.
+// The reference parser accepts up to 128 open values.
 constexpr int kMaxDepth = 127;
 
-/// An entry as the text has it; offsets count from the start of the data.
+/// An entry as it is in the text; offsets count from the start of the data.
 struct RawEntry {
   std::string name;
   std::optional<std::string> dtype;
   std::optional<std::vector<uint64_t>> shape, offsets;
 };
 
-/// Collects the entries while the header is parsed. Nothing else is kept, so memory follows the number of tensors.
+/// Collects the entries while the header is parsed. Nothing else is kept, so memory grows only with the number of
+/// tensors.
 class HeaderVisitor : public JsonVisitor {
  public:
   explicit HeaderVisitor(const std::string& source) : source_(source) {}
@@ -156,7 +157,7 @@ class EntryChecker {
     fail_unless(begin <= end, "data_offsets begin at ", begin, " after their end ", end);
     fail_unless(end <= data_size_, "data_offsets end at ", end, ", past the ", data_size_, " bytes of data");
 
-    std::vector<int64_t> shape(raw.shape->begin(), raw.shape->end());  // too large sizes become negative
+    std::vector<int64_t> shape(raw.shape->begin(), raw.shape->end());  // sizes that are too large become negative
     const auto bytes = dense_bytes(shape, static_cast<int64_t>(c10::elementSize(*dtype)));
     fail_unless(bytes.has_value(), "the size of the shape overflows");
     fail_unless(static_cast<uint64_t>(*bytes) == end - begin, "dtype and shape need ", *bytes,
@@ -176,7 +177,7 @@ void check_unique(const std::vector<SafetensorsEntry>& entries, const std::strin
   }
 }
 
-/// The data must be covered without holes or overlaps.
+/// The data must be covered without gaps or overlaps.
 void check_coverage(const std::vector<SafetensorsEntry>& entries, size_t data_begin, size_t file_size,
                     const std::string& source) {
   size_t expected = data_begin;
@@ -218,7 +219,7 @@ SafetensorsHeader parse_safetensors(std::string_view file, const std::string& so
     header.entries.push_back(checked(std::move(raw)));
   }
   check_unique(header.entries, name);
-  // Empty tensors come before the one that begins where they do.
+  // Empty tensors are sorted before the tensor that begins at the same offset.
   std::ranges::stable_sort(header.entries, [](const auto& a, const auto& b) {
     return std::pair(a.begin, a.info.bytes) < std::pair(b.begin, b.info.bytes);
   });

@@ -63,7 +63,7 @@ std::string header_text(const std::vector<const Item*>& items, const std::map<st
     }
     header[kSafetensorsMetadata] = metadata;
   }
-  // Appended as to a list: ordered_json would search for each name first.
+  // Entries are appended as to a list: ordered_json would search for each name first.
   auto& entries = static_cast<std::vector<nlohmann::ordered_json::object_t::value_type>&>(
       header.get_ref<nlohmann::ordered_json::object_t&>());
   int64_t offset = 0;

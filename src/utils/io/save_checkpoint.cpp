@@ -26,13 +26,13 @@ constexpr const char* kIndexName = "model.safetensors.index.json";
 using Tensors = torch::OrderedDict<std::string, at::Tensor>;
 using WeightMap = std::map<std::string, std::string>;
 
-/// Tensors that go into one file: those of one storage, in the order of the state.
+/// Tensors that go into one file because they share a storage, in the order of the state.
 struct Group {
   std::vector<std::string> names;
   int64_t bytes = 0;
 };
 
-/// What makes two tensors the same elements.
+/// Tensors with equal identities have the same elements.
 auto identity(const at::Tensor& tensor) {
   return std::tuple(tensor.const_data_ptr(), tensor.scalar_type(), tensor.sizes().vec(), tensor.strides().vec(),
                     tensor.is_conj(), tensor.is_neg());
@@ -44,7 +44,7 @@ std::vector<Group> group_by_storage(const Tensors& state) {
   std::set<decltype(identity(at::Tensor()))> seen;
   for (const auto& item : state) {
     const auto& tensor = item.value();
-    // The writer names what it cannot write; here such a tensor only must not disturb.
+    // The writer names a tensor that it cannot write; here such a tensor only must not do harm.
     const bool has_data = tensor.defined() && tensor.has_storage() && tensor.numel() > 0;
     if (has_data && !seen.insert(identity(tensor)).second) {
       continue;
@@ -95,7 +95,7 @@ Tensors select(const Tensors& state, const std::vector<std::string>& names) {
   return selected;
 }
 
-/// Weight files of an earlier save that the new one does not use.
+/// Weight files of an earlier save that the new save does not use.
 void remove_stale(SaveTransaction& save, const std::set<std::string>& new_names) {
   static const std::regex kWeights(R"(model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?)");
   std::error_code error;

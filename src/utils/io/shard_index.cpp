@@ -34,7 +34,7 @@ ShardIndex parse_shard_index(std::string_view text, const std::string& path) {
     check_plain_file_name(file.get_ref<const std::string&>(), where);
     index.weight_map.emplace(name, file.get<std::string>());
   }
-  // Only informative, so anything that is no number of bytes is as good as nothing.
+  // The value is only informative, so one that is not a number of bytes is ignored.
   const auto metadata = json.value("metadata", nlohmann::ordered_json::object());
   if (metadata.is_object() && metadata.contains("total_size") && metadata["total_size"].is_number()) {
     const auto bytes = metadata["total_size"].get<double>();

@@ -11,7 +11,7 @@
 namespace transformers {
 namespace {
 
-// Suits every dtype; torch itself aligns to 64.
+// The alignment is enough for every dtype; torch itself aligns to 64 bytes.
 constexpr size_t kStorageAlignment = 16;
 
 }  // namespace
@@ -19,7 +19,7 @@ constexpr size_t kStorageAlignment = 16;
 struct TorchCheckpointFile::Contents {
   explicit Contents(const std::string& path) : file(std::make_shared<const MappedFile>(path)) {}
 
-  /// One storage for all tensors of a record, as long as one of them lives.
+  /// One storage for all tensors of a record, which lives as long as one of them.
   c10::Storage storage(std::string_view record) {
     const std::scoped_lock guard(mutex);
     auto& known = storages[record.data()];
@@ -32,7 +32,7 @@ struct TorchCheckpointFile::Contents {
   }
 
   std::shared_ptr<const MappedFile> file;
-  std::vector<TorchContents::View> views;  // beside tensors_
+  std::vector<TorchContents::View> views;  // in the order of tensors_
   std::mutex mutex;
   std::map<const char*, std::optional<c10::weak_intrusive_ptr<c10::StorageImpl>>> storages;
 };

@@ -19,7 +19,7 @@ using Kind = PickleValue::Kind;
 using Records = std::map<std::string, std::string_view>;
 
 constexpr size_t kMaxDepth = 64, kMaxName = 512;
-// Names and shapes of all entries: one tensor may stand in a dictionary many times, at two bytes each.
+// Limits names and shapes of all entries: one tensor may occur in a dictionary many times, at two bytes each.
 constexpr size_t kMaxEntryBytes = 32 << 20;
 
 template <class... Words>
@@ -66,7 +66,7 @@ Records read_records(std::string_view file, const std::string& source) {
   return records;
 }
 
-/// Collects what a dictionary and those in it hold, with their full names.
+/// Collects the entries of a dictionary and of nested ones, with their full names.
 class Flattener {
  public:
   explicit Flattener(const std::string& source) : source_(source) {}
@@ -111,7 +111,7 @@ class Flattener {
   std::set<const PickleValue*> visited_;
 };
 
-/// The record of a storage; the pickle must not claim more or less than there is.
+/// The record of a storage; the pickle must give exactly the record's size.
 std::string_view record_of(const PickleValue& storage, const Records& records, const std::string& source,
                            const std::string& name) {
   const auto found = records.find("data/" + std::string(storage.text));

@@ -60,7 +60,7 @@ struct Entry {
   Sizes sizes;
 };
 
-/// Fields of 32 bits that are full hold their value in the zip64 extra field, in this order.
+/// A 32-bit field with all bits set has its value in the zip64 extra field; the values are in this order.
 void read_zip64(std::string_view extra, const std::string& source, std::initializer_list<uint64_t*> fields) {
   ByteReader reader(extra, source);
   while (!reader.empty()) {
@@ -199,7 +199,7 @@ class ZipReader {
     return entry;
   }
 
-  /// The bytes of a record, after comparing what stands before them with the directory.
+  /// The bytes of a record, after the header before them was compared with the directory.
   std::string_view record(const Entry& entry, uint64_t directory_begin) const {
     constexpr size_t kSize = 30;
     const auto name = printable(entry.name);

@@ -5,7 +5,7 @@
 namespace transformers {
 namespace {
 
-/// JSON has no word for them, and nlohmann's writer would say null.
+/// JSON cannot express these values, and nlohmann's writer would write null.
 nlohmann::json with_tagged_floats(nlohmann::json value) {
   if (value.is_structured()) {
     for (auto& item : value) {

@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// The SAX interface of nlohmann/json, made strict: knows where it is and stops at the depth limit.
+/// The SAX interface of nlohmann/json with strict rules: it tracks its position and stops at the depth limit.
 class StrictSax : public nlohmann::json_sax<ordered_json> {
  public:
   StrictSax(std::string_view text, const std::string& source, int max_depth, JsonVisitor& visitor)
@@ -28,8 +28,8 @@ class StrictSax : public nlohmann::json_sax<ordered_json> {
   bool string(string_t& value) override { return scalar(std::move(value)); }
   bool binary(binary_t& /*value*/) override { return false; }
 
-  /// Integers beyond 64 bits come here too and stay: Python has them, and under a key that nobody reads they do no
-  /// harm. Readers of integers refuse them for their type.
+  /// Integers beyond 64 bits arrive here too and are kept: Python has them, and under a key that nobody reads they do
+  /// no harm. Code that reads integers refuses them because of their type.
   bool number_float(number_float_t value, const string_t& /*text*/) override { return scalar(value); }
 
   bool start_object(size_t /*size*/) override { return begin(/*is_object=*/true); }
@@ -180,7 +180,7 @@ void check_bytes(std::string_view text, const std::string& source, size_t max_by
               text.size());
   TORCH_CHECK(!text.empty(), source, ": expected JSON, found an empty text");
   TORCH_CHECK(!text.starts_with("\xEF\xBB\xBF"), source, ": JSON must not begin with a byte order mark");
-  // nlohmann/json takes a NUL for the end of the text.
+  // nlohmann/json takes a NUL as the end of the text.
   const auto nul = text.find('\0');
   TORCH_CHECK(nul == std::string_view::npos, source, ": JSON holds a NUL at byte ", nul, foreign_format_note(text));
 }

@@ -11,7 +11,7 @@
 namespace transformers::model_pruning {
 namespace {
 
-/// Dropout off for a while.
+/// Switches dropout off during its lifetime.
 class EvalGuard {
  public:
   explicit EvalGuard(torch::nn::Module& model) : model_(model), was_training_(model.is_training()) { model.eval(); }
@@ -24,7 +24,7 @@ class EvalGuard {
   bool was_training_;
 };
 
-/// Every weight requires gradients for a while.
+/// Makes every weight require gradients during its lifetime.
 class RequiresGradGuard {
  public:
   explicit RequiresGradGuard(const std::vector<at::Tensor>& weights) {
@@ -46,7 +46,7 @@ class RequiresGradGuard {
   std::vector<at::Tensor> frozen_;
 };
 
-/// Hooks that go when it does.
+/// Removes its hooks when it is destroyed.
 class ScopedHooks {
  public:
   ScopedHooks() = default;
@@ -81,7 +81,7 @@ class ScopedHooks {
   std::vector<std::pair<ForwardHooks*, ForwardHooks::HookId>> registered_;
 };
 
-/// A mean over tokens that come in batches.
+/// A mean over tokens that arrive in batches.
 class TokenMean {
  public:
   /// values: [batch, seq, parts].
@@ -100,12 +100,12 @@ class TokenMean {
 
 at::Tensor magnitude(const at::Tensor& values) { return values.to(at::kFloat).abs(); }
 
-/// [batch, seq, parts · unit] → the norm of each part.
+/// [batch, seq, parts · unit] → the norm of each part, [batch, seq, parts].
 at::Tensor part_norms(const at::Tensor& values, int64_t unit) {
   return values.to(at::kFloat).unflatten(-1, {-1, unit}).norm(2, -1);
 }
 
-/// 1 − cos of what goes in and what comes out, [batch, seq, 1].
+/// 1 − the cosine between input and output, [batch, seq, 1].
 at::Tensor influence(const at::Tensor& input, const at::Tensor& output) {
   return 1 - at::cosine_similarity(input.to(at::kFloat), output.to(at::kFloat), -1).unsqueeze(-1);
 }
@@ -148,7 +148,7 @@ std::vector<at::Tensor> activation_means(PreTrainedModel& model, PrunablePart pa
     ScopedHooks hooks;
     for (size_t i = 0; i < layers.size(); ++i) {
       const auto number = means.size() == 1 ? 0 : i;
-      // In both lists of heads the second share is the columns of the attention's output layer.
+      // In both lists of heads, the second entry is the columns of the attention's output layer.
       watch(hooks, layers[i], part, parts[number][1].unit, means[number]);
     }
     run(model, calibration);

@@ -13,12 +13,12 @@ namespace {
 using namespace model_pruning;
 using Shares = std::vector<std::vector<Share>>;
 
-/// What each part has of a matrix's `elements`, summed: fp64 [parts].
+/// The sum of a matrix's `elements` over each part: fp64 [parts].
 at::Tensor part_sums(const Share& share, const at::Tensor& elements) {
   return elements.sum(1 - share.dim, /*keepdim=*/false, at::kDouble).view({-1, share.unit}).sum(1).cpu();
 }
 
-/// Sums over all matrices of a list; `elements` makes of a weight what is summed.
+/// Sums over all matrices of a list; `elements` computes from a weight the values to sum.
 template <typename Elements>
 std::vector<at::Tensor> matrix_scores(const Shares& parts, const Elements& elements) {
   std::vector<at::Tensor> scores;
@@ -91,7 +91,7 @@ void check_calibration(const ImportanceOptions& options) {
   for (const auto& ids : options.calibration) {
     TORCH_CHECK(ids.defined() && ids.dim() == 2 && ids.numel() > 0, "calibration tokens must be [batch, seq], got ",
                 ids.defined() ? ids.sizes() : at::IntArrayRef());
-    // The label of a text's first token is never used.
+    // The label of a text's first token is not used.
     TORCH_CHECK(options.criterion != PruningCriterion::kTaylor || ids.size(1) > 1,
                 "calibration tokens of Taylor scores must be at least 2 in a row");
   }

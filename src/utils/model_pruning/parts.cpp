@@ -33,7 +33,7 @@ std::vector<Share> channel_shares(const LayerStructure& layer) {
   return shares;
 }
 
-/// Of the hidden units; with `whole_layer` each matrix as one part.
+/// The matrices of the hidden units; with `whole_layer` each matrix is one part.
 std::vector<Share> stream_shares(const LayerStructure& layer, bool whole_layer) {
   std::vector<Share> shares{columns(layer.query, 1), columns(layer.key, 1), columns(layer.value, 1),
                             rows(layer.attention_output, 1), rows(layer.mlp_output, 1)};

@@ -17,14 +17,14 @@ int64_t count_of(double share, int64_t parts) {
   return static_cast<int64_t>(std::floor(share * static_cast<double>(parts)));
 }
 
-/// The first `count` of the places, by score; equal ones by number.
+/// The numbers of the `count` lowest scores, in ascending order; of equal scores the first is chosen.
 Numbers lowest(const at::Tensor& scores, int64_t count) {
   const auto order = at::argsort(scores, /*stable=*/true).narrow(0, 0, count).sort();
   const auto places = std::get<0>(order).contiguous();
   return {places.const_data_ptr<int64_t>(), places.const_data_ptr<int64_t>() + count};
 }
 
-/// As many heads of each group.
+/// The lowest scores of each group, the same number from every group.
 Numbers lowest_by_group(const at::Tensor& scores, double share, int64_t group_size) {
   Numbers heads;
   for (int64_t first = 0; first < scores.size(0); first += group_size) {
@@ -35,7 +35,7 @@ Numbers lowest_by_group(const at::Tensor& scores, double share, int64_t group_si
   return heads;
 }
 
-/// The lowest of all layers together; the best of each layer stays.
+/// The lowest scores of all layers together; the best part of each layer is kept.
 std::vector<Numbers> lowest_of_all(const std::vector<at::Tensor>& scores, double share) {
   std::vector<at::Tensor> guarded;
   Numbers first{0};
@@ -53,7 +53,7 @@ std::vector<Numbers> lowest_of_all(const std::vector<at::Tensor>& scores, double
   return chosen;
 }
 
-/// The query heads, by their numbers before any was pruned, of runs of `size` heads that a layer has left.
+/// The query heads of runs of `size` consecutive remaining heads, by their numbers before any pruning.
 Numbers heads_at(const PretrainedConfig& config, int64_t layer, const Numbers& runs, int64_t size) {
   const auto pruned = config.pruned_heads.find(layer);
   const auto left =

@@ -16,7 +16,7 @@ namespace {
 using namespace model_pruning;
 using Numbers = std::vector<int64_t>;
 
-/// Narrows what has a matrix of `part` in a layer; `size` is the number of parts there.
+/// Removes the parts `gone` from all matrices of a layer.
 void remove_parts(const std::vector<Share>& shares, const Numbers& gone) {
   for (const auto& share : shares) {
     if (share.layer) {
@@ -42,7 +42,7 @@ bool has_tied_head(PreTrainedModel& model) {
   return output && output->weight.is_same(model.get_input_embeddings()->weight);
 }
 
-/// Narrows the table of embeddings; a head that shared it shares the new one.
+/// Narrows the embedding table; an output layer that shared it shares the new one.
 void narrow_embeddings(PreTrainedModel& model, const at::Tensor& kept, int64_t dim) {
   const bool is_tied = has_tied_head(model);
   auto embeddings = model.get_input_embeddings();
@@ -110,7 +110,7 @@ void zero_features(const Share& share, const Numbers& gone) {
   }
 }
 
-/// Key/value heads all of whose query heads go, by their places among those that are left.
+/// Key/value heads that lose all of their query heads, by their position among the remaining ones.
 Numbers unused_groups(Numbers heads, int64_t group_size) {
   std::sort(heads.begin(), heads.end());
   Numbers groups;
@@ -177,7 +177,7 @@ void zero_tokens(PreTrainedModel& model, const PruningPlan& plan) {
   }
 }
 
-/// Packed copies do not see a weight that changes in place.
+/// A packed copy does not notice that its weight was changed in place.
 void pack_again(torch::nn::Module& model) {
   for (const auto& module : model.modules()) {
     auto* linear = module->as<LinearImpl>();

@@ -20,7 +20,7 @@ using NewIds = std::unordered_map<int64_t, int64_t>;
 
 constexpr JsonLimits kLimits{.max_bytes = size_t{64} << 20};
 
-/// What cannot be rewritten exactly; caught before it leaves this file.
+/// The reason why a tokenizer cannot be rewritten exactly; caught before it leaves this file.
 struct Refusal {
   std::string reason;
 };
@@ -50,7 +50,7 @@ bool flag(const Json& object, const char* key) {
   return object.contains(key) && object[key].is_boolean() && object[key].get<bool>();
 }
 
-/// Tokens that stay, in the order of their new ids.
+/// The tokens that are kept, in the order of their new ids.
 Json pruned_vocab(const Json& model, const NewIds& ids) {
   std::map<int64_t, std::string> left;
   for (const auto& [token, id] : member(model, "vocab").items()) {
@@ -62,7 +62,7 @@ Json pruned_vocab(const Json& model, const NewIds& ids) {
     }
   }
   Json vocab = Json::object();
-  // Assigning by key would look through all entries each time.
+  // Assigning by key would search through all entries each time.
   auto& entries = static_cast<std::vector<std::pair<const std::string, Json>>&>(vocab.get_ref<Json::object_t&>());
   for (const auto& [number, token] : left) {
     entries.emplace_back(token, number);

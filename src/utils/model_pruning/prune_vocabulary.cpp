@@ -9,7 +9,7 @@ bool stays(int64_t id, const std::vector<int64_t>& new_ids) {
   return id < 0 || id >= static_cast<int64_t>(new_ids.size()) || new_ids[static_cast<size_t>(id)] >= 0;
 }
 
-/// Ids beyond the vocabulary are odd but allowed, and stay beyond it.
+/// Ids beyond the vocabulary are unusual but allowed, and remain beyond it.
 void renumber(int64_t& id, const std::vector<int64_t>& new_ids) {
   if (id >= 0 && id < static_cast<int64_t>(new_ids.size())) {
     id = new_ids[static_cast<size_t>(id)];
@@ -43,7 +43,7 @@ void renumber_tokens(GenerationConfig& config, const std::vector<int64_t>& new_i
   renumber(config.forced_eos_token_id, new_ids);
   renumber(config.suppress_tokens, new_ids);
   renumber(config.begin_suppress_tokens, new_ids);
-  // What can no longer be written needs no ban and no bias.
+  // A text that can no longer be generated needs no ban and no bias.
   std::erase_if(config.bad_words_ids, [&](const auto& word) { return !all_stay(word, new_ids); });
   std::erase_if(config.sequence_bias, [&](const auto& entry) { return !all_stay(entry.first, new_ids); });
   for (auto& word : config.bad_words_ids) {

@@ -29,7 +29,7 @@ void check_some_left(const std::string& what, const Numbers& numbers, int64_t si
               " would go, at least one must be left");
 }
 
-/// Numbers of parts that go: some, each once, each there, not all.
+/// Checks the numbers of removed parts: there is at least one, none occurs twice, each exists, and some part is kept.
 void check_numbers(const std::string& what, const Numbers& numbers, int64_t size) {
   check_listed(what, numbers, size);
   check_some_left(what, numbers, size);

@@ -46,7 +46,7 @@ constexpr double kXieluAlpha = 0.8;
 constexpr double kXieluBeta = 0.5;
 constexpr double kXieluEps = -1e-6;
 
-// The factors are named for the order of evaluation, see composed.cpp.
+// The factors have names to fix the order of evaluation; see composed.cpp.
 at::Tensor gelu_fast(const at::Tensor& x) {
   const auto half = 0.5 * x;
   const auto scaled = x * 0.7978845608;
@@ -90,7 +90,7 @@ void ActivationFunctionImpl::reset_parameters() {
   if (activation_ == Activation::kPrelu) {
     weight_.fill_(0.25);
   } else if (activation_ == Activation::kXielu) {
-    // HF computes the initial values in bf16, whatever the model's dtype.
+    // HF computes the initial values in bf16 for models of any dtype.
     const auto rounded = [](double value) { return at::scalar_tensor(value, at::kBFloat16); };
     alpha_p_.copy_(rounded(kXieluAlpha).expm1().log());
     alpha_n_.copy_(rounded(kXieluAlpha - kXieluBeta).expm1().log());
@@ -160,7 +160,7 @@ torch::Tensor ActivationFunctionImpl::forward(const torch::Tensor& x) {
 }
 
 torch::Tensor activate_and_mul(ActivationFunction& act_fn, torch::Tensor gate, const torch::Tensor& up) {
-  // A hook may keep the gate, which silu_and_mul may overwrite.
+  // A hook may keep the gate, but silu_and_mul may overwrite it.
   if (act_fn->activation() == Activation::kSilu && !act_fn->has_forward_hooks()) {
     return functional::silu_and_mul(std::move(gate), up, act_fn->is_training());
   }

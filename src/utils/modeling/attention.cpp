@@ -28,8 +28,8 @@ std::optional<at::Tensor> optional(const at::Tensor& tensor) {
   return tensor.defined() ? std::make_optional(tensor) : std::nullopt;
 }
 
-/// One query token: the heads of a group become the query rows of their key/value head, which the fused kernel takes
-/// without expanding anything and many times faster than its own grouping.
+/// Attention for one query token. The heads of a group become the query rows of their key/value head. The fused kernel
+/// takes them without expanding keys and values, and is many times faster than with its own grouping.
 at::Tensor grouped_single_token(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                                 const at::Tensor& mask, const AttentionOptions& options) {
   const auto batch = query.size(0), heads = query.size(1), head_dim = query.size(3);
@@ -53,7 +53,7 @@ at::Tensor sdpa(const at::Tensor& query, at::Tensor key, at::Tensor value, const
   }
   const bool is_causal = options.is_causal && query_length > 1 && !mask.defined();
   if (is_causal && key.size(2) > query_length) {
-    // An empty static cache: what lies behind the query is not filled yet.
+    // In an empty static cache the part after the query is not filled yet.
     key = key.narrow(2, 0, query_length);
     value = value.narrow(2, 0, query_length);
   }
@@ -97,7 +97,7 @@ at::Tensor varlen_attention(const PackedTokens& tokens, const AttentionOptions& 
   return rows.empty() ? at::empty_like(query) : at::cat(rows);
 }
 
-/// Tokens of packed rows, of which each text is a sequence of its own. texts: [batch, seq], the number of each token's
+/// Describes packed rows in which each text is a sequence of its own. texts: [batch, seq], the number of each token's
 /// text in its row.
 UnpadData packed_data(const at::Tensor& texts) {
   const auto tokens = texts.numel();
@@ -108,8 +108,8 @@ UnpadData packed_data(const at::Tensor& texts) {
   return {at::arange(tokens, texts.options().dtype(at::kLong)), cu_seqlens, at::diff(cu_seqlens).max().item<int64_t>()};
 }
 
-/// Left padding is assumed where queries are fewer than keys, as in HF: the queries are the last columns of the mask.
-/// Keys behind the mask's columns are the unfilled part of a static cache.
+/// If there are fewer queries than keys, left padding is assumed, as in HF: the queries are the last columns of the
+/// mask. Keys after the mask's columns are the unfilled part of a static cache.
 at::Tensor flash(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
                  const AttentionOptions& options) {
   const auto batch = query.size(0), query_length = query.size(2);

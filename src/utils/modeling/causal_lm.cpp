@@ -21,7 +21,7 @@ const CrossEntropyMethod* cross_entropy_method(const Linear& lm_head) {
   return dynamic_cast<const CrossEntropyMethod*>(lm_head->method().get());
 }
 
-/// The loss from the hidden states, a few positions' logits at a time.
+/// Computes the loss from the hidden states, with the logits of a few positions at a time.
 at::Tensor chunked_loss(const at::Tensor& hidden_states, const Linear& lm_head, const CausalLMLossOptions& loss,
                         int64_t chunk_rows) {
   TORCH_CHECK(

@@ -11,7 +11,7 @@
 namespace transformers {
 namespace {
 
-/// Norms, activations and what else a model holds: tensors that stand in the members and only change what they are.
+/// Copies norms, activations and other modules: their tensors remain the members, and only get new values.
 void copy_others(const torch::nn::Module& module, torch::nn::Module& copy, TensorCopies& copies) {
   const auto copy_each = [&](const auto& tensors, auto targets) {
     for (const auto& entry : tensors) {

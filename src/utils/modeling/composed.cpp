@@ -10,14 +10,15 @@
 namespace transformers::composed {
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  // Without a weight LibTorch's own kernel rounds where HF rounds, before the weight.
+  // Without a weight, LibTorch's kernel rounds at the same point as HF, which is before the multiplication by the
+  // weight.
   return weight * at::rms_norm(x, {x.size(-1)}, {}, eps);
 }
 
 at::Tensor silu_and_mul(const at::Tensor& gate, const at::Tensor& up) { return at::silu(gate) * up; }
 
-// The factors are named, so that g++ evaluates them in Python's order: autograd adds gradients in that order, which
-// shows in half precision.
+// The factors have names so that g++ evaluates them in Python's order: autograd adds gradients in that order, which
+// makes a difference in half precision.
 at::Tensor gelu_new(const at::Tensor& x) {
   const auto half = 0.5 * x;
   return half * (1.0 + at::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * at::pow(x, 3.0))));

@@ -1,6 +1,6 @@
-// The autograd functions over the kernels, then the choice between them and the composed operations. An autograd
-// function saves its inputs (the norm a scale a row, too) and computes the rest again in its backward, so that training
-// keeps few tensors.
+// The autograd functions that use the kernels, then the choice between them and the composed operations. An autograd
+// function saves its inputs (the norm also one scale for each row) and computes the rest again in its backward, so that
+// training keeps few tensors.
 #include "utils/modeling/internal/functional.h"
 
 #include <ATen/ATen.h>
@@ -25,7 +25,7 @@ using kernels::TrainingKernels;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Whether there are kernels for these tensors: float32 or bfloat16 all, on the CPU.
+/// Whether there are kernels for these tensors: all must be float32, or all bfloat16, and on the CPU.
 bool have_kernels(at::TensorList tensors) {
   const auto dtype = tensors.front().scalar_type();
   return (dtype == at::kFloat || dtype == at::kBFloat16) &&
@@ -57,7 +57,7 @@ void in_parallel(int64_t count, int64_t size, const Loop& loop) {
   parallel_for(0, count, std::max<int64_t>(1, kElementsWorthAThread / std::max<int64_t>(1, size)), loop);
 }
 
-/// Gradients that themselves have gradients: through the composed steps, from the saved inputs on.
+/// Computes gradients that themselves have gradients, through the composed operations on the saved inputs.
 variable_list gradients_through(const std::function<at::Tensor()>& steps, const variable_list& inputs,
                                 const at::Tensor& grad) {
   variable_list wanted;
@@ -105,7 +105,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
     const auto grad = grads[0].contiguous();
     const auto columns = weight.size(0), rows = x.numel() / columns;
     auto grad_x = at::empty_like(x);
-    // Each thread adds up its own rows.
+    // Each thread sums its own rows.
     const auto sums = at::zeros({at::get_num_threads(), columns}, scales.options());
     with_kernels_of(x, [&]<typename T>(const TrainingKernels<T>& table) {
       in_parallel(rows, columns, [&](int64_t begin, int64_t end) {
@@ -181,7 +181,7 @@ struct GeluNew : torch::autograd::Function<GeluNew> {
   }
 };
 
-/// The vectors of x [batch, a, b, dim] and what lies beside them.
+/// How the vectors of x [batch, a, b, dim] are rotated.
 struct Rotation {
   int64_t position_dim;  // of x: 1 or 2
   bool halves;           // else interleaved
@@ -246,7 +246,7 @@ struct Rotate : torch::autograd::Function<Rotate> {
     if (!at::GradMode::is_enabled()) {
       return {rotation.apply(grads[0], saved[0], saved[1], /*back=*/true), at::Tensor(), at::Tensor(), at::Tensor()};
     }
-    // Linear in x, so that any x will do.
+    // The rotation is linear in x, so its gradient does not depend on the value of x.
     const auto x = at::zeros_like(grads[0]).requires_grad_();
     auto gradients = gradients_through([&] { return rotation.composed(x, saved[0], saved[1]); }, {x}, grads[0]);
     gradients.resize(4);

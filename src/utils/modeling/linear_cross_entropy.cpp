@@ -12,7 +12,7 @@
 namespace transformers {
 namespace {
 
-/// The two sides of a product in the dtype it is done in: under autocast that of autocast.
+/// The operands of the matmul in the dtype in which it is computed: under autocast that of autocast.
 struct Operands {
   at::Tensor hidden, weight, bias;
 };
@@ -42,7 +42,7 @@ Gradients gradients_where_wanted(const at::Tensor& hidden, const at::Tensor& wei
   return gradients;
 }
 
-/// `part` is `operands` with rows from `row` on.
+/// `part` holds the operands of a chunk whose first row is `row`.
 void add_chunk(const at::Tensor& grad_logits, const Operands& part, int64_t row, Gradients& gradients) {
   if (gradients.hidden.defined()) {
     gradients.hidden.narrow(0, row, part.hidden.size(0)).copy_(at::mm(grad_logits, part.weight));
@@ -90,7 +90,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
                                                  const torch::autograd::variable_list& grads) {
     auto gradients = context->get_saved_variables();
     const auto& scale = grads.front();
-    // A loss that is the last step of the graph has scale 1; asking a device for it would make it wait.
+    // If the loss is the last step of the graph, the scale is 1; asking a device for its value would make the CPU wait.
     const bool is_one = scale.is_cpu() && scale.item<double>() == 1;
     for (auto& gradient : gradients) {
       if (gradient.defined() && !is_one) {
@@ -110,7 +110,7 @@ at::Tensor chunked_cross_entropy(const LinearCrossEntropyInputs& inputs, const L
               "linear_cross_entropy: hidden [rows, features] needs labels [rows], found ", hidden.sizes(), " and ",
               labels.sizes());
   TORCH_CHECK(options.chunk_rows > 0, "linear_cross_entropy: chunk_rows must be positive, got ", options.chunk_rows);
-  // autograd takes an absent tensor as an empty optional only.
+  // autograd accepts an absent tensor only as an empty optional.
   const auto maybe_bias = bias.defined() ? std::make_optional(bias) : std::nullopt;
   return LinearCrossEntropy::apply(hidden, weight, maybe_bias, labels, options, chunk_loss);
 }

@@ -18,7 +18,7 @@
 namespace transformers {
 namespace {
 
-// Buffers that old checkpoints carry and a model computes itself.
+// Buffers that old checkpoints contain and that a model computes itself.
 constexpr std::array<std::string_view, 5> kLegacyBuffers{".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq",
                                                          "embed_positions", "position_ids"};
 constexpr std::array<std::string_view, 2> kBasePrefixes{"model.", "transformer."};
@@ -27,7 +27,7 @@ bool is_legacy_buffer(const std::string& name) {
   return std::ranges::any_of(kLegacyBuffers, [&](std::string_view suffix) { return name.ends_with(suffix); });
 }
 
-/// A model's tensors by name, ties under each of their names, and where they live.
+/// A model's tensors by name, tied ones under each of their names, and the modules that hold them.
 struct Slot {
   torch::nn::Module* module;
   std::string parameter;  // name within the module
@@ -50,7 +50,8 @@ Slots slots_of(PreTrainedModel& model) {
   return slots;
 }
 
-/// The model's name for a tensor of the file: as it is, or with the base model's prefix added, taken off or exchanged.
+/// The model's name for a tensor of the file: the same name, or one with the base model's prefix added, removed or
+/// exchanged.
 std::string own_name(const std::string& name, const Slots& slots, const std::string& prefix) {
   std::string bare = name;
   for (const auto known : kBasePrefixes) {
@@ -68,8 +69,8 @@ std::string own_name(const std::string& name, const Slots& slots, const std::str
   return name;
 }
 
-/// Why a stored tensor cannot be a weight; empty when it can. What stands for a weight by a code and a scale has them
-/// side by side, under names that begin alike.
+/// The reason why a stored tensor cannot be a weight; empty if it can. Formats that store a weight as codes and scales
+/// use two tensors whose names begin alike.
 std::string unreadable(const CheckpointTensor& tensor, const std::unordered_set<std::string>& names) {
   const auto where = printable(tensor.file) + ": tensor " + printable(tensor.name) + ": ";
   if (!c10::isFloatingType(tensor.dtype)) {
@@ -174,7 +175,7 @@ c10::ScalarType target_dtype(const PreTrainedModel& model, const Checkpoint& che
   return c10::kFloat;
 }
 
-/// One tensor in the wanted dtype and place; its pages of the file are given back when a copy was made.
+/// Returns one tensor in the wanted dtype and place. If this made a copy, the pages of the file are released.
 at::Tensor read(const Checkpoint& checkpoint, const std::string& name, c10::ScalarType dtype, c10::Device device) {
   const auto stored = checkpoint.tensor(name);
   const auto wanted = stored.to(device, stored.is_floating_point() ? dtype : stored.scalar_type());
@@ -184,8 +185,8 @@ at::Tensor read(const Checkpoint& checkpoint, const std::string& name, c10::Scal
   return wanted;
 }
 
-/// Tied names share one slot: the file may hold either. When it holds both and they differ, they are two tensors after
-/// all.
+/// Tied names share one slot, and the file may hold either name. If it holds both and their values differ, the tie is
+/// removed.
 void untie_if_different(PreTrainedModel& model, const Checkpoint& checkpoint, const Plan& plan, Slots& slots) {
   auto output = model.get_output_embeddings();
   if (!output || !output->weight.is_same(model.get_input_embeddings()->weight)) {
@@ -221,7 +222,7 @@ DeviceMap map_asked_for(PreTrainedModel& model, const LoadOptions& options, c10:
   return {{"", options.device}};
 }
 
-/// Throws where a weight is to stay on the disk in a file that cannot be read tensor by tensor.
+/// Throws if a weight is to remain on the disk in a file that cannot be read tensor by tensor.
 void check_disk_files(const Checkpoint& checkpoint, const Plan& plan, const Slots& slots, const Placement& placement,
                       const std::string& folder) {
   std::map<std::string, const CheckpointTensor*> stored;
@@ -236,7 +237,7 @@ void check_disk_files(const Checkpoint& checkpoint, const Plan& plan, const Slot
   }
 }
 
-/// How an offloaded tensor's values come: from the file each time, or from the CPU's memory.
+/// How to get the values of an offloaded tensor: from the file each time, or from the CPU's memory.
 OffloadedTensor offloaded(const std::shared_ptr<const Checkpoint>& checkpoint, const std::string& name,
                           c10::ScalarType dtype, bool on_disk) {
   if (!on_disk) {
@@ -246,7 +247,7 @@ OffloadedTensor offloaded(const std::shared_ptr<const Checkpoint>& checkpoint, c
           .release = [=] { checkpoint->drop_pages(name); }};
 }
 
-/// Fills a tensor, or notes how it is filled when its layer runs.
+/// Fills a tensor, or records how it is filled when its layer runs.
 void fill(at::Tensor& tensor, const std::shared_ptr<const Checkpoint>& checkpoint, const std::string& name,
           c10::ScalarType dtype, Placement& placement) {
   const auto place = placement.place_of(tensor);
@@ -261,8 +262,8 @@ void fill(at::Tensor& tensor, const std::shared_ptr<const Checkpoint>& checkpoin
   }
 }
 
-/// Gives memory and fresh values to what the file did not fill. The file has no values to come back for, so they are
-/// kept in memory.
+/// Allocates and initializes the tensors that the file did not fill. They are kept in memory, because the file has no
+/// values to read them from again.
 void initialize(PreTrainedModel& model, Slots& slots, Plan& plan, c10::ScalarType dtype, const Placement& placement) {
   std::unordered_set<const void*> done;
   for (const auto& [name, file_name] : plan.file_names) {
@@ -298,8 +299,8 @@ std::shared_ptr<const Checkpoint> open_checkpoint(const ModelFolder& folder, con
   const auto tensors = static_cast<int64_t>(checkpoint->tensors().size());
   TORCH_CHECK(config.get_num_hidden_layers() <= tensors, printable(config_path(folder.path())), ": ",
               config.get_num_hidden_layers(), " layers cannot be filled from ", tensors, " tensors");
-  // Tables of rotary frequencies are as long as a head and in no file: their size is believed only once a weight of
-  // that size is there.
+  // Tables of rotary frequencies are as long as a head and are not in any file. Their size is accepted only if the file
+  // has a tensor with at least that many values.
   int64_t largest = 0;
   for (const auto& tensor : checkpoint->tensors()) {
     largest = std::max(largest, c10::multiply_integers(tensor.shape));

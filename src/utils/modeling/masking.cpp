@@ -26,7 +26,7 @@ at::Tensor additive(const at::Tensor& attends, at::ScalarType dtype) {
       .masked_fill_(attends.logical_not(), smallest_value(dtype));
 }
 
-/// Someone who gives ones wants them attended to; added to the scores they hide nothing.
+/// A mask of zeros and ones is probably meant to select positions; added to the scores it hides nothing.
 void warn_of_zeros_and_ones(const at::Tensor& mask) {
   if (mask.is_cpu() && mask.gt(0).any().item<bool>() && mask.eq(0).logical_or(mask.eq(1)).all().item<bool>()) {
     TORCH_WARN_ONCE("a floating 4-D attention_mask is added to the scores; this one holds only 0 and 1 and hides ",
@@ -70,7 +70,7 @@ at::Tensor padding_mask(const CausalMaskInputs& inputs, const MaskSizes& sizes) 
   return attends;
 }
 
-/// Which packed text a token belongs to, [batch, seq]; undefined where each row is one text.
+/// The number of the packed text that a token belongs to, [batch, seq]; undefined if each row is one text.
 at::Tensor packed_sequences(const CausalMaskInputs& inputs, const MaskSizes& sizes) {
   if (!inputs.position_ids.defined() || inputs.attention_mask.defined() || inputs.past_key_values != nullptr) {
     return {};
@@ -92,7 +92,7 @@ bool causality_is_enough(const CausalMaskInputs& inputs, const MaskSizes& sizes,
   }
   const auto whole = sizes.past + sizes.query == sizes.key;
   if (!whole) {
-    // A static buffer: behind a first prompt causality hides what is not filled; later it has to be masked.
+    // A static buffer. At the first prompt causality hides the unfilled part; later it has to be masked.
     return sizes.past == 0 && sizes.query > 1 && inputs.is_causal &&
            (!padding.defined() || padding.narrow(1, 0, sizes.query).all().item<bool>());
   }

@@ -6,7 +6,7 @@
 namespace transformers {
 namespace {
 
-/// Which position of each row speaks for it, int64 [batch].
+/// The position of each row whose scores are used, int64 [batch].
 at::Tensor pooled_positions(const ModelInputs& inputs, const at::Tensor& logits, std::optional<int64_t> pad_token_id) {
   const auto batch = logits.size(0);
   TORCH_CHECK(pad_token_id || batch == 1, "sequence classification of ", batch,

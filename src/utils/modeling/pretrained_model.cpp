@@ -18,11 +18,11 @@
 namespace transformers {
 namespace {
 
-/// HF tells norms by their class name too.
+/// HF also recognises norms by their class name.
 bool is_norm(const torch::nn::Module& module) { return module.name().find("Norm") != std::string::npos; }
 
-// What an earlier save into the folder may have left that would be taken for part of this one: transformers puts an
-// adapter that lies beside a model on top of it.
+// Files that an earlier save may have left and that would be taken for part of this one: transformers applies an
+// adapter that is in the same folder as a model.
 constexpr std::array kFilesOfAdapters{"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"};
 
 }  // namespace
@@ -50,7 +50,7 @@ void PreTrainedModel::init_weights() {
       init_parameter(module, parameter.key(), parameter.value(), config().initializer_range);
     }
   };
-  // Constructors come here, when `this` has no shared_ptr yet and cannot be among its modules().
+  // Called by constructors, in which `this` has no shared_ptr yet and cannot be among its modules().
   init(*this);
   for (const auto& module : modules(/*include_self=*/false)) {
     init(*module);
@@ -130,7 +130,7 @@ int64_t PreTrainedModel::get_memory_footprint(bool with_buffers) const {
     const auto* linear = module->as<LinearImpl>();
     if (linear != nullptr && linear->method() != nullptr && linear->method()->bytes() > 0) {
       bytes += linear->method()->bytes();
-      seen.insert(linear->weight.unsafeGetTensorImpl());  // holds nothing
+      seen.insert(linear->weight.unsafeGetTensorImpl());  // a meta tensor without memory
     }
   }
   const auto add = [&](const at::Tensor& tensor) {
@@ -234,7 +234,7 @@ void PreTrainedModel::save_pretrained(SaveTransaction& save, const SaveOptions& 
   TORCH_CHECK(tokens == config().vocab_size, save.folder(), ": the embeddings hold ", tokens, " of the config's ",
               config().vocab_size, " tokens; a model that is split over ranks is saved by its group");
   const auto state = whole_state_dict(*this, placement_.get());
-  // What the weights are, whatever the config said when they were loaded.
+  // The dtype of the present weights, which may differ from that of the config when they were loaded.
   if (const auto output = get_output_embeddings(); output && !placement_ && output->method() == nullptr) {
     config().tie_word_embeddings = output->weight.is_same(get_input_embeddings()->weight);
   }

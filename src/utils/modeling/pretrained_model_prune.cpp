@@ -13,7 +13,7 @@ namespace {
 
 using Heads = std::vector<int64_t>;
 
-/// Key/value heads that no query head is left for.
+/// Key/value heads without any remaining query head.
 std::set<int64_t> unused_groups(const Heads& pruned, int64_t group_size) {
   std::map<int64_t, int64_t> losses;
   std::set<int64_t> unused;
@@ -25,7 +25,7 @@ std::set<int64_t> unused_groups(const Heads& pruned, int64_t group_size) {
   return unused;
 }
 
-/// The rows that stay of a projection when heads go that `before` still had.
+/// The rows of a projection that are kept when the heads of `after` are pruned; those of `before` were removed earlier.
 at::Tensor kept_rows(const std::set<int64_t>& before, const std::set<int64_t>& after, int64_t heads, int64_t head_dim) {
   const auto present = heads - static_cast<int64_t>(before.size());
   return find_pruneable_heads_and_indices({after.begin(), after.end()}, present, head_dim, before).second;
@@ -50,7 +50,7 @@ void check_listed(int64_t layer, Heads heads) {
   TORCH_CHECK(twice == heads.end(), "prune_heads: layer ", layer, ": head ", *twice, " is listed twice");
 }
 
-/// The layer must be what the config says of it, or what is left would be something else.
+/// The layer must have the size that the config gives for it, or the wrong rows would be kept.
 void check_present(int64_t number, const LayerStructure& layer, const PretrainedConfig& config) {
   const auto head_dim = config.sizes().head_dim;
   const auto queries = config.num_heads_left(number) * head_dim,

@@ -57,7 +57,7 @@ Embedding PreTrainedModel::resize_token_embeddings(std::optional<int64_t> new_nu
   if (output) {
     check_plain_product("output embeddings", *output);
   }
-  // Where the padding token has a row of its own, a model without that row could be saved and not loaded again.
+  // If the padding token has a row of its own, a model without that row could be saved but not loaded again.
   const auto padding = embeddings->options.padding_idx();
   TORCH_CHECK(!padding || *padding < rows, "new_num_tokens must be above pad_token_id, got ", rows, " and ", *padding);
   const at::NoGradGuard no_grad;

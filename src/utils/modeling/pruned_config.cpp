@@ -1,5 +1,5 @@
-// What a config says about pruned layers. `pruned_heads` is the key of configuration_utils.py, transformers 4.37.2;
-// 5.x ignores it. `intermediate_sizes` is ours.
+// The part of a config that describes pruned layers. `pruned_heads` is the key of configuration_utils.py, transformers
+// 4.37.2; 5.x ignores it. `intermediate_sizes` is a key of this library.
 #include <c10/util/Exception.h>
 #include <transformers/utils/modeling/configuration_utils.h>
 
@@ -17,7 +17,7 @@ const std::vector<int64_t>& heads_of(const HeadsByLayer& heads, int64_t layer) {
   return found == heads.end() ? none : found->second;
 }
 
-/// How many query heads are gone of each key/value head's group that lost one.
+/// The number of removed query heads in the group of each key/value head that lost one.
 std::map<int64_t, int64_t> losses_by_group(const std::vector<int64_t>& pruned, int64_t group_size) {
   std::map<int64_t, int64_t> losses;
   for (const auto head : pruned) {
@@ -38,7 +38,7 @@ void check_heads(int64_t layer, const std::vector<int64_t>& pruned, const ModelS
               " heads are pruned, at least one must be left");
 }
 
-/// Each key/value head that is left must serve as many query heads.
+/// Each remaining key/value head must serve the same number of query heads.
 void check_groups(int64_t layer, const std::vector<int64_t>& pruned, const ModelSizes& sizes) {
   const auto group_size = sizes.num_attention_heads / sizes.num_key_value_heads;
   const auto losses = losses_by_group(pruned, group_size);

@@ -9,9 +9,9 @@ bool has_original_length(RopeType type) {
   return type == RopeType::kLlama3 || type == RopeType::kYarn || type == RopeType::kLongrope;
 }
 
-/// The keys inside the object; unknown ones are kept by nobody and change nothing.
+/// Reads the keys inside the object; unknown keys are neither kept nor used.
 void read_object(ConfigReader reader, RopeParameters& p) {
-  // A null type is no type that transformers could build a model of; absent it is "default".
+  // transformers could not build a model from a null type; an absent type means "default".
   for (const char* key : {"type", "rope_type"}) {
     if (reader.holds(key) && !reader.has(key)) {
       reader.fail(key, "the name of a rope type");
@@ -37,7 +37,7 @@ void read_object(ConfigReader reader, RopeParameters& p) {
   p.unknown_keys = reader.rest();
 }
 
-/// What stands in the object beside type, theta and the rotated part.
+/// The keys of the object besides type, theta and the rotated fraction.
 void write_type_keys(ConfigWriter& object, const RopeParameters& p) {
   object.write_if_set("factor", p.factor);
   object.write_if_set("original_max_position_embeddings", p.original_max_position_embeddings);
@@ -58,8 +58,8 @@ void write_type_keys(ConfigWriter& object, const RopeParameters& p) {
   }
 }
 
-/// transformers 4.37 takes "type" and "factor" and nothing else; its successors read that as well. Types that came
-/// later are spelled as their files have it.
+/// transformers 4.37 accepts only "type" and "factor", and later versions still read that form. Types that were added
+/// later are written as their files spell them.
 void write_rope_scaling(ConfigWriter& writer, const RopeParameters& p) {
   TORCH_CHECK(p.rope_type != RopeType::kProportional,
               "rope_parameters: transformers 4.x has no rope_type \"proportional\"; write the form of 5.x");
@@ -79,7 +79,7 @@ void write_rope_scaling(ConfigWriter& writer, const RopeParameters& p) {
   writer.write_raw("rope_scaling", object.text());
 }
 
-/// What is false in Python stands for no `rope_scaling` at all.
+/// A value that is false in Python means that there is no `rope_scaling`.
 bool counts_as_nothing(const nlohmann::ordered_json& value) {
   return value.is_string() ? value.get_ref<const std::string&>().empty()
                            : value.is_null() || value.empty() || value == false || value == 0;
@@ -89,7 +89,7 @@ bool counts_as_nothing(const nlohmann::ordered_json& value) {
 
 RopeParameters read_rope_parameters(ConfigReader& reader, int64_t max_position_embeddings) {
   RopeParameters p;
-  // What stands at the top level is a default for what the object leaves out.
+  // Keys at the top level are defaults for keys that the object does not have.
   const bool theta_is_null = reader.holds("rope_theta") && !reader.has("rope_theta");
   if (!theta_is_null) {
     reader.read("rope_theta", p.rope_theta);

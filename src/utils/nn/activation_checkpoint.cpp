@@ -16,7 +16,7 @@ namespace {
 
 using Block = std::function<at::Tensor(const at::Tensor&)>;
 
-/// States of the default generators that a block on a device draws from.
+/// The states of the default generators that a block on the device may draw from.
 std::vector<std::pair<at::Generator, at::Tensor>> generator_states(c10::Device device) {
   std::vector<at::Generator> generators{at::globalContext().defaultGenerator(c10::kCPU)};
   if (!device.is_cpu()) {
@@ -37,7 +37,7 @@ void restore(const std::vector<std::pair<at::Generator, at::Tensor>>& states) {
   }
 }
 
-/// All that a second run needs to be the first one again.
+/// Everything that the second run needs to repeat the first one exactly.
 struct Run : torch::CustomClassHolder {
   Run(Block to_run, c10::Device on)
       : block(std::move(to_run)),
@@ -62,7 +62,8 @@ struct Run : torch::CustomClassHolder {
   c10::ScalarType autocast_dtype;
 };
 
-/// `anchor` requires grad, so that backward comes by although only parameters inside the block do.
+/// `anchor` requires a gradient, so that backward reaches this node even if only parameters inside the block require
+/// one.
 struct CheckpointFunction : torch::autograd::Function<CheckpointFunction> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& input, const at::Tensor&,
                             const Block& block) {

@@ -1,6 +1,7 @@
 // Some hypervisors report AMX in CPUID leaf 7 but hide leaf 0x1D, from which oneDNN reads the tile palette. oneDNN then
-// configures no tiles and every bf16 product ends the process with SIGILL, in Python too. oneDNN reads its environment
-// at its first product, so the instruction set is bounded when the library is loaded; a value the user has set stays.
+// configures no tiles, and every bf16 matmul ends the process with SIGILL, in Python too. oneDNN reads its environment
+// at its first matmul, so the instruction set is limited when the library is loaded; a value that the user has set is
+// kept.
 #include "utils/nn/amx_guard.h"
 
 #ifdef __x86_64__

@@ -13,7 +13,7 @@ AutocastGuard::AutocastGuard(c10::DeviceType device, c10::ScalarType dtype, bool
 }
 
 AutocastGuard::~AutocastGuard() {
-  // Cached casts are of weights that the next step changes.
+  // Cached casts are copies of weights, which the next step changes.
   if (at::autocast::decrement_nesting() == 0) {
     at::autocast::clear_cache();
   }

@@ -5,7 +5,8 @@
 namespace transformers {
 namespace {
 
-// Of a static library only those objects are linked that something names; whoever builds a layer gets this one.
+// A linker takes only those objects of a static library that are referred to; every layer that is built refers to this
+// one.
 [[gnu::used]] void (*const kAmxGuard)() = &bound_instruction_set;
 
 ConstructionOptions& current() {

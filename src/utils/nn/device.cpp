@@ -11,7 +11,7 @@ namespace transformers {
 
 namespace {
 
-/// Beside the LibTorch that this process runs with: an installed library has no path to it of its own.
+/// The library in the folder of the LibTorch that this process uses; an installed library has no path to it.
 std::string cuda_library() {
   const std::string name = "libtorch_cuda.so";
   Dl_info info{};
@@ -23,7 +23,7 @@ std::string cuda_library() {
   return std::filesystem::exists(beside, ignored) ? beside.string() : name;
 }
 
-/// Loading has to come before anything asks LibTorch about CUDA: it remembers a no.
+/// CUDA has to be loaded before anything asks LibTorch about it, because LibTorch remembers a negative answer.
 bool load_cuda() {
   return c10::impl::hasDeviceGuardImpl(c10::kCUDA) || dlopen(cuda_library().c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr;
 }

@@ -39,7 +39,7 @@ struct DnnLinear : torch::autograd::Function<DnnLinear> {
     const auto grad_rows = rows_of(grad);
     variable_list gradients(3);
     if (context->needs_input_grad(0)) {
-      // Gradients that have gradients themselves need an operator that knows its own.
+      // A gradient of a gradient needs an operator that has a derivative of its own.
       const auto product =
           at::GradMode::is_enabled() ? at::mm(grad_rows, weight) : onednn_linear(grad_rows, weight.t());
       gradients[0] = product.view_as(input);

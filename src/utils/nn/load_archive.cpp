@@ -15,8 +15,8 @@ void read_into(torch::serialize::InputArchive& archive, const std::string& name,
   tensor.copy_(saved);
 }
 
-/// Of a module of any class: LibTorch's own `load` exchanges the tensors' data, with another dtype if need be, and a
-/// tensor under two names twice.
+/// Works for a module of any class. LibTorch's own `load` replaces the data of the tensors, possibly with another
+/// dtype, and loads a tensor that has two names twice.
 void load_into(torch::nn::Module& module, torch::serialize::InputArchive& archive, const std::string& prefix) {
   for (const auto& entry : module.named_parameters(/*recurse=*/false)) {
     read_into(archive, prefix + entry.key(), entry.key(), entry.value(), /*is_buffer=*/false);

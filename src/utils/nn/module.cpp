@@ -18,7 +18,7 @@ torch::Tensor moved(const torch::Tensor& tensor, torch::Device device, bool non_
   return moved(tensor, device, tensor.scalar_type(), non_blocking);
 }
 
-/// The device a move goes to; none when it only casts.
+/// The device that a move goes to; none if the call only casts.
 std::optional<torch::Device> target_device(torch::Device device, torch::Dtype, bool) { return device; }
 std::optional<torch::Device> target_device(torch::Device device, bool) { return device; }
 std::optional<torch::Device> target_device(torch::Dtype, bool) { return std::nullopt; }
@@ -31,7 +31,7 @@ void Module::move_to(Target... target) {
     child->to(target...);
   }
   for (auto& parameter : named_parameters(/*recurse=*/false)) {
-    // A gradient of the old type would be accumulated into without an error.
+    // Otherwise gradients would be added to one of the old type without an error.
     const auto gradient = parameter->grad();
     parameter->mutable_grad().reset();
     parameter->set_data(moved(*parameter, target...).detach());

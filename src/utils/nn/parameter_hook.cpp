@@ -5,7 +5,7 @@
 namespace transformers {
 namespace {
 
-/// Its type is how a hook is found among those of a parameter.
+/// The type of an entry in a parameter's list of hooks; the hook is found by this type.
 struct Entry {
   std::shared_ptr<ParameterHook> hook;
 
@@ -30,7 +30,7 @@ std::shared_ptr<ParameterHook> parameter_hook(const at::Tensor& parameter) {
 }
 
 void add_parameter_hook(const at::Tensor& parameter, std::shared_ptr<ParameterHook> hook) {
-  // Not register_hook, which refuses a parameter that is frozen for now.
+  // register_hook would refuse a parameter that is frozen at the moment.
   if (hooks_of(parameter) == nullptr) {
     torch::autograd::impl::create_cpp_hook(parameter);
   }
@@ -45,7 +45,7 @@ void share_parameter_hook(const at::Tensor& from, const at::Tensor& to) {
 
 void remove_parameter_hook(const at::Tensor& parameter) {
   auto* hooks = hooks_of(parameter);
-  // Emptied, not erased: other hooks are known by their place in the list.
+  // The entry is emptied and not erased, because other hooks are identified by their index in the list.
   for (size_t i = 0; hooks != nullptr && i < hooks->size(); ++i) {
     if ((*hooks)[i].target<Entry>() != nullptr) {
       (*hooks)[i] = nullptr;

@@ -37,7 +37,8 @@ double learning_rate(const AdafactorOptions& options, double step, const at::Ten
   return options.scale_parameter() ? rate * std::max(std::get<1>(options.eps()), root_mean_square(value)) : rate;
 }
 
-/// The gradient over the root of its second moment; of a matrix only a row and a column of that are kept.
+/// The gradient divided by the root of its second moment. For a matrix only a row and a column of the second moment are
+/// kept.
 at::Tensor normalised(const at::Tensor& grad, ParamState& state, double beta2, double eps) {
   const auto square = grad.square().add_(eps);
   if (grad.dim() < 2) {

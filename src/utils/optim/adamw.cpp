@@ -6,7 +6,7 @@
 namespace transformers {
 namespace {
 
-/// What the fused kernel takes, of tensors of one dtype on one device.
+/// Tensors that one call of the fused kernel can take: all of one dtype and on one device.
 struct Lists {
   std::vector<at::Tensor> values, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps;
 };

@@ -1,5 +1,5 @@
-// Semantics: bitsandbytes 0.50.2, functional.py and optim/adamw.py. Other than there, a block of zeros is stored as
-// zeros, and the search for the nearest value is exact (the original's CPU kernel may miss it by one near 0).
+// Semantics: bitsandbytes 0.50.2, functional.py and optim/adamw.py. Deviations: a block of zeros is stored as zeros,
+// and the search for the nearest value is exact (the original's CPU kernel may be off by one code near 0).
 #include <ATen/ATen.h>
 #include <transformers/utils/optim/adamw_8bit.h>
 
@@ -16,10 +16,10 @@ using torch::optim::AdamWOptions;
 
 constexpr int64_t kBlock = kQuantizedBlock;
 constexpr int64_t kSmallest8bit = 4096;
-/// Elements that are in fp32 at one time; a multiple of the block.
+/// The number of elements that are held in fp32 at a time; a multiple of the block.
 constexpr int64_t kPiece = int64_t{1} << 18;
 
-/// The values of the bytes, and the places between them where the nearest one changes.
+/// The values of the 256 codes, and the borders between them where the nearest value changes.
 struct Code {
   at::Tensor values, borders;  // float32 [256], [255]
 

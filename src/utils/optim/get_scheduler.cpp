@@ -21,12 +21,12 @@ double share(int64_t step, int64_t of) {
   return static_cast<double>(step) / static_cast<double>(std::max<int64_t>(1, of));
 }
 
-/// Up linearly over the warm-up, then what `after` says of the step.
+/// Rises linearly during the warm-up; then `after` gives the factor of the step.
 Factor with_warmup(int64_t warmup, Factor after) {
   return [warmup, after = std::move(after)](int64_t step) { return step < warmup ? share(step, warmup) : after(step); };
 }
 
-/// `falling` of the share of the steps after the warm-up that are done.
+/// `falling`, as a function of the fraction of the steps after the warm-up that are done.
 Factor with_warmup(int64_t warmup, int64_t total, const std::function<double(double progress)>& falling) {
   return with_warmup(warmup, [=](int64_t step) { return falling(share(step - warmup, total - warmup)); });
 }
@@ -72,7 +72,7 @@ Factor inverse_sqrt(const SchedulerOptions& options) {
   });
 }
 
-/// HF counts one step ahead here: the first rate is not 0 and the last one is the lower end.
+/// HF is one step ahead here: the first rate is not 0, and the last one is the lower end.
 Factor cosine_warmup_with_min_lr(int64_t warmup, int64_t total, const SchedulerOptions& options, double floor) {
   const auto waves = options.num_cycles.value_or(0.5);
   return [=, start = options.warmup_lr_rate](int64_t step) {

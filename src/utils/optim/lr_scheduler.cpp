@@ -45,7 +45,7 @@ double required(std::optional<double> metric, const char* scheduler) {
   return *metric;
 }
 
-/// The groups' rates times `factor`, no lower than min_lr; a change of eps or less is none.
+/// The rates of the groups times `factor`, but not below min_lr; a change of at most eps is ignored.
 std::vector<double> reduced(std::vector<double> rates, const MetricOptions& options) {
   for (auto& rate : rates) {
     const auto lower = std::max(rate * options.factor, options.min_lr);

@@ -27,7 +27,7 @@ std::vector<double> numbers_of(const StateDict& state, const std::string& name, 
 }
 
 std::vector<int64_t> whole_numbers_of(const StateDict& state, const std::string& name, int64_t count) {
-  constexpr double kMost = int64_t{1} << 53;  // beyond, a double skips numbers
+  constexpr double kMost = int64_t{1} << 53;  // beyond it a double cannot hold every integer
   std::vector<int64_t> whole;
   for (const auto number : numbers_of(state, name, count)) {
     TORCH_CHECK(number >= 0 && number <= kMost && number == std::floor(number), "training state: \"", name,

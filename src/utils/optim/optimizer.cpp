@@ -35,13 +35,13 @@ std::pair<size_t, std::string> split_key(const std::string& key, size_t count) {
 
 bool is_quantized(const std::string& name) { return name == "state1" || name == "state2"; }
 
-/// States that have one entry for each of the parameter's.
+/// The states that have the same shape as the parameter.
 bool is_parameter_shaped(const std::string& name) {
   return name == "exp_avg" || name == "exp_avg_sq" || name == "max_exp_avg_sq" || name == "momentum_buffer" ||
          name == "master" || is_quantized(name);
 }
 
-/// The shape of what Adafactor keeps of a matrix: a row, or a column.
+/// The shape of the row or the column that Adafactor keeps for a matrix.
 std::vector<int64_t> factored_shape(const at::Tensor& parameter, const std::string& name) {
   auto shape = parameter.sizes().vec();
   if (shape.size() >= 2) {
@@ -78,8 +78,8 @@ void check_entry(const std::string& key, const std::string& name, const at::Tens
               entry.scalar_type());
 }
 
-/// Each parameter once. Mirrors what torch.optim.Optimizer.add_param_group refuses; Python steps one that comes twice
-/// in a group twice, with a warning that it will be an error.
+/// Adds each parameter once. Mirrors what torch.optim.Optimizer.add_param_group refuses. Python updates a parameter
+/// that occurs twice in a group twice, and warns that this will become an error.
 std::vector<torch::optim::OptimizerParamGroup> without_duplicates(
     const std::vector<torch::optim::OptimizerParamGroup>& groups) {
   std::unordered_map<const void*, size_t> owners;

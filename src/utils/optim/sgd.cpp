@@ -14,7 +14,7 @@ const torch::optim::SGDOptions& checked(const torch::optim::SGDOptions& options)
   return options;
 }
 
-/// The direction to go after the momentum has taken in the gradient.
+/// The direction of the update, after the gradient was added to the momentum.
 at::Tensor with_momentum(at::Tensor grad, ParamState& state, const torch::optim::SGDOptions& options) {
   auto& buffer = state.tensors["momentum_buffer"];
   if (buffer.defined()) {

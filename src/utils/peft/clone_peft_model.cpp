@@ -21,7 +21,8 @@ std::shared_ptr<LinearImpl> linear_named(const Modules& modules, const std::stri
   return std::dynamic_pointer_cast<LinearImpl>(modules[name]);
 }
 
-/// What stands in a copy of the model for a tensor of the model, or a copy of a tensor that only others know.
+/// The tensor of the copied model that corresponds to a tensor of the model; for a tensor that the model does not hold,
+/// a copy of it.
 at::Tensor counterpart(const at::Tensor& tensor, const torch::nn::Module& model, const torch::nn::Module& copy,
                        TensorCopies& copies) {
   for (const auto& entry : model.named_parameters()) {
@@ -32,7 +33,7 @@ at::Tensor counterpart(const at::Tensor& tensor, const torch::nn::Module& model,
   return copies.of(tensor);
 }
 
-/// Parents come before their children, whose modes therefore hold.
+/// Parents come before their children, so that the modes of the children prevail.
 void copy_modes(const torch::nn::Module& module, torch::nn::Module& copy) {
   const auto counterparts = copy.named_modules();
   for (const auto& entry : module.named_modules()) {
@@ -78,7 +79,7 @@ std::shared_ptr<torch::nn::Module> PeftModelImpl::clone(const std::optional<torc
   const auto modules = model->named_modules();
   for (const auto& [name, layer] : from.layers) {
     const auto linear = linear_named(modules, name);
-    // Its adapters are copies that nobody manages; the copy's own take their place below.
+    // These adapters are copies that nobody manages; the adapters of the copy replace them below.
     linear->set_method(dynamic_cast<const LoraLinear&>(*linear->method()).base());
   }
   auto copy = std::make_shared<PeftModelImpl>(model);

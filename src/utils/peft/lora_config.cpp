@@ -56,7 +56,7 @@ void visit_config_fields(const Visit& visit) {
 constexpr std::array<NamedValue<LoraBias>, 3> kBiases{
     {{"none", LoraBias::kNone}, {"all", LoraBias::kAll}, {"lora_only", LoraBias::kLoraOnly}}};
 
-/// Switches of computations that are not built, all off with a value of null, false, [] or {}.
+/// Options for computations that are not implemented; null, false, [] and {} all mean off.
 constexpr std::array kForeignSwitches{"alora_invocation_tokens",
                                       "arrow_config",
                                       "fan_in_fan_out",
@@ -203,7 +203,7 @@ void check_alpha(const std::string& field, double value) {
   TORCH_CHECK(std::isfinite(value), field, " must be finite, got ", value);
 }
 
-/// A name that came twice could not be written.
+/// A name that occurs twice could not be written.
 template <typename Value>
 void check_names(const char* field, const std::vector<std::pair<std::string, Value>>& pattern) {
   std::set<std::string> names;

@@ -25,7 +25,7 @@ at::Tensor product(const at::Tensor& B, const at::Tensor& A) {
   return in_float ? at::matmul(B.to(at::kFloat), A.to(at::kFloat)).to(B.scalar_type()) : at::matmul(B, A);
 }
 
-/// The layer's own method, beneath the adapters.
+/// The layer's own method, without the adapters.
 const LinearMethod* base_method(const LinearImpl& linear) {
   const auto* method = linear.method().get();
   const auto* adapted = dynamic_cast<const LoraLinear*>(method);
@@ -148,7 +148,7 @@ std::shared_ptr<LoraLinear> LoraLinear::with_copies(std::shared_ptr<const Linear
 
 std::shared_ptr<const LinearMethod> LoraLinear::clone(const LinearImpl& copy, TensorCopies& copies) const {
   auto base = base_ ? base_->clone(copy, copies) : nullptr;
-  std::map<const LoraWeightsImpl*, std::shared_ptr<LoraWeightsImpl>> made;  // one may be active and merged
+  std::map<const LoraWeightsImpl*, std::shared_ptr<LoraWeightsImpl>> made;  // an adapter may be both active and merged
   const auto copy_of = [&](const LoraWeights& weights) {
     auto& adapter = made[weights.get()];
     if (adapter == nullptr) {
@@ -161,7 +161,7 @@ std::shared_ptr<const LinearMethod> LoraLinear::clone(const LinearImpl& copy, Te
 
 void LoraLinear::merge(LinearImpl& linear, const std::vector<LoraWeights>& weights) {
   const at::NoGradGuard no_grad;
-  // Norms are those of the weight without any adapter, as in forward.
+  // Norms are computed from the weight without any adapter, as in forward.
   for (const auto& adapter : weights) {
     const auto& magnitude = adapter->lora_magnitude_vector;
     merged_.push_back(

@@ -1,6 +1,6 @@
-// Mirrors check_target_module_exists and what surrounds it (tuners/tuners_utils.py, utils/other.py, peft 0.21.2).
-// Deviations: layers_pattern is taken literally, a layer's number may stand in the second segment of a name, and
-// modules to save of which none is there are an error.
+// Mirrors check_target_module_exists and the code around it (tuners/tuners_utils.py, utils/other.py, peft 0.21.2).
+// Deviations: layers_pattern is taken literally, a layer's number may be the second segment of a name, and if none of
+// the modules to save exists, that is an error.
 #include "utils/peft/lora_targets.h"
 
 #include <transformers/utils/modeling/pretrained_model.h>
@@ -52,7 +52,7 @@ NameTest name_test(const ModuleSelection& selection, const std::string& field) {
   };
 }
 
-/// The number at the front of `text`, where a dot follows it.
+/// The number at the front of `text`, if a dot follows it.
 std::optional<int64_t> leading_number(std::string_view text) {
   const auto digits = text.find_first_not_of("0123456789");
   if (digits == 0 || digits == std::string_view::npos || text[digits] != '.' || digits > 9) {
@@ -61,7 +61,7 @@ std::optional<int64_t> leading_number(std::string_view text) {
   return std::stoll(std::string(text.substr(0, digits)));
 }
 
-/// The number of the layer that a module lies in: the first segment that is one, behind a name in `patterns`.
+/// The number of the layer that a module is in: the first segment that is a number and follows a name in `patterns`.
 std::optional<int64_t> layer_of(const std::string& name, const std::vector<std::string>& patterns) {
   for (auto dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
     const auto before = name.substr(0, dot);
@@ -78,7 +78,7 @@ std::optional<int64_t> layer_of(const std::string& name, const std::vector<std::
 bool in_layers(const std::string& name, const LoraConfig& config) {
   if (config.layers_to_transform.empty() ||
       std::count(config.target_modules.names.begin(), config.target_modules.names.end(), name) > 0) {
-    return true;  // a module named in full is meant wherever it lies
+    return true;  // a module listed by its complete name is selected in any layer
   }
   const auto layer = layer_of(name, config.layers_pattern);
   const auto& wanted = config.layers_to_transform;
@@ -97,7 +97,7 @@ Value pattern_value(const std::vector<std::pair<std::string, Value>>& patterns, 
   return otherwise;
 }
 
-/// Every Linear but the output layer.
+/// Every Linear except the output layer.
 NameTest all_linear_test(torch::nn::Module& model) {
   std::set<std::string> names;
   auto* pretrained = dynamic_cast<PreTrainedModel*>(&model);

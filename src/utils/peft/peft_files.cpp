@@ -43,7 +43,7 @@ std::string base_name(std::string key) {
   return at == std::string::npos ? key : key.replace(at, wrapped.size(), ".");
 }
 
-/// Where each tensor of the file goes. Throws on what is missing, unknown or mis-shaped.
+/// Where each tensor of the file belongs. Throws on missing, unknown and mis-shaped tensors.
 StateDict destinations(const TensorFile& file, const StateDict& expected, const torch::nn::Module& model) {
   const auto parameters = model.named_parameters();
   StateDict places;
@@ -92,7 +92,7 @@ StateDict PeftModelImpl::named_tensors(const LoraConfig& config, const Parts& pa
   }
   const auto parameters = state_->model->named_parameters();
   for (const auto& [name, data] : parts.saved) {
-    // Undefined data is in the model at the moment.
+    // If the data is undefined, the model holds it at the moment.
     insert(name, data.defined() ? data : parameters[name]);
   }
   for (const auto& item : parameters) {
@@ -119,7 +119,7 @@ void PeftModelImpl::save_pretrained(const std::string& folder, const std::string
 void PeftModelImpl::save_pretrained(SaveTransaction& save, const std::string& name) const {
   const auto tensors = get_peft_model_state_dict(name);
   auto config = peft_config(name);
-  config.inference_mode = true;  // as peft writes it: who loads it decides whether to train
+  config.inference_mode = true;  // as peft writes it: the code that loads the adapter decides whether to train it
   save.remove("adapter_model.bin");
   save.write(kWeightsName, [&](const ByteSink& sink) { write_safetensors(sink, tensors, {{"format", "pt"}}); });
   save.write(kConfigName, config.to_json());
@@ -131,7 +131,7 @@ void PeftModelImpl::load_adapter(const std::string& name, const std::string& fol
   config.inference_mode = !options.is_trainable;
   check_new(name, config);
   const auto file = open_weights(folder);
-  // First the shapes: a rank that no tensor has is to cost no memory.
+  // Shapes are checked first: a rank that no tensor has must not allocate memory.
   destinations(*file, named_tensors(config, make_parts(config, options.autocast_adapter_dtype, /*shapes_only=*/true)),
                *state_->model);
   auto parts = make_parts(config, options.autocast_adapter_dtype);

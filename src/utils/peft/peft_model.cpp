@@ -136,7 +136,7 @@ void PeftModelImpl::untie(const Parts& parts) {
     const auto* weight = linear == nullptr ? nullptr : linear->weight.unsafeGetTensorImpl();
     if (weight != nullptr && saved.contains(weight) && uses.at(weight) > 1) {
       state_->untied.emplace_back(linear, linear->weight);
-      linear->tie_weight(linear->weight.detach());  // the same memory until one of them is exchanged
+      linear->tie_weight(linear->weight.detach());  // the same memory until one of them is replaced
     }
   }
   state_->note_tie();

@@ -39,7 +39,7 @@ void PeftModelImpl::State::exchange(const std::string& parameter, Exchanged& slo
   };
   data_of(slot.holder) = slot.parameter.detach();
   auto& data = data_of(holder);
-  // The model may have been moved or cast since.
+  // The model may have been moved or cast in the meantime.
   slot.parameter.set_data(data.to(slot.parameter.options().requires_grad(false)));
   data = at::Tensor();
   slot.holder = holder;

@@ -39,7 +39,7 @@ at::Tensor gathered(const at::Tensor& parameter, const ProcessGroup& group, int6
   return received.to(at::kCPU);
 }
 
-/// While it lives, the parameters of other stages have values.
+/// During its lifetime, the parameters of other stages have values.
 class BorrowedValues {
  public:
   BorrowedValues(const CausalLM& model, const StateDict& state) {

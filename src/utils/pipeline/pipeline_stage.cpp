@@ -12,7 +12,7 @@
 namespace transformers {
 namespace {
 
-/// What has to be alike on all ranks.
+/// The values that must be equal on all ranks.
 std::string description(const CausalLM& model) {
   const auto& config = model.config();
   std::ostringstream text;
@@ -22,7 +22,7 @@ std::string description(const CausalLM& model) {
   return text.str();
 }
 
-/// Own tensors of a stage by the map's names; a tied one belongs to it under any of its names.
+/// A stage's own tensors by their names in the model; a tied tensor is listed under any of its names.
 std::unordered_set<const void*> tensors_of_stage(const CausalLM& model, const DeviceMap& map) {
   std::unordered_set<const void*> tensors;
   for (const auto& parameter : model.named_parameters()) {
@@ -53,7 +53,7 @@ void check_alike(const ProcessGroup& group, const std::string& own) {
   }
 }
 
-/// Gives the last stage the first one's values. Equal ones are left alone: they may be pages of a file.
+/// Gives the last stage the values of the first one. Equal values are not written: they may be pages of a file.
 void take_from_first(const ProcessGroup& group, const at::Tensor& table) {
   const auto values = table.detach().to(group.device()).contiguous();
   if (group.rank() == 0) {

@@ -16,12 +16,12 @@ namespace {
 
 using Kind = PipelineAction::Kind;
 
-constexpr int kTags = 65535;  // one for each micro-batch under way between two stages; the last is for embeddings
+constexpr int kTags = 65535;  // one for each micro-batch in transit between two stages; the last one is for embeddings
 constexpr int kEmbeddingsTag = kTags;
 
 int tag_of(int64_t microbatch) { return static_cast<int>(microbatch % kTags); }
 
-/// A tensor of a batch; those of one row for all stay whole.
+/// The rows of a tensor for one micro-batch; a tensor with one row for the whole batch is returned unchanged.
 at::Tensor rows_of(const at::Tensor& tensor, int64_t batch, int64_t microbatch, int64_t rows) {
   return tensor.defined() && tensor.dim() > 0 && tensor.size(0) == batch ? tensor.narrow(0, microbatch * rows, rows)
                                                                          : tensor;
@@ -51,10 +51,10 @@ std::string description(const ModelInputs& inputs, int64_t n_microbatches, const
   return text.str();
 }
 
-/// What is wrong with a rank's call begins with this.
+/// An error text of a rank begins with this character.
 constexpr char kComplaint = '!';
 
-/// Throws on all ranks when one was called wrongly, or they were called differently.
+/// Throws on all ranks if one of them was called wrongly, or if the calls differ.
 void agree_on_call(const ProcessGroup& group, const ModelInputs& inputs, const CausalLMOptions& options,
                    int64_t n_microbatches, const std::vector<PipelineAction>& actions) {
   std::string own;
@@ -83,7 +83,7 @@ double counted_labels(const CausalLMOptions& options) {
                               .item<int64_t>()));
 }
 
-/// Messages on their way; what they hold is given back when they have come through.
+/// Messages that are being sent; their tensors are freed when a send has completed.
 class Sends {
  public:
   explicit Sends(const ProcessGroup& group) : group_(group) {}
@@ -106,7 +106,7 @@ class Sends {
   void give_back_completed() {
     std::erase_if(under_way_, [](const auto& sent) {
       if (sent.second.is_completed()) {
-        sent.second.wait();  // completed may be failed
+        sent.second.wait();  // a completed send may have failed
         return true;
       }
       return false;
@@ -117,7 +117,7 @@ class Sends {
   std::vector<std::pair<at::Tensor, Work>> under_way_;
 };
 
-/// Adds up what the first stage and the last found for the table they share. The sum is the same on both.
+/// Adds the gradients that the first and the last stage computed for the table they share. Both get the same sum.
 void sum_shared_gradient(const PipelineStage& stage, at::Tensor table) {
   const auto& group = stage.group();
   const auto other = stage.is_first() ? stage.num_stages() - 1 : 0;
@@ -155,7 +155,7 @@ std::vector<PipelineAction> one_f_one_b_actions(int64_t stage_index, int64_t num
   return actions;
 }
 
-/// A batch on its way through this stage.
+/// A batch while it passes through this stage.
 struct PipelineSchedule::Batch {
   ModelInputs inputs_of(int64_t microbatch) const {
     auto part = inputs;
@@ -249,7 +249,7 @@ at::Tensor PipelineSchedule::step(const ModelInputs& inputs, const CausalLMOptio
   if (!table.defined() || !table.requires_grad()) {
     return run(inputs, options, actions_);
   }
-  // Set aside, as it is a sum over both stages already.
+  // The earlier gradient is set aside, because it is already a sum over both stages.
   const auto earlier = std::exchange(table.mutable_grad(), at::Tensor());
   auto loss = run(inputs, options, actions_);
   sum_shared_gradient(stage_, table);

@@ -1,5 +1,5 @@
 // Mirrors integrations/accelerate.py, transformers 5.23.0, and utils/modeling.py, accelerate 1.15. Deviation: a name
-// that is no module of the model is an error, where Python warns.
+// that is not a module of the model is an error, where Python warns.
 #include <ATen/ops/empty.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/nn/module.h>
@@ -29,7 +29,7 @@ c10::Device device_of_name(const std::string& name) {
   return c10::Device(name);
 }
 
-/// MemAvailable of the kernel.
+/// MemAvailable, as the kernel reports it.
 int64_t available_cpu_memory() {
   std::ifstream meminfo("/proc/meminfo");
   for (std::string line; std::getline(meminfo, line);) {
@@ -46,7 +46,7 @@ std::string python_class_name(const torch::nn::Module& module) {
   return name.substr(begin, name.size() - begin - (name.ends_with("Impl") ? 4 : 0));
 }
 
-/// Measures a model, tied tensors once.
+/// Measures a model; a tied tensor counts once.
 class Measure {
  public:
   explicit Measure(std::optional<c10::ScalarType> dtype) : dtype_(dtype) {}
@@ -83,7 +83,7 @@ class Measure {
   std::unordered_set<const void*> seen_;
 };
 
-/// Whether `name` is `module` or lies in it.
+/// Whether `name` is `module` or is inside it.
 bool covers(const std::string& module, const std::string& name) {
   return module.empty() || name == module || name.starts_with(module + ".");
 }
@@ -150,7 +150,7 @@ MaxMemory get_max_memory() {
   MaxMemory memory;
   for (int64_t i = 0; i < cuda_device_count(); ++i) {
     const c10::Device device(c10::kCUDA, static_cast<c10::DeviceIndex>(i));
-    // Makes the device's allocator ready, which knows its memory.
+    // Initialises the device's allocator, which reports its memory.
     const auto warm = at::empty({1}, at::TensorOptions().device(device));
     memory[device] = static_cast<int64_t>(at::getDeviceAllocator(c10::kCUDA)->getMemoryInfo(device.index()).first);
   }

@@ -38,7 +38,7 @@ bool is_whole(const ModuleSizes& module, const Names& no_split) {
   return module.children.empty() || std::find(no_split.begin(), no_split.end(), module.class_name) != no_split.end();
 }
 
-/// The largest of what has tensors of its own, and of the modules that stay whole.
+/// The largest among the modules that have tensors of their own and the modules that are not split.
 int64_t largest_part(const ModuleSizes& module, const Names& no_split) {
   const bool stays_whole = std::find(no_split.begin(), no_split.end(), module.class_name) != no_split.end();
   auto largest = std::max(own_bytes(module), stays_whole ? total_bytes(module) : 0);
@@ -48,7 +48,7 @@ int64_t largest_part(const ModuleSizes& module, const Names& no_split) {
   return largest;
 }
 
-/// Something that waits for a place: a module, or a parameter of a module that was split.
+/// A module, or a parameter of a module that was split, that has no place yet.
 struct Entry {
   std::string name{};
   int64_t bytes = 0;
@@ -66,7 +66,7 @@ std::vector<Entry> parts_of(const ModuleSizes& module, const std::string& name) 
   return parts;
 }
 
-/// What a place may have to take back for a while.
+/// The size that must be kept free on a place for the largest layer that is moved there for a while.
 class LargestLayer {
  public:
   explicit LargestLayer(const Names& no_split) : no_split_(no_split) {}
@@ -83,7 +83,7 @@ class LargestLayer {
     }
   }
 
-  /// Forgets the layers of an entry that gets its place; the next largest is among those that wait.
+  /// Forgets the layers of an entry that was placed; the next largest layer is searched for among the waiting entries.
   void leave(const std::string& placed, const std::vector<Entry>& waiting) {
     std::erase_if(names_, [&](const std::string& held) { return held == placed || is_within(placed, held); });
     if (names_.empty()) {
@@ -119,7 +119,7 @@ class LargestLayer {
   Names names_;
 };
 
-/// Gives entries to places, one place after the other.
+/// Assigns entries to places, filling one place after the other.
 class Distribution {
  public:
   Distribution(const ModuleSizes& model, const MaxMemory& max_memory, const Names& no_split,
@@ -149,7 +149,7 @@ class Distribution {
   }
 
  private:
-  /// The first accelerator and the CPU take the layers that others have no room for.
+  /// The first accelerator and the CPU keep room for layers that are moved there because no other place had room.
   int64_t room() const {
     const auto& [place, limit] = limits_[current_];
     const bool takes_layers = place.is_cpu() || (current_ == 0 && place.is_accelerator());
@@ -197,7 +197,7 @@ class Distribution {
     return true;
   }
 
-  /// A partner that is too much to come along is split first, then the entry itself.
+  /// Splits a partner that does not fit beside the entry, and otherwise the entry itself.
   bool split(const Entry& entry) {
     if (entry.bytes <= room()) {
       for (const auto position : partners(entry)) {
@@ -236,7 +236,7 @@ class Distribution {
   DeviceMap map_;
 };
 
-/// One entry for a module whose parts all lie in one place.
+/// Joins the entries of a module to one if all its parts are in one place.
 void unite(DeviceMap& map, const std::string& module) {
   std::vector<std::string> inside;
   std::set<Place> places;
@@ -276,7 +276,7 @@ MaxMemory get_balanced_memory(const ModuleSizes& model, MaxMemory max_memory, co
   low_zero = low_zero && gpus.size() > 1;
   const auto total = total_bytes(model);
   const auto sharing = static_cast<int64_t>(gpus.size()) - (low_zero ? 1 : 0);
-  // Shares are never exact: room for one more of the largest parts, and the last GPU takes what is left.
+  // The shares cannot be exact: each GPU gets room for one more of the largest parts, and the last GPU takes the rest.
   const auto share =
       total / sharing + static_cast<int64_t>(1.25 * static_cast<double>(largest_part(model, no_split_module_classes)));
   for (size_t i = low_zero ? 1 : 0; i + 1 < gpus.size(); ++i) {

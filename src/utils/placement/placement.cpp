@@ -37,7 +37,7 @@ void register_offload(ForwardHooks& layer, const std::string& name, const std::v
   });
 }
 
-/// Fills `places`. A tied tensor lies where the first of its names says that it is held.
+/// Fills `places`. A tied tensor is placed where the first of its names is placed.
 void note_places(const torch::nn::Module& model, Placement& placement) {
   const auto note = [&](const auto& entries) {
     for (const auto& entry : entries) {
@@ -65,7 +65,7 @@ std::set<Place> places_of(const torch::nn::Module& module, const Placement& plac
   return places;
 }
 
-/// Throws where a block would run in several places: what it computes meets what came in.
+/// Throws if the tensors of a block are in several places, because a block computes in one place.
 void check_blocks(const Blocks& blocks, const Placement& placement) {
   size_t number = 0;
   for (const auto& block : blocks) {
@@ -92,7 +92,7 @@ c10::Device main_device_of(const DeviceMap& device_map) {
   return places.begin()->is_accelerator() ? places.begin()->device() : c10::Device(c10::kCPU);
 }
 
-/// Buffers that a model computes itself are with it when it is built.
+/// Moves the buffers that a model computes when it is built.
 void move_computed_buffers(const torch::nn::Module& model, c10::Device device) {
   for (const auto& module : model.modules()) {
     if (const auto* own = module->as<Module>()) {
@@ -169,7 +169,7 @@ std::vector<ForwardHooks::HookId> align_devices(ForwardHooks& layer, c10::Device
 std::vector<c10::Device> place(const torch::nn::Module& model, const Placement& placement, const Blocks& blocks) {
   move_computed_buffers(model, placement.main_device);
   const bool is_spread = places_of(model, placement).size() > 1;
-  // As in Python, ids on the CPU will do for a model in several places.
+  // As in Python, a model in several places accepts ids on the CPU.
   const bool moves_inputs = is_spread || (!placement.main_device.is_cpu() && !placement.offloaded.empty());
   const auto in_blocks = modules_of(blocks);
   for (const auto& entry : model.named_modules()) {
@@ -202,7 +202,7 @@ void move_layer(torch::nn::Module& layer, c10::Device device) {
 
 StateDict whole_state_dict(const torch::nn::Module& model, const Placement* placement) {
   auto state = state_dict(model);
-  std::unordered_map<const void*, at::Tensor> read;  // tied names share it
+  std::unordered_map<const void*, at::Tensor> read;  // shared by tied names
   for (const auto& parameter : model.named_parameters()) {
     if (!parameter->is_meta()) {
       continue;

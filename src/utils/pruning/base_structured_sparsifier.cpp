@@ -23,7 +23,7 @@ std::string joined(const std::string& prefix, const std::string& name) {
   return prefix.empty() ? name : prefix + "." + name;
 }
 
-/// The bias whose rows are those of a weight: bias for weight, bias_hh_l0 for weight_hh_l0.
+/// The bias that belongs to the rows of a weight: bias for weight, bias_hh_l0 for weight_hh_l0.
 std::string bias_name(const std::string& weight_name) {
   const std::string_view prefix = "weight";
   return weight_name.starts_with(prefix) ? "bias" + weight_name.substr(prefix.size()) : "";
@@ -110,7 +110,7 @@ FakeStructuredSparsity sparsity_of(const SparsityGroup& group) { return sparsity
 
 std::string bias_fqn(const SparsityGroup& group) { return joined(group.module_fqn, bias_name(group.tensor_name)); }
 
-/// Names a sparsifier's state must hold, and may hold where a mask hides something.
+/// Names that a sparsifier's state must have, and names it may have where a mask hides something.
 struct StateNames {
   std::vector<std::string> required, optional;
 };

@@ -15,7 +15,8 @@ namespace {
 
 namespace nn = torch::nn;
 
-/// The forward of the one of `Modules` that the module is, on a copy since some work in place; none when it is none.
+/// The forward of the module if its class is one of `Modules`, else none. The input is copied, because some modules
+/// work in place.
 template <typename... Modules>
 ElementwiseFunction forward_of_one(nn::Module& module) {
   ElementwiseFunction forward;
@@ -33,7 +34,7 @@ ElementwiseFunction activation_of(nn::Module& module) {
                         nn::TanhImpl, nn::TanhshrinkImpl>(module);
 }
 
-/// A step is what the module does in evaluation: there the random slopes of RReLU are their mean.
+/// A step is the module in evaluation mode, in which RReLU uses the mean of its random slopes.
 ElementwiseFunction in_evaluation(nn::Module& module, ElementwiseFunction forward) {
   return [&module, forward = std::move(forward)](const at::Tensor& input) {
     const bool is_training = module.is_training();
@@ -44,7 +45,7 @@ ElementwiseFunction in_evaluation(nn::Module& module, ElementwiseFunction forwar
   };
 }
 
-/// An average that counts padding, or divides by a number of its own, is not the constant it averages.
+/// An average that counts padding, or that divides by another number, changes the constant that it averages.
 bool averages_exactly(const nn::AvgPool2dOptions& options) {
   const auto& padding = *options.padding();
   const bool is_padded = std::any_of(padding.begin(), padding.end(), [](int64_t size) { return size > 0; });

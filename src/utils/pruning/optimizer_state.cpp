@@ -51,7 +51,7 @@ bool has(const optim::OptimizerParamGroup& group, const at::Tensor& parameter) {
                      [&](const at::Tensor& other) { return other.is_same(parameter); });
 }
 
-/// LibTorch's Adagrad makes its state when it is built and expects it ever after.
+/// LibTorch's Adagrad creates its state in the constructor, and expects it from then on.
 void restart(optim::AdagradParamState& state, const optim::Optimizer& optimizer, const at::Tensor& parameter) {
   const auto& options = static_cast<const optim::AdagradOptions&>(optimizer.defaults());
   state.sum(at::full_like(parameter.detach(), options.initial_accumulator_value()));
@@ -78,7 +78,7 @@ void narrow(optim::Optimizer& optimizer, const NarrowedParameter& narrowed) {
   }
 }
 
-/// Narrowing starts from the shape each parameter had first.
+/// Narrowing starts from the shape that each parameter had at first.
 void check_can_narrow(optim::Optimizer& optimizer, const std::vector<NarrowedParameter>& narrowed) {
   std::vector<at::Tensor> seen;
   for (const auto& entry : narrowed) {

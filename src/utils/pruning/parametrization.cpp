@@ -12,13 +12,13 @@
 
 namespace transformers {
 
-/// What lies on a masked parameter. A copy of the parameter gets one of its own, whose mask is the copy of the buffer
-/// that the mask may be.
+/// The hook of a masked parameter. A copy of the parameter gets a hook of its own; if the mask is a buffer, the copy's
+/// mask is the copy of that buffer.
 struct MaskState : ParameterHook {
   MaskState(at::Tensor mask, at::Tensor hidden) : mask(std::move(mask)), hidden(std::move(hidden)) {}
 
   at::Tensor mask;
-  at::Tensor hidden;  // undefined while nothing was ever hidden
+  at::Tensor hidden;  // undefined as long as nothing was hidden
 
   at::Tensor hides(c10::Device device) const { return mask.to(device).eq(0); }
 
@@ -69,8 +69,8 @@ void check_mask(const at::Tensor& mask, const at::Tensor& parameter) {
   check_binary(mask);
 }
 
-/// Exchanges a parameter's memory. A graph of an earlier forward may still hold the node that collects its gradient and
-/// that knows the old shape.
+/// Replaces a parameter's memory. A graph of an earlier forward may still hold the node that accumulates its gradient
+/// and that knows the old shape.
 void set_data(at::Tensor parameter, const at::Tensor& value) {
   parameter.mutable_grad().reset();
   parameter.set_data(value);
@@ -79,7 +79,7 @@ void set_data(at::Tensor parameter, const at::Tensor& value) {
   }
 }
 
-/// The selected part in memory of its own, so that the rest can go.
+/// Copies the selected part, so that the memory of the rest can be freed.
 at::Tensor selected(const TensorSelection& select, const at::Tensor& whole) {
   const auto part = select(whole).contiguous();
   return part.is_alias_of(whole) ? part.clone() : part;

@@ -34,7 +34,8 @@ void flatten_into(const nn::Module& sequential, const std::string& prefix, Chain
   }
 }
 
-/// Chains of a module and of all inside it; a Sequential that lies in another is part of that one's chain already.
+/// The chains of a module and of all modules inside it; a Sequential inside another one is already part of that one's
+/// chain.
 void collect_chains(const nn::Module& module, const std::string& prefix, bool is_part, std::vector<Chain>& chains) {
   if (is_sequential(module) && !is_part) {
     Chain chain;
@@ -49,7 +50,7 @@ void collect_chains(const nn::Module& module, const std::string& prefix, bool is
   }
 }
 
-/// Where a layer stands and what follows it.
+/// The position of a layer in a chain.
 struct Place {
   const Chain* chain;
   size_t index;
@@ -59,7 +60,7 @@ const std::string* name_at(const Chain& chain, size_t index) {
   return index < chain.size() ? std::get_if<std::string>(&chain[index]) : nullptr;
 }
 
-/// A place where something follows the layer.
+/// The position of the layer at which something follows it.
 Place place_of(const std::vector<Chain>& chains, const std::string& layer) {
   std::vector<Place> places;
   for (const auto& chain : chains) {
@@ -76,7 +77,7 @@ Place place_of(const std::vector<Chain>& chains, const std::string& layer) {
   return places.front();
 }
 
-/// What a step of a chain does to channels; none for what is no such step.
+/// What a step of a chain does to channels; none if the element is not such a step.
 struct StepOf {
   const Modules& modules;
 
@@ -90,7 +91,7 @@ struct StepOf {
   }
 };
 
-/// Walks from a layer to the one that reads it.
+/// Follows a chain from a layer to the layer that reads its output.
 class BlockMatcher {
  public:
   BlockMatcher(const Modules& modules, Place place) : modules_(modules), chain_(*place.chain), at_(place.index) {

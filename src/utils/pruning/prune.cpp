@@ -88,7 +88,7 @@ at::Tensor prune_channels(const BasePruningMethod& method, const at::Tensor& t, 
   return mask.clone().index_copy_(dim, left, part.to(mask.options()));
 }
 
-/// What `PruningContainer` does: the method decides among what earlier ones left.
+/// Mirrors `PruningContainer`: the method chooses among the entries that earlier methods kept.
 at::Tensor combined_mask(const BasePruningMethod& method, const at::Tensor& t, const at::Tensor& mask) {
   switch (method.type()) {
     case PruningType::kUnstructured:
@@ -101,7 +101,7 @@ at::Tensor combined_mask(const BasePruningMethod& method, const at::Tensor& t, c
   TORCH_INTERNAL_ASSERT(false, "unknown pruning type");
 }
 
-/// Gives a parameter its new mask: in the buffer, which the mask on the parameter shares.
+/// Gives a parameter its new mask. The mask is a buffer, which the hook on the parameter shares.
 void set_mask(const Target& target, const at::Tensor& mask) {
   auto buffer = buffer_of(*target.module, target.name);
   if (!buffer.defined()) {

@@ -54,7 +54,7 @@ void check_reader(const std::string& whose, const nn::Module& first, const nn::M
               " features that the next layer takes");
 }
 
-/// What the caller's function makes of channels, [1, channels].
+/// The result of the caller's function for channels, [1, channels].
 at::Tensor result_of(const std::string& whose, const ChannelStep& function, const at::Tensor& channels) {
   at::Tensor result;
   try {
@@ -69,12 +69,12 @@ at::Tensor result_of(const std::string& whose, const ChannelStep& function, cons
   return result;
 }
 
-/// Kernels may round otherwise where there are fewer numbers.
+/// Kernels may round differently when there are fewer numbers.
 double relative_precision(at::ScalarType dtype) {
   return dtype == at::kHalf ? 1e-3 : dtype == at::kBFloat16 ? 1.6e-2 : 1.3e-6;
 }
 
-/// Where a function mixes channels, those that stay and those that go come out otherwise without each other.
+/// If a function mixes channels, kept channels have other results without the removed ones, and the reverse.
 void check_apart(const std::string& whose, const ChannelStep& function, const at::Tensor& keep,
                  const at::Tensor& channels) {
   const auto whole = result_of(whose, function, channels).to(at::kDouble);
@@ -98,7 +98,7 @@ void check_function(const std::string& whose, const ChannelStep& function, const
   }
 }
 
-/// The rows of each gate that stay; the same number in all of them.
+/// The rows of each gate that are kept, of which every gate must have the same number.
 int64_t kept_units(const std::string& whose, const at::Tensor& mask, int64_t hidden_size) {
   check_keep(whose, mask, kGates * hidden_size);
   const auto counts = mask.reshape({kGates, hidden_size}).sum(1).cpu();
@@ -129,7 +129,7 @@ void check_gates(const std::string& whose, const std::vector<LSTMLayerMask>& mas
 
 namespace {
 
-/// Each tensor is narrowed for one of the modules; another that had it too would no longer fit its neighbours.
+/// Each tensor is narrowed for one module; a second module with the same tensor would no longer fit its neighbours.
 void check_apart(const std::string& whose, const std::vector<at::Tensor>& parameters) {
   for (auto one = parameters.begin(); one != parameters.end(); ++one) {
     const bool is_shared = std::any_of(one + 1, parameters.end(), [&](const at::Tensor& other) {
@@ -145,7 +145,8 @@ void append(std::vector<at::Tensor>& parameters, std::initializer_list<at::Tenso
                [](const auto& part) { return part.defined(); });
 }
 
-/// What the layer works with, which need not be what is registered: a tied weight often is only assigned.
+/// The tensors that the layer computes with. They may differ from the registered ones: a tied weight is often only
+/// assigned.
 void append_layer(std::vector<at::Tensor>& parameters, const nn::Module& layer) {
   const auto* linear = dynamic_cast<const nn::LinearImpl*>(&layer);
   append(parameters,

@@ -16,7 +16,7 @@ namespace {
 
 namespace nn = torch::nn;
 
-/// The entries of registered parameters, which LibTorch keeps protected.
+/// The layer's registered parameters, which LibTorch keeps protected.
 struct ParameterAccess : nn::Module {
   static auto entries() { return &ParameterAccess::parameters_; }
 };
@@ -46,7 +46,7 @@ bool is_padded(const nn::Conv2dImpl& conv) {
 
 bool is_padded(const nn::LinearImpl&) { return false; }
 
-/// What each channel would be if it were hidden, seen by the next layer: [channels]; none when it is not constant.
+/// The value of each hidden channel that the next layer reads, [channels]; none if a value is not constant.
 template <typename Layer>
 std::optional<at::Tensor> hidden_constants(const Layer& layer, const ChannelMask& mask,
                                            const std::vector<ChannelStep>& steps) {
@@ -60,7 +60,7 @@ std::optional<at::Tensor> hidden_constants(const Layer& layer, const ChannelMask
   return row ? std::make_optional(row->squeeze(0).masked_fill(mask.keep.to(row->device()), 0)) : std::nullopt;
 }
 
-/// Zero where a channel is hidden; used where nothing can be narrowed.
+/// Sets hidden channels to zero; used where nothing can be narrowed.
 template <typename Layer>
 void zero_hidden_rows(Layer& layer, const ChannelMask& mask) {
   const at::NoGradGuard no_grad;
@@ -103,8 +103,8 @@ void add_bias(Layer& layer, const at::Tensor& bias, PrunedParameters& done) {
   done.added.push_back({layer.bias, layer.weight});
 }
 
-/// Moves the constants of hidden inputs into the bias. A row that this layer's own mask hides reads nothing and gets
-/// nothing.
+/// Moves the constants of hidden inputs into the bias. A row that this layer's own mask hides reads nothing, so its
+/// bias does not change.
 template <typename Layer>
 void absorb(Layer& layer, const at::Tensor& keep, const at::Tensor& constants, PrunedParameters& done) {
   const at::NoGradGuard no_grad;
@@ -125,7 +125,7 @@ void absorb(Layer& layer, const at::Tensor& keep, const at::Tensor& constants, P
 template <typename First, typename Next>
 PrunedParameters prune_pair(First& first, const ChannelMask& mask, const std::vector<ChannelStep>& steps, Next& next) {
   check_channels(first.name(), first, mask, steps, &next);
-  // Above 1 where a convolution's channels are flattened.
+  // The number is above 1 where a convolution's channels are flattened.
   const auto repeat = next.weight.size(1) / first.weight.size(0);
   PrunedParameters done;
   const auto constants = hidden_constants(first, mask, steps);

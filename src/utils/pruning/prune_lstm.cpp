@@ -15,7 +15,7 @@ std::string weight_name(const char* kind, size_t layer) { return std::string(kin
 
 at::Tensor output_gate(const at::Tensor& mask) { return mask.chunk(kGates)[kGates - 1]; }
 
-/// Of each gate's square the kept rows and the same columns.
+/// Keeps, in the square matrix of each gate, the kept rows and the columns of the same numbers.
 TensorSelection gate_squares(const at::Tensor& mask) {
   return [mask](const at::Tensor& weight) {
     const auto gates = weight.chunk(kGates);
@@ -74,7 +74,8 @@ PrunedParameters prune_lstm(nn::LSTMImpl& lstm, const std::vector<LSTMLayerMask>
   const auto units = output_gate(masks.back().weight_hh).sum().item<int64_t>();
   lstm.options.hidden_size(units);
   lstm.options_base.hidden_size(units);
-  // The weights are the same tensor objects, so the LSTM's flat list sees them; only cuDNN wants them in one piece.
+  // The weights are the same tensor objects, so the LSTM's list of them is still valid; but cuDNN wants them in one
+  // block.
   lstm.flatten_parameters();
   narrow_reader(layernorm, linear, output_gate(masks.back().weight_hh), done);
   return done;

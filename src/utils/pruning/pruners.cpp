@@ -86,7 +86,7 @@ at::Tensor FPGMPruner::update_mask(const SparsityGroup& group, const at::Tensor&
   if (level >= 1) {
     return at::zeros_like(mask);
   }
-  // As Python rounds: halves to even.
+  // Rounded as by Python: halves to the even neighbour.
   const auto count = std::nearbyint(level * static_cast<double>(mask.size(0)));
   return without_smallest(mask, distances(weight), static_cast<int64_t>(count));
 }

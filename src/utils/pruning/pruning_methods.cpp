@@ -27,14 +27,14 @@ int64_t checked_count(int64_t count, int64_t size) {
   return count;
 }
 
-/// Halves go to the even neighbour, as in Python's round.
+/// Halves are rounded to the even neighbour, as by Python's round.
 int64_t count_of(const Amount& amount, int64_t size) {
   const auto* fraction = std::get_if<double>(&amount);
   return fraction != nullptr ? static_cast<int64_t>(std::nearbyint(*fraction * static_cast<double>(size)))
                              : checked_count(std::get<int64_t>(amount), size);
 }
 
-/// As the code of Wanda cuts: downward.
+/// Rounded down, as in the code of Wanda.
 int64_t floor_of(const Amount& amount, int64_t size) {
   const auto* fraction = std::get_if<double>(&amount);
   return fraction != nullptr ? static_cast<int64_t>(*fraction * static_cast<double>(size))
@@ -56,7 +56,7 @@ at::Tensor with_channels(const at::Tensor& mask, int64_t dim, const at::Tensor& 
   return at::zeros_like(mask).index_fill_(dim, channels.to(mask.device()), 1).mul_(mask);
 }
 
-/// Magnitudes, below all others where something is pruned already.
+/// Magnitudes; entries that are pruned already get −1, which is below all others.
 at::Tensor magnitudes_left(const at::Tensor& t, const at::Tensor& mask) { return t.abs().masked_fill(mask.eq(0), -1); }
 
 }  // namespace

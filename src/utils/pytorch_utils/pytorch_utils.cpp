@@ -39,7 +39,7 @@ void check_index(const at::Tensor& index, int64_t size, int64_t dim) {
   TORCH_CHECK(std::get<0>(at::_unique(index)).numel() == index.numel(), "the index holds a position twice");
 }
 
-/// A quantised layer's weight is with its method; the tensor in its place has no values.
+/// The method of a quantised layer holds its weight; the tensor in its place has no values.
 void check_has_weight(const LinearImpl& layer) {
   TORCH_CHECK(layer.method() == nullptr || !layer.weight.is_meta(),
               "a layer whose weight is quantised cannot be pruned; dequantize it first");
@@ -49,7 +49,7 @@ struct Parameters {
   at::Tensor weight, bias;
 };
 
-/// output_dim: where the output features stand in the weight; they alone decide about the bias.
+/// output_dim: the dimension of the output features in the weight; the bias is narrowed only in that dimension.
 Parameters pruned(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& index, int64_t dim,
                   int64_t output_dim) {
   check_index(index, weight.size(dim == 0 || dim == 1 ? dim : 0), dim);

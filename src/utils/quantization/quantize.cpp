@@ -26,7 +26,7 @@ bool names(const std::string& given, const std::string& layer) {
   return layer == given || layer.ends_with("." + given) || layer.starts_with(given + ".");
 }
 
-/// Those that are to be converted; every given name has to fit one.
+/// The layers to convert; every given name has to match one.
 std::vector<NamedLinear> chosen(torch::nn::Module& module, const std::vector<std::string>& left_out) {
   auto layers = linears_of(module);
   for (const auto& given : left_out) {

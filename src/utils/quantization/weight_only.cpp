@@ -18,7 +18,7 @@ namespace {
 constexpr std::array<NamedValue<WeightFormat>, 2> kFormats{
     {{"int8", WeightFormat::kInt8}, {"int4", WeightFormat::kInt4}}};
 
-// Above that many rows making a dense copy costs less than reading the stored form for each.
+// With more rows than this, making a dense copy costs less than decoding the stored form for each row.
 constexpr int64_t kFewRows = 4;
 
 using Quantized = WeightOnlyLinear::Quantized;
@@ -29,7 +29,7 @@ Quantized to_int8(const at::Tensor& weight) {
   return {(weight * scales.reciprocal().unsqueeze(1)).round().clamp(-127, 127).to(at::kChar), scales, {}};
 }
 
-/// Two neighbours in a byte, the earlier one low.
+/// Packs two neighbours into a byte, the first one into the low half.
 at::Tensor in_pairs(const at::Tensor& values) {
   const auto pairs = values.unflatten(-1, {-1, 2});
   return pairs.select(-1, 0).bitwise_or(pairs.select(-1, 1).bitwise_left_shift(4)).contiguous();
@@ -55,13 +55,13 @@ at::Tensor dense(const Quantized& weight, c10::ScalarType dtype) {
   return (groups * scales).add_(zeros).flatten(1).to(dtype);
 }
 
-/// The dtype a product is to run in: autocast's, where that is on.
+/// The dtype of a matmul: that of autocast if it is enabled.
 c10::ScalarType product_dtype(const at::Tensor& input) {
   const auto device = input.device().type();
   return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device) : input.scalar_type();
 }
 
-/// input [..., in] · weightᵀ. Keeps no dense weight for backward, which makes it again.
+/// input [..., in] · weightᵀ. Backward makes the dense weight again, so that it need not be kept.
 struct FrozenProduct : torch::autograd::Function<FrozenProduct> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& input,
                             const at::Tensor& values, const at::Tensor& scales,
@@ -79,7 +79,7 @@ struct FrozenProduct : torch::autograd::Function<FrozenProduct> {
   }
 };
 
-/// [rows, in], each group's even places before its odd ones, as the kernel meets them.
+/// [rows, in]: the even positions of each group before the odd ones, in the order in which the kernel reads them.
 at::Tensor evens_before_odds(const at::Tensor& rows, int64_t group_size) {
   return rows.view({rows.size(0), rows.size(1) / group_size, group_size / 2, 2}).transpose(2, 3).contiguous();
 }

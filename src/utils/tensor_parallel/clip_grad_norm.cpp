@@ -10,7 +10,7 @@
 namespace transformers {
 namespace {
 
-/// Ranks that hold the same as this one.
+/// The ranks that hold the same part as this one.
 int64_t holders(const TensorParallel& parallel, const std::string& name) {
   const auto found = parallel.slices.find(name);
   if (found == parallel.slices.end()) {

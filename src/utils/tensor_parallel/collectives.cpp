@@ -12,7 +12,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// What backward needs of the forward's arguments.
+/// The arguments of forward that backward needs.
 struct Saved : torch::CustomClassHolder {
   explicit Saved(ProcessGroup of, std::vector<Part> with = {}) : group(std::move(of)), parts(std::move(with)) {}
   const Part& own() const { return parts[static_cast<size_t>(group.rank())]; }
@@ -54,7 +54,7 @@ struct ReduceFromGroup : torch::autograd::Function<ReduceFromGroup> {
   static variable_list backward(AutogradContext*, const variable_list& gradients) { return {gradients[0], {}}; }
 };
 
-/// Parts of different length travel padded to the longest, which is the first.
+/// Parts of different length are padded to the longest one, which is the first.
 at::Tensor gathered(const at::Tensor& input, const std::vector<Part>& parts, const ProcessGroup& group) {
   const auto longest = parts.front().length;
   const auto sent = at::constant_pad_nd(input, {0, longest - input.size(-1)}).contiguous();

@@ -1,4 +1,4 @@
-// How `from_pretrained` and `tensor_parallelize` follow each other, so that a rank reads and converts its slices alone.
+// How `from_pretrained` and `tensor_parallelize` work together, so that a rank reads and converts only its slices.
 #include <c10/core/ScalarType.h>
 #include <transformers/utils/io/checkpoint.h>
 #include <transformers/utils/tensor_parallel/tensor_parallel.h>
@@ -11,7 +11,7 @@
 namespace transformers {
 namespace {
 
-/// Of the floating tensors, when they have one dtype: casting to it casts nothing.
+/// The dtype of the floating tensors if they all have the same one, so that a cast to it changes nothing.
 std::optional<c10::ScalarType> stored_dtype(const Checkpoint& checkpoint) {
   std::optional<c10::ScalarType> dtype;
   for (const auto& tensor : checkpoint.tensors()) {
@@ -25,7 +25,7 @@ std::optional<c10::ScalarType> stored_dtype(const Checkpoint& checkpoint) {
   return dtype;
 }
 
-/// What the folder's config.json says, if anything.
+/// The config in the folder's config.json, if there is one.
 std::optional<c10::ScalarType> configured_dtype(const std::string& folder) {
   const auto config = read_json_file(config_path(folder));
   for (const char* key : {"dtype", "torch_dtype"}) {

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kSyncBucketBytes = 25 << 20;
 
-/// What becomes of a layer: the rows of its inputs to attention and MLP.
+/// How a layer is split: which rows of the inputs to attention and MLP each rank gets.
 struct LayerParts {
   ParameterSlices queries{}, keys{}, channels{};
   bool shares_keys = false;  // several ranks hold the same key/value head
@@ -43,7 +43,7 @@ void check_plain(const PreTrainedModel& model) {
   }
 }
 
-/// `units` of `unit` entries each, given out evenly.
+/// Distributes `units` units of `unit` entries each evenly over the ranks.
 ParameterSlices even_slices(int64_t units, int64_t unit, int64_t ranks) {
   ParameterSlices slices{.dim = 0, .full = units * unit, .parts = even_parts(units, ranks)};
   for (auto& part : slices.parts) {
@@ -52,7 +52,7 @@ ParameterSlices even_slices(int64_t units, int64_t unit, int64_t ranks) {
   return slices;
 }
 
-/// One head for each rank, the one that the rank's query heads belong to.
+/// One head for each rank: the one that serves the rank's query heads.
 ParameterSlices repeated_heads(int64_t heads, int64_t head_dim, int64_t ranks) {
   ParameterSlices slices{.dim = 0, .full = heads * head_dim, .parts = {}};
   for (int64_t rank = 0; rank < ranks; ++rank) {
@@ -77,7 +77,7 @@ LayerParts parts_of(const LayerStructure& layer, int64_t number, int64_t head_di
           .shares_keys = shares_keys};
 }
 
-/// Splits a model's layers and keeps account of what it did to each parameter.
+/// Splits a model's layers and records how each parameter was split.
 class Splitter {
  public:
   explicit Splitter(const ProcessGroup& group) : group_(group) {}
@@ -108,14 +108,14 @@ class Splitter {
     }
   }
 
-  /// Of a parameter; null when it is whole.
+  /// The slices of a parameter; null if it is unsharded.
   const ParameterSlices* slices_of(const at::Tensor& parameter) const {
     const auto found = slices_.find(parameter.unsafeGetTensorImpl());
     return found == slices_.end() ? nullptr : &found->second;
   }
 
  private:
-  /// shared: the slice of the embeddings that a tied head multiplies with.
+  /// shared: the slice of the embeddings that a tied output layer multiplies with.
   void split_head(Linear head, const at::Tensor& shared) {
     const auto tokens = head->weight.size(0);
     const auto slices = even_slices(tokens, 1, group_.size());
@@ -142,7 +142,7 @@ class Splitter {
     layer->set_method(std::make_shared<RowwiseParallel>(group_));
   }
 
-  /// In memory of its own, or the whole would stay.
+  /// The slice is copied, or the memory of the whole parameter would remain allocated.
   at::Tensor own_slice(const at::Tensor& parameter, const ParameterSlices& slices) const {
     if (!parameter.defined()) {
       return {};
@@ -175,7 +175,7 @@ bool is_repeated(const ParameterSlices& slices) {
                       [&](const Part& part) { return starts.insert(part.start).second; });
 }
 
-/// Ranks that hold the same part take the values of the first of them.
+/// Ranks that hold the same part get the values of the first of them.
 void share_repeated(const ProcessGroup& group, const at::Tensor& parameter, const ParameterSlices& slices) {
   const auto own = parameter.detach().to(group.device()).reshape({-1});
   const auto all = at::empty({group.size(), own.numel()}, own.options());
@@ -191,7 +191,7 @@ void check_tokens(const at::Tensor& weight, int64_t ranks) {
               " tokens cannot be split over ", ranks, " ranks");
 }
 
-/// What becomes of each layer; throws when the model cannot be split.
+/// How each layer is split; throws if the model cannot be split.
 std::vector<LayerParts> plan(PreTrainedModel& model, const ModelStructure& structure, int64_t ranks) {
   check_plain(model);
   check_tokens(model.get_input_embeddings()->weight, ranks);
@@ -203,7 +203,7 @@ std::vector<LayerParts> plan(PreTrainedModel& model, const ModelStructure& struc
   return parts;
 }
 
-/// The plan, where all ranks have one; else every rank throws what is wrong on one of them.
+/// The plan, if all ranks could make one; else every rank throws the error of one of them.
 std::vector<LayerParts> agreed_plan(PreTrainedModel& model, const ModelStructure& structure,
                                     const ProcessGroup& group) {
   std::vector<LayerParts> parts;

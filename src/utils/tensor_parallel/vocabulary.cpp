@@ -10,7 +10,7 @@
 namespace transformers {
 namespace {
 
-/// Ids counted from the part's start; those outside it point at its first entry.
+/// Ids relative to the start of the part; ids outside of it become 0.
 struct LocalIds {
   LocalIds(const at::Tensor& ids, const Part& part) {
     const auto from_start = ids - part.start;

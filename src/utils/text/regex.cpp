@@ -16,14 +16,14 @@
 namespace transformers::tokenization {
 namespace {
 
-// Steps of matching, as PCRE2's interpreter counts them. Its limit holds for one place of the text; so a search goes
-// over a window of places with few steps for each, with which real patterns do, and where that is too little each place
-// is tried alone, with more steps, taken from the budget of the whole text. The engine's own search for first
-// characters is off: it may run to the end of the text from every window.
+// Limits in steps of matching, as PCRE2's interpreter counts them. PCRE2 applies its limit to each start position. A
+// search therefore goes over windows of start positions with few steps for each, which is enough for real patterns.
+// Where it is not, each position is tried alone with more steps, which are taken from the budget of the whole text.
+// PCRE2's own search for first characters is off, because from every window it could run to the end of the text.
 constexpr uint32_t kFirstSteps = 1'000;
 constexpr size_t kWindow = 256;  // bytes
 constexpr size_t kStepsPerByte = 64;
-constexpr size_t kStepAllowance = 8'000;  // small: a pre-tokenizer looks through each piece of a text by itself
+constexpr size_t kStepAllowance = 8'000;  // small, because a pre-tokenizer searches each piece of a text separately
 constexpr uint32_t kDepthLimit = 100'000;
 constexpr uint32_t kHeapLimit = 256 << 10;  // KiB
 
@@ -43,7 +43,8 @@ std::string reason(int code) {
   return reinterpret_cast<const char*>(text);
 }
 
-/// What matching needs besides the pattern; one for each thread, since making it costs more than a short match.
+/// The objects that matching needs besides the pattern. Each thread has one, because making it costs more than a short
+/// match.
 struct MatchState {
   MatchState() : data(pcre2_match_data_create(1, nullptr)), context(pcre2_match_context_create(nullptr)) {
     TORCH_CHECK(data != nullptr && context != nullptr, "out of memory for matching a regex");
@@ -134,7 +135,7 @@ class Translator {
     }
   }
 
-  /// Of inline options only `i` means the same in both engines.
+  /// Of the inline options only `i` has the same meaning in both engines.
   void group() {
     const char first = at_ + 2 < regex_.size() ? regex_[at_ + 2] : '\0';
     const bool option = std::isalpha(static_cast<unsigned char>(first)) || first == '-' || first == '^';
@@ -180,7 +181,7 @@ size_t character_length(std::string_view text, size_t at) {
   return at < text.size() ? first_character(text.substr(at)).length : 1;
 }
 
-/// Goes through one text.
+/// Finds the matches of one text in order.
 class Search {
  public:
   Search(const Regex& regex, std::string_view text)
@@ -227,7 +228,7 @@ class Search {
     return at;
   }
 
-  /// The same, place by place.
+  /// The same search, one start position at a time.
   bool matches_in(size_t start, size_t last) {
     while (start <= last && !matches_at(start)) {
       start = next_place(start);
@@ -235,7 +236,7 @@ class Search {
     return start <= last;
   }
 
-  /// Whether there is a match that begins right there, with ever more steps as long as the budget lasts.
+  /// Whether a match begins exactly there. The number of steps is raised as long as the budget allows.
   bool matches_at(size_t start) {
     for (size_t steps = kFirstSteps;; steps *= 8) {
       const size_t charged = steps == kFirstSteps ? 0 : steps;

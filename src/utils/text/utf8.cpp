@@ -131,7 +131,7 @@ bool is_numeric(char32_t code) {
 }
 
 bool is_punctuation(char32_t code) {
-  // ASCII's has symbols such as $ and + that Unicode counts elsewhere.
+  // In ASCII these include symbols such as $ and +, which Unicode puts into other categories.
   const bool is_ascii = (code >= '!' && code <= '/') || (code >= ':' && code <= '@') || (code >= '[' && code <= '`') ||
                         (code >= '{' && code <= '~');
   const auto kind = category(code);

@@ -82,7 +82,7 @@ class Bpe::Word {
       return;
     }
     auto& right = symbols_[symbol.next];
-    // An entry is out of date when its symbols have been merged otherwise since.
+    // An entry is out of date if its symbols have been merged with others since.
     const auto* merge = bpe.merge_of(symbol.id, right.id);
     if (merge == nullptr || merge->id != candidate.id) {
       return;

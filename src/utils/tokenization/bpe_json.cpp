@@ -43,7 +43,7 @@ std::vector<Bpe::Merge> read_merges(const JsonNode& node) {
   std::vector<Bpe::Merge> merges;
   size_t index = 0;
   for (const auto& value : node.value()) {
-    // The first line of a merges.txt, which some converters kept.
+    // This is the first line of a merges.txt; some converters kept it.
     if (!value.is_string() || !value.get_ref<const std::string&>().starts_with("#version")) {
       merges.push_back(read_merge(value, node, index));
     }
@@ -60,7 +60,7 @@ Bpe::Merge read_merge_line(std::string_view line, const std::string& source, siz
   return {std::string(line.substr(0, space)), std::string(line.substr(space + 1))};
 }
 
-/// Byte fallback goes by the names <0x00> to <0xFF>; anything else that looks like one is a mistake.
+/// Tokens for byte fallback have the names <0x00> to <0xFF>; anything else that looks like one is an error.
 void check_byte_tokens(const TextMap<int32_t>& vocab, const JsonNode& node) {
   constexpr std::string_view kDigits = "0123456789ABCDEF";
   for (const auto& [token, id] : vocab) {

@@ -28,7 +28,7 @@ class BpeStreamingDecoder : public StreamingDecoder {
   bool skip_special_tokens_;
 };
 
-/// The added token that a part is, or null.
+/// The added token that a part is; null if it is none.
 const tokenization::AddedToken* added_token(const BpeTokenizer::Pipeline& pipeline, const PromptPart& part) {
   const auto* id = std::get_if<int64_t>(&part);
   return id == nullptr ? nullptr : pipeline.added.find(*id);

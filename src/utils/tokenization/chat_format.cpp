@@ -30,7 +30,7 @@ std::string stripped(const std::string& text) {
   return std::string(rest);
 }
 
-/// A token that marks the turns. It need not be flagged as special, but the same characters in a message must stay
+/// A token that marks the turns. It need not be flagged as special, but the same characters in a message must remain
 /// text.
 int64_t special_token(const Tokenizer& tokenizer, const std::string& name) {
   const auto id = tokenizer.token_to_id(name);
@@ -53,7 +53,7 @@ int64_t eos_token(const Tokenizer& tokenizer) {
   return *id;
 }
 
-/// Parts of a prompt. Texts that touch become one, since a word may reach across them.
+/// Collects the parts of a prompt. Adjacent texts are joined, since a word may reach across them.
 class PromptBuilder {
  public:
   PromptBuilder& token(int64_t id) {
@@ -123,7 +123,7 @@ PromptBuilder llama3(const Tokenizer& tokenizer, const std::vector<ChatMessage>&
   return prompt;
 }
 
-/// The marks of LLaMA 2 are plain text, so a message that holds one could pass for another turn; Meta's own program
+/// The marks of LLaMA 2 are plain text, so a message that contains one could pass for another turn; Meta's own program
 /// refuses such messages too.
 void refuse_llama2_marks(const std::vector<ChatMessage>& messages) {
   for (const auto& message : messages) {

@@ -14,7 +14,7 @@ constexpr const char* kAskDefined =
     "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}";
 
 constexpr const char* kChatMlLoop = "{% for message in messages %}";
-/// SmolLM2's: stands inside the loop; the text between the two halves is the message.
+/// SmolLM2's template; it is inside the loop, and the text between the two halves is the message.
 constexpr const char* kChatMlDefaultBegin =
     "{% if loop.first and messages[0].role != 'system' %}{{ '<|im_start|>system\n";
 constexpr const char* kChatMlDefaultEnd = "<|im_end|>\n' }}{% endif %}";
@@ -39,13 +39,14 @@ constexpr const char* kLlama2Begin =
     "{% set content = '<<SYS>>\n' + system_message + '\n<</SYS>>\n\n' + message.content %}"
     "{% else %}{% set content = message.content %}{% endif %}"
     "{% if message.role == 'user' %}{{ bos_token + '[INST] ' + content | trim + ' [/INST]' }}";
-/// A branch that some files have and that alternating roles never reach.
+/// A branch that some files have and that is not reached when roles alternate.
 constexpr const char* kLlama2System =
     "{% elif message.role == 'system' %}{{ '<<SYS>>\n' + content | trim + '\n<</SYS>>\n\n' }}";
 constexpr const char* kLlama2End =
     "{% elif message.role == 'assistant' %}{{ ' ' + content | trim + ' ' + eos_token }}{% endif %}{% endfor %}";
 
-/// The halves around the message are no templates by themselves: the cut goes through a string.
+/// The parts before and after the message are not valid templates by themselves, because the message is inside a
+/// string.
 std::optional<std::string> default_system_message(const std::string& text) {
   const auto whole =
       canonical_template(std::string(kChatMlLoop) + kChatMlDefaultBegin + "@" + kChatMlDefaultEnd + kChatMlMessages);

@@ -58,7 +58,7 @@ class Reader {
   }
 
  private:
-  /// One look for all three kinds of tags: a look for each would go to the end of the template every time.
+  /// Searches for all three kinds of tags at once: a search for each would run to the end of the template every time.
   size_t find_tag() const {
     for (size_t at = rest_.find('{'); at != std::string_view::npos; at = rest_.find('{', at + 1)) {
       if (at + 1 < rest_.size() && std::string_view("{%#").find(rest_[at + 1]) != std::string_view::npos) {
@@ -77,7 +77,7 @@ class Reader {
     text_ = text;
   }
 
-  /// White space before a tag belongs to it when it says so, or when a block stands first in its line.
+  /// White space before a tag is removed if the tag asks for it, or if the tag is a block that is first in its line.
   void flush_text(bool strip, bool is_block) {
     if (strip) {
       text_.erase(text_.find_last_not_of(kSpace) + 1);

@@ -60,7 +60,7 @@ bool JsonNode::flag() const {
 }
 
 int64_t JsonNode::integer() const {
-  // Integers past 64 bits are doubles by now, and those past 63 would turn negative.
+  // The parser has made integers beyond 64 bits doubles; those beyond 63 bits would become negative.
   expect(value_->is_number_integer() && (!value_->is_number_unsigned() || value_->get<uint64_t>() <= INT64_MAX),
          "an integer");
   return value_->get<int64_t>();

@@ -16,7 +16,7 @@
 namespace transformers::tokenization {
 namespace {
 
-/// One step of a normalizer: makes another text, of `budget` bytes at most.
+/// One step of a normalizer: makes another text of at most `budget` bytes.
 using NormalizerStep = std::function<std::string(std::string_view, size_t budget)>;
 
 NormalizerStep make_normalizer_step(const JsonNode& node);
@@ -56,7 +56,7 @@ NormalizerStep make_precompiled(const JsonNode& node) {
   };
 }
 
-/// White space taken off either end.
+/// Removes white space at either end.
 NormalizerStep make_strip_normalizer(const JsonNode& node) {
   return [left = node.at("strip_left").flag(), right = node.at("strip_right").flag()](std::string_view text, size_t) {
     while (left && !text.empty() && is_whitespace(first_character(text).code)) {

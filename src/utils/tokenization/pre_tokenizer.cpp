@@ -26,7 +26,7 @@ PreTokenizer make_cut(Pattern pattern, SplitBehavior behavior) {
   return [pattern = std::move(pattern), behavior](const Piece& piece) { return cut(piece, pattern, behavior); };
 }
 
-/// The pieces that a step makes of pieces, of `budget` bytes in all at most.
+/// The pieces that a step makes from pieces; together they may have at most `budget` bytes.
 std::vector<Piece> apply(const PreTokenizer& step, const std::vector<Piece>& pieces, size_t budget) {
   std::vector<Piece> next;
   size_t size = 0;
@@ -157,7 +157,7 @@ Metaspace read_metaspace(const JsonNode& node) {
   const auto scheme = node.optional_text("prepend_scheme").value_or("always");
   TORCH_CHECK(scheme == "always" || scheme == "first" || scheme == "never", node.path(),
               ": prepend_scheme: expected always, first or never, found ", printable(scheme));
-  // Older files say add_prefix_space instead.
+  // Older files have add_prefix_space in place of this key.
   const bool never = scheme == "never" || !node.flag_or("add_prefix_space", true);
   return {character.text(), never ? kNever : scheme == "first" ? kFirst : kAlways};
 }

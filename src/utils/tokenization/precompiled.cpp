@@ -13,7 +13,7 @@
 namespace transformers::tokenization {
 namespace {
 
-/// Longer graphemes are rewritten character by character at once.
+/// Graphemes longer than this are rewritten character by character at once.
 constexpr size_t kGraphemeBytes = 6;
 
 size_t offset_of(uint32_t unit) { return static_cast<size_t>(unit >> 10) << ((unit & 1U << 9) >> 6); }

@@ -18,14 +18,15 @@ constexpr const char* kPlugIn = "libtransformers_sentencepiece.so";
 #define TRANSFORMERS_SANITIZED
 #endif
 
-// The sanitizers refuse deep binding, since it hides their own functions; there the symbols clash.
+// The sanitizers refuse deep binding, since it hides their own functions; without it the symbols clash.
 #ifdef TRANSFORMERS_SANITIZED
 constexpr int kLoading = RTLD_NOW | RTLD_LOCAL;
 #else
 constexpr int kLoading = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
 #endif
 
-/// Beside the library; a program that holds the library itself may also have it on its search path.
+/// The plug-in is in the folder of the library; a program that contains the library itself may also find it on its
+/// search path.
 void* open_plug_in() {
   Dl_info info{};
   dladdr(reinterpret_cast<const void*>(&make_sentencepiece_processor), &info);

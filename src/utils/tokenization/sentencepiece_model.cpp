@@ -84,7 +84,8 @@ uint32_t unit_at(std::string_view bytes, size_t index) {
   return unit;
 }
 
-/// Every step from a unit of the double array must end inside the array, every value inside the texts.
+/// Every step from a unit of the double array must end inside the array, and every value must be an offset inside the
+/// texts.
 bool trie_is_safe(std::string_view trie, std::string_view texts) {
   const size_t units = trie.size() / sizeof(uint32_t);
   if (units == 0 || trie.size() % sizeof(uint32_t) != 0 || texts.empty() || texts.back() != '\0') {
@@ -158,7 +159,7 @@ void check_sentencepiece_model(std::string_view model, const std::string& source
       check_normalizer(field.bytes, source);
     }
   }
-  // The library would go on with its defaults where a file was cut off between two fields.
+  // If a file was cut off between two fields, SentencePiece would use its defaults for the rest.
   TORCH_CHECK(has_trainer && has_normalizer, source,
               ": not a SentencePiece model: its trainer or normalizer settings are missing");
 }

@@ -11,7 +11,7 @@
 
 namespace {
 
-/// The program's own definition of an allocation function, or that of the library it got it from.
+/// The allocation function that the program uses: its own definition, or that of the library from which it gets one.
 template <typename Function>
 Function of_program(const char* symbol) {
   static void* const program = dlopen(nullptr, RTLD_LAZY);
@@ -39,7 +39,7 @@ void operator delete(void* memory, std::size_t) noexcept { operator delete(memor
 namespace transformers::tokenization {
 namespace {
 
-/// Runs `work`, which gives a status; what went wrong as a text.
+/// Calls `work`, which returns a status; returns the error as a text.
 template <typename Work>
 std::string problem_of(const Work& work) {
   try {

@@ -45,8 +45,8 @@ struct SentencePieceTokenizer::Model {
 
 namespace {
 
-/// Hands the library only as many pieces as it needs: once there is text, all that later pieces depend on is that they
-/// are not at its start, and any one piece before them says so.
+/// Passes only as many pieces to the library as it needs. Once there is text, later pieces depend only on not being at
+/// its start, and any one piece before them ensures that.
 class SentencePieceStream : public StreamingDecoder {
  public:
   SentencePieceStream(std::shared_ptr<const SentencePieceTokenizer::Model> model, bool skip_special_tokens)
@@ -79,7 +79,7 @@ class SentencePieceStream : public StreamingDecoder {
   }
 
  private:
-  /// The text of the first `count` pieces of the window that has not been given out yet.
+  /// The text of the first `count` pieces of the window that was not returned yet.
   std::string emit(size_t count) {
     const auto text = model_->decode({window_.begin(), window_.begin() + static_cast<std::ptrdiff_t>(count)});
     auto fresh = text.substr(emitted_);
@@ -96,7 +96,7 @@ class SentencePieceStream : public StreamingDecoder {
       window_ = {model_->anchor};
       emitted_ = model_->anchor_text_size;
     } else if (window_.size() > 1) {
-      window_.pop_back();  // one more space that does not count at the start
+      window_.pop_back();  // removes one more space at the start, which does not count
     }
   }
 
@@ -104,7 +104,7 @@ class SentencePieceStream : public StreamingDecoder {
   bool skip_special_tokens_;
   std::vector<int> window_;
   std::string bytes_;   // of the byte pieces at the end of the window, as far as a character is incomplete
-  size_t emitted_ = 0;  // bytes of the window's text that have been given out
+  size_t emitted_ = 0;  // the number of bytes of the window's text that were returned
 };
 
 }  // namespace
@@ -113,7 +113,7 @@ std::optional<int64_t> SentencePieceTokenizer::Model::token_to_id(std::string_vi
   if (const auto* found = added.find(std::string(token))) {
     return found->id;
   }
-  // The library answers with the unknown piece when there is none of that name.
+  // The library returns the unknown piece if there is no piece of that name.
   const int id = processor->piece_to_id(token);
   return is_piece(id) && processor->id_to_piece(id) == token ? std::optional<int64_t>(id) : std::nullopt;
 }
@@ -180,7 +180,7 @@ void SentencePieceTokenizer::Model::add_tokens(std::vector<AddedToken> tokens, c
                 ", which tokenizer.model gives to ", printable(piece));
     token.normalized = false;
   }
-  // Control pieces written in a text stay plain text, as with SentencePiece.
+  // Control pieces that occur in a text remain plain text, as with SentencePiece.
   std::erase_if(tokens, [this](const AddedToken& token) { return is_piece(token.id); });
   added = tokenization::AddedTokens(std::move(tokens), {});
   for (const auto& token : added.tokens()) {
@@ -197,7 +197,7 @@ void SentencePieceTokenizer::Model::settle(const tokenization::TokenizerConfig& 
              .eos = id_of(config.eos_token, processor->eos_id()),
              .pad = id_of(config.pad_token, processor->pad_id()),
              .unk = id_of(config.unk_token, processor->unk_id())};
-  // HF's LlamaTokenizer adds BOS when its config does not say otherwise.
+  // HF's LlamaTokenizer adds BOS unless its config says otherwise.
   const bool is_llama = config.tokenizer_class.starts_with("LlamaTokenizer");
   if (config.add_bos_token.value_or(is_llama) && special.bos) {
     prefix.push_back(*special.bos);

@@ -6,7 +6,7 @@
 namespace transformers::tokenization {
 
 std::unique_ptr<TokenModel> make_token_model(const JsonNode& node) {
-  // Files of old versions leave the type out; their keys tell.
+  // Files of old versions have no type; their model is BPE.
   const auto type = node.optional_text("type").value_or("BPE");
   if (type == "BPE") {
     return make_bpe(node);

@@ -35,7 +35,7 @@ AddedToken read_special_token(const JsonNode& node) {
   return token;
 }
 
-/// Special tokens as the files name them, later ones in place of earlier ones.
+/// Special tokens as the files name them; later ones replace earlier ones.
 class SpecialTokens {
  public:
   void read(const JsonNode& node) {
@@ -152,7 +152,7 @@ void read_main(const JsonNode& node, TokenizerConfig& config) {
   }
 }
 
-/// added_tokens.json maps contents to ids; what is named as special elsewhere is special.
+/// added_tokens.json maps contents to ids; a token that another file names as special is special.
 void read_added_tokens_file(const JsonNode& node, const std::vector<AddedToken>& special, TokenizerConfig& config) {
   for (const auto& [content, id] : node.entries()) {
     TORCH_CHECK(id.integer() >= 0 && id.integer() <= INT32_MAX, id.path(),
@@ -172,7 +172,7 @@ void read_if_present(const ModelFolder& folder, const char* name, Read read) {
   }
 }
 
-/// What the class of transformers says where the files say nothing.
+/// The defaults of the class in transformers, where the files say nothing.
 void set_class_defaults(const TokenizerConfig& config, SpecialTokens& special) {
   if (config.tokenizer_class.starts_with("GPT2Tokenizer")) {
     for (const auto* name : {"bos_token", "eos_token", "unk_token"}) {
@@ -201,7 +201,7 @@ TokenizerConfig read_tokenizer_config(const ModelFolder& folder) {
     special.read(node);
     has_decoder = node.has("added_tokens_decoder");
   });
-  if (!has_decoder) {  // as in HF, which takes the older files only then
+  if (!has_decoder) {  // as in HF, which reads the older files only in this case
     read_if_present(folder, "special_tokens_map.json", [&](const JsonNode& node) { special.read(node); });
     read_if_present(folder, "added_tokens.json",
                     [&](const JsonNode& node) { read_added_tokens_file(node, special.in_order(), config); });

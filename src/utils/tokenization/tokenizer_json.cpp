@@ -69,7 +69,7 @@ void apply_post_processor(const JsonNode& node, BpeTokenizer::Pipeline& pipeline
   }
 }
 
-/// A text that comes again with the same id counts as the later entry says.
+/// If a text occurs again with the same id, the later entry counts.
 std::vector<AddedToken> read_added_tokens(const JsonNode& root) {
   std::vector<AddedToken> tokens;
   std::unordered_map<std::string, size_t> places;

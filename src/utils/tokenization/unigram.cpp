@@ -1,5 +1,5 @@
-// Mirrors `models::unigram` of huggingface/tokenizers 0.23: `encode_optimized`, scores in double precision, the first
-// of equal ways kept.
+// Mirrors `models::unigram` of huggingface/tokenizers 0.23: `encode_optimized`, scores in double precision; of equally
+// good segmentations the first is kept.
 #include "utils/tokenization/unigram.h"
 
 #include <c10/util/Exception.h>
@@ -15,7 +15,7 @@
 namespace transformers::tokenization {
 namespace {
 
-/// An unknown character scores so much worse than the worst piece.
+/// By how much the score of an unknown character is lower than that of the worst piece.
 constexpr double kUnknownPenalty = 10.0;
 
 std::pair<std::string, double> read_piece(const JsonNode& node) {

@@ -41,7 +41,7 @@ void remove_unfinished(const fs::path& output_dir) {
   }
 }
 
-/// The state goes first: without it the folder counts as incomplete.
+/// The state is removed first: without it the folder counts as incomplete.
 void remove_checkpoint(const fs::path& folder) {
   std::error_code error;
   fs::remove(folder / kTrainingStateFile, error);
@@ -72,7 +72,7 @@ std::string checkpoint_folder(const std::string& output_dir, int64_t step) {
 }
 
 std::string new_run_name() {
-  // Of one length, so that they sort as numbers do.
+  // All have the same length, so that they sort as numbers do.
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto digits = std::to_string(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
   return std::string(20 - std::min<size_t>(20, digits.size()), '0') + digits;
@@ -136,7 +136,7 @@ void rotate_checkpoints(const std::string& output_dir, int64_t save_total_limit,
   if (save_total_limit <= 0) {
     return;
   }
-  // By the time they were written: an earlier run may have left higher steps.
+  // Sorted by modification time, because an earlier run may have left checkpoints of higher steps.
   std::vector<std::tuple<fs::file_time_type, int64_t, std::string>> others;
   int64_t kept = 0;
   for (const auto step : checkpoint_steps(output_dir)) {

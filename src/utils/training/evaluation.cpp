@@ -8,7 +8,7 @@
 namespace transformers {
 namespace {
 
-/// Eval mode for its lifetime, where the model was training.
+/// Sets eval mode for its lifetime, if the model was in training mode.
 class EvalMode {
  public:
   explicit EvalMode(torch::nn::Module& model) : model_(model), was_training_(model.is_training()) { model_.eval(); }

@@ -26,7 +26,7 @@ void check_pairs(const at::Tensor& predictions, const at::Tensor& references) {
 
 double ratio(double part, double whole) { return whole == 0 ? 0 : part / whole; }
 
-/// How often a class was given, was right, and was both.
+/// How often a class was predicted, was correct, and both.
 struct Counts {
   double predicted = 0, expected = 0, matched = 0;
 

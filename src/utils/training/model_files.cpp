@@ -21,7 +21,7 @@ void copy_tensor(const File& file, const std::string& folder, const std::string&
   target.copy_(values);
 }
 
-/// A tied tensor stands in the files under one of its names.
+/// A tied tensor is in the files under one of its names.
 void read_model(PreTrainedModel& model, const std::string& folder) {
   const at::NoGradGuard no_grad;
   const Checkpoint checkpoint(folder);

@@ -30,7 +30,7 @@ at::Tensor with_noise(const at::Tensor& embeddings, double alpha) {
 
 NeftuneNoise::NeftuneNoise(Embedding embeddings, double neftune_noise_alpha) : embeddings_(std::move(embeddings)) {
   TORCH_CHECK(neftune_noise_alpha > 0, "neftune_noise_alpha must be positive, got ", neftune_noise_alpha);
-  // The embeddings hold the hook, so it must not hold them.
+  // The embeddings own the hook, so the hook must not own the embeddings.
   hook_ = embeddings_->register_forward_hook(
       [module = embeddings_.get(), neftune_noise_alpha](const at::Tensor&, const at::Tensor& output) {
         return module->is_training() ? with_noise(output, neftune_noise_alpha) : at::Tensor();

@@ -8,7 +8,7 @@
 namespace transformers {
 namespace {
 
-/// Predicted and right classes, int64 [n] each.
+/// Predicted and correct classes, int64 [n] each.
 struct Classes {
   std::vector<at::Tensor> predictions{}, references{};
 
@@ -16,7 +16,7 @@ struct Classes {
   at::Tensor all_references() const { return at::cat(references); }
 };
 
-/// Of the places that have a label, one entry a row of a batch where `by_row`, else one a batch.
+/// Positions that have a label, with one entry for each row of a batch if `by_row` is set, else one for each batch.
 Classes classes_of(const EvalPrediction& prediction, bool by_row) {
   Classes classes;
   for (size_t i = 0; i < prediction.inputs.size(); ++i) {

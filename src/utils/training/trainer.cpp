@@ -45,7 +45,7 @@ std::string list(const std::vector<int64_t>& numbers) {
   return text;
 }
 
-/// names: those that are known; empty: the first evaluation will tell.
+/// names: the known ones; if empty, the first evaluation decides.
 void check_metric(const std::string& metric, const std::vector<std::string>& names) {
   const auto bare = metric.starts_with("eval_") ? metric.substr(5) : metric;
   TORCH_CHECK(names.empty() || bare == "loss" || std::count(names.begin(), names.end(), bare) > 0,
@@ -95,7 +95,7 @@ void check(const TrainingTask& task, const TrainingArguments& arguments, const T
   }
 }
 
-/// Noise while it lives, where the arguments ask for it.
+/// Adds noise during its lifetime, if the arguments ask for it.
 std::unique_ptr<NeftuneNoise> noise_of(torch::nn::Module& model, const TrainingArguments& arguments) {
   return arguments.neftune_noise_alpha ? std::make_unique<NeftuneNoise>(model, *arguments.neftune_noise_alpha)
                                        : nullptr;

@@ -89,7 +89,7 @@ StateDict Trainer::optimizer_state() const {
   if (const auto* own = dynamic_cast<const Optimizer*>(&optimizer_)) {
     return own->state_dict();
   }
-  // Those of torch::optim know archives alone.
+  // The optimizers of torch::optim can only write archives.
   torch::serialize::OutputArchive archive;
   optimizer_.save(archive);
   std::ostringstream stream;
@@ -156,7 +156,7 @@ void Trainer::begin_run() const {
   }
 }
 
-/// Numbers of a file decide how long the loop runs and where in the data it goes on.
+/// Numbers of a file determine how long the loop runs and where in the data it continues.
 void Trainer::check_step(const StateDict& progress) const {
   const auto step = whole_number_of(progress, "step");
   const auto most = progress.contains("max_steps") ? whole_number_of(progress, "max_steps") : arguments_.max_steps;
@@ -165,7 +165,7 @@ void Trainer::check_step(const StateDict& progress) const {
               arguments_.max_steps);
 }
 
-/// data: as the run began, or where it stands already.
+/// data: at its position when the run began, or already at that of the checkpoint.
 void Trainer::check_progress(const StateDict& progress, const BatchLoader& data) const {
   const auto step = whole_number_of(progress, "step"), position = whole_number_of(progress, "position");
   const auto accumulated = arguments_.gradient_accumulation_steps;

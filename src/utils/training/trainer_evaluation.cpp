@@ -48,7 +48,7 @@ bool Trainer::log_step(const TrainingLog& log) {
   return !callbacks_.on_log || callbacks_.on_log(mean);
 }
 
-/// The evaluation and the checkpoint that are due; whether the callbacks go on.
+/// Does the evaluation and the checkpoint that are due; returns whether the callbacks want to continue.
 bool Trainer::after_step(BatchLoader& data) {
   const auto step = state_.global_step;
   const bool is_last = step == arguments_.max_steps;
@@ -101,7 +101,7 @@ void Trainer::load_best_model() {
     const auto state = load_training_state(state_.best_model_checkpoint);
     arguments_.average->load_state_dict(state.tensors.at("average"));
   }
-  // A single checkpoint that stays is the best one.
+  // If only one checkpoint is kept, it is the best one.
   if (arguments_.save_total_limit == 1 && writes()) {
     rotate_checkpoints(arguments_.output_dir, 1, "", state_.best_model_checkpoint);
   }

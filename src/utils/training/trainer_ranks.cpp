@@ -25,7 +25,7 @@ std::string value_of(const Settings& settings, const std::string& name) {
   return found == settings.end() ? "unset" : printable(found->second);
 }
 
-/// The first setting in which a rank differs from rank 0; empty: none.
+/// The first setting in which a rank differs from rank 0; empty if there is none.
 std::string disagreement(const std::vector<Settings>& by_rank) {
   for (size_t rank = 1; rank < by_rank.size(); ++rank) {
     auto names = by_rank[0];
@@ -42,8 +42,8 @@ std::string disagreement(const std::vector<Settings>& by_rank) {
 
 }  // namespace
 
-/// What has to be the same on all ranks: what a resumed run must share, and what decides when ranks wait for each
-/// other.
+/// The settings that must be equal on all ranks: those that a resumed run must share, and those that decide when ranks
+/// wait for each other.
 Settings Trainer::settings_of_ranks(const BatchLoader& data) const {
   auto settings = this->settings(data);
   settings["max_steps"] = std::to_string(arguments_.max_steps);
@@ -59,7 +59,7 @@ Settings Trainer::settings_of_ranks(const BatchLoader& data) const {
   return settings;
 }
 
-/// Ranks with different settings would train on, each by its own, and nobody would know.
+/// Without this check, ranks with different settings would silently train differently.
 void Trainer::check_ranks(const BatchLoader& data) const {
   if (!replicas_) {
     return;

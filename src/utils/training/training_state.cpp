@@ -16,7 +16,7 @@ namespace {
 constexpr const char* kSetting = "setting.";
 constexpr const char* kRun = "run";
 
-/// Devices whose default generators a run on this process may draw from, by the name in the file.
+/// The devices whose default generators a run of this process may use, by their name in the file.
 std::map<std::string, c10::Device> generator_devices() {
   std::map<std::string, c10::Device> devices{{"cpu", c10::Device(c10::kCPU)}};
   const auto count =

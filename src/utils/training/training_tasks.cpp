@@ -7,7 +7,8 @@
 namespace transformers {
 namespace {
 
-/// The batch as model inputs on the model's device; what is in `labels` is left to the caller, anything else refused.
+/// Moves the batch to the model's device as model inputs. The caller handles the names in `labels`; other names are
+/// refused.
 ModelInputs inputs_of(const Batch& batch, const PreTrainedModel& model, const std::vector<std::string>& labels) {
   ModelInputs inputs{.use_cache = false};
   const std::map<std::string, at::Tensor*> fields{{"input_ids", &inputs.input_ids},
@@ -33,7 +34,7 @@ at::Tensor labels_of(const Batch& batch, const std::string& name, const PreTrain
 
 int64_t rows_of(const Batch& batch) { return batch.at("input_ids").size(0); }
 
-/// A mean over `items` as a share of a mean over `num_items`.
+/// Converts a mean over `items` to its contribution to a mean over `num_items`.
 at::Tensor as_share(const at::Tensor& mean, int64_t items, double num_items) {
   return mean * (static_cast<double>(items) / num_items);
 }
@@ -44,7 +45,7 @@ int64_t counted_labels(const Batch& batch) {
   return labels->second.ne(kIgnoreIndex).sum().item<int64_t>();
 }
 
-/// Rows of logits that are worth a chunk of their own, and still a block that glibc's heap keeps.
+/// As many rows of logits as fit into a block that glibc does not return to the system when it is freed.
 int64_t fitting_chunk_rows(CausalLM& model) {
   constexpr int64_t kBytes = int64_t{24} << 20;
   const auto head = model.get_output_embeddings();
@@ -52,7 +53,7 @@ int64_t fitting_chunk_rows(CausalLM& model) {
   return allows_chunked_loss(head) ? std::max<int64_t>(1, kBytes / row) : 0;
 }
 
-/// A task whose loss and predictions come of one call; `forward` makes a TaskOutput of a batch and `num_items`.
+/// A task that gets loss and predictions from one call; `forward` makes a TaskOutput from a batch and `num_items`.
 template <typename Forward>
 TrainingTask task_of(const std::function<int64_t(const Batch& batch)>& count, Forward forward) {
   return {.count_items = count,
@@ -75,7 +76,7 @@ TrainingTask causal_lm_task(CausalLM& model, CausalLMTaskOptions options) {
               [forward, options, &model](const Batch& batch, double num_items) {
                 return forward(batch, num_items, options.loss_chunk_rows.value_or(fitting_chunk_rows(model))).loss;
               },
-          // A loss in chunks has no logits to give.
+          // A chunked loss does not keep the logits.
           .predict = [forward](const Batch& batch, double num_items) { return forward(batch, num_items, 0); }};
 }
 
