@@ -10,6 +10,9 @@ GenerateOutput generate(CausalLM& model, const ModelInputs& inputs, const Genera
   // Not inference mode: a cache filled there could not go on growing outside.
   const at::NoGradGuard no_grad;
   const auto plan = plan_generation(model, inputs, config, hooks);
+  if (plan.drafts.are_wanted) {
+    return assisted_decoding(model, plan, hooks);
+  }
   return plan.num_beams > 1 ? beam_search(model, plan, hooks) : sample(model, plan, hooks);
 }
 
