@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "utils/generation/decoding.h"
+#include "utils/generation/next_token_scorer.h"
 #include "utils/generation/step_record.h"
 
 namespace transformers {
