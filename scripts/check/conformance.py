@@ -62,7 +62,7 @@ def expected_forward(trial: Trial, model) -> dict:
         inputs["past_key_values"] = given_cache(model, inputs)
     if trial.task != "question-answering":
         inputs["use_cache"] = trial.use_cache
-    elif trial.family == "llama":  # GPT-J's has no such argument
+    elif trial.family != "gptj":  # GPT-J's has no such argument
         inputs["use_cache"] = False
     outputs = model(**inputs, output_hidden_states=True, output_attentions=eager)
     cache = getattr(outputs, "past_key_values", None) if trial.use_cache else None

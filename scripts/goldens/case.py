@@ -44,7 +44,8 @@ def randomise(model: torch.nn.Module, generator: torch.Generator) -> None:
     """Also moves what is constant at initialisation (norm weights, biases, the padding row), so that no fault there can hide."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            centre = 1.0 if ("norm" in name or "ln_" in name) and name.endswith("weight") else 0.0
+            is_norm = ("norm" in name or "ln_" in name) and name.endswith("weight")
+            centre = parameter.mean().item() if is_norm else 0.0  # that of a new norm
             parameter.normal_(centre, 0.2, generator=generator)
 
 

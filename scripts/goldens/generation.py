@@ -3,9 +3,10 @@
 processors.safetensors is a collection; a case states `options`, the fields of the GenerationConfig, and holds input_ids (prompt
 and new tokens; `prompt_length` says where the prompt ends), attention_mask of the prompt, scores, and the processed scores.
 The other files hold a model as in case.py; case.options are generate()'s arguments, results are sequences, scores.{t} and, with
-beams, sequences_scores and beam_indices.
+beams, sequences_scores and beam_indices. Where an assistant drafts, assistant.<name> are its weights.
 """
 
+import copy
 from pathlib import Path
 
 import torch
@@ -134,6 +135,18 @@ GENERATE = {
     "sampled": dict(do_sample=True, temperature=1.2, top_k=12, top_p=0.9, num_return_sequences=2),
     "sampled_beams": dict(do_sample=True, num_beams=3, num_return_sequences=2),
 }
+# Drafts of several tokens; one row.
+ASSISTED = {
+    "prompt_lookup": dict(prompt_lookup_num_tokens=3),
+    "prompt_lookup_processors": dict(
+        prompt_lookup_num_tokens=4, max_matching_ngram_size=3, repetition_penalty=1.3, bad_words_ids=[[7]], min_new_tokens=8
+    ),
+    "prompt_lookup_sampled": dict(prompt_lookup_num_tokens=2, do_sample=True, temperature=0.6, top_k=0),
+    "assistant": dict(),
+    "assistant_heuristic": dict(num_assistant_tokens_schedule="heuristic_transient"),
+    "assistant_sampled": dict(do_sample=True, temperature=1.2, top_k=12),
+}
+REPETITIVE = torch.tensor([[5, 9, 6, 11, 5, 9, 6, 4, 5, 9]])
 SAMPLING_SEED = 11  # of the default generator at the start of every generate()
 
 
@@ -142,6 +155,38 @@ def frequent_tokens(case: Case, model) -> list:
     found = model.generate(**case.inputs, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=make.PAD)
     new = found[:, case.inputs["input_ids"].shape[1] :]
     return sorted({int(new[0, 3]), int(new[1, 7])})
+
+
+def assistant_of(model, case: Case):
+    """Often right: the model itself with some noise."""
+    assistant = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(case.seed + 1)
+    with torch.no_grad():
+        for parameter in assistant.parameters():
+            parameter.add_(torch.empty_like(parameter).normal_(0, 0.02, generator=generator))
+    # transformers takes these from the assistant.
+    schedule = case.options.pop("num_assistant_tokens_schedule", "constant")
+    settings = dict(num_assistant_tokens=3, num_assistant_tokens_schedule=schedule, assistant_confidence_threshold=0.1)
+    assistant.generation_config.update(**settings)
+    return assistant, settings
+
+
+def generate_assisted(case: Case, folder: Path) -> None:
+    model = build(case)
+    tensors = {f"weights.{name}": tensor for name, tensor in weights(model).items()}
+    options, settings = dict(case.options), {}
+    if "assistant" in case.name:
+        options["assistant_model"], settings = assistant_of(model, case)
+        options.pop("num_assistant_tokens_schedule", None)
+        tensors |= {f"assistant.{name}": tensor for name, tensor in weights(options["assistant_model"]).items()}
+    torch.manual_seed(SAMPLING_SEED)
+    with torch.no_grad():
+        result = model.generate(**case.inputs, **options, return_dict_in_generate=True, output_scores=True)
+    tensors |= {f"inputs.{name}": tensor for name, tensor in case.inputs.items()}
+    tensors |= {"outputs.sequences": result.sequences}
+    tensors |= {f"outputs.scores.{step}": scores for step, scores in enumerate(result.scores)}
+    case.options |= settings
+    save(folder / f"{case.name}.safetensors", tensors, metadata(case, model))
 
 
 def generate(case: Case, folder: Path) -> None:
@@ -169,3 +214,8 @@ def write(folder: Path) -> None:
             options = dict(max_new_tokens=10, do_sample=False, pad_token_id=make.PAD) | options
             prefix = model_class.config_class.model_type
             generate(Case(f"{prefix}_{name}", model_class, base, padded, options), folder)
+        text = {"input_ids": REPETITIVE, "attention_mask": torch.ones_like(REPETITIVE)}
+        for name, options in ASSISTED.items():
+            options = dict(max_new_tokens=16, do_sample=False, pad_token_id=make.PAD, eos_token_id=EOS) | options
+            prefix = model_class.config_class.model_type
+            generate_assisted(Case(f"{prefix}_{name}", model_class, base, text, options), folder)

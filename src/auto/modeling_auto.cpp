@@ -8,9 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <tuple>
+#include <type_traits>
 
 #include "utils/files/internal/folder_json.h"
-#include "utils/files/internal/regular_file.h"
 #include "utils/json/config_reader.h"
 #include "utils/json/strict_json.h"
 #include "utils/text/printable.h"
@@ -18,57 +19,112 @@
 namespace transformers {
 namespace {
 
-enum class Family { kGPTJ, kLlama };
+// A family: the value of `model_type` in its config.json, the prefix of its class names in HF, its config and classes.
+struct GPTJ {
+  static constexpr std::string_view kModelType = "gptj", kPrefix = "GPTJ";
+  using Config = GPTJConfig;
+  using Classes = std::tuple<GPTJModel, GPTJForCausalLM, GPTJForSequenceClassification, GPTJForQuestionAnswering,
+                             GPTJForTokenClassification>;
+};
 
-/// HF's architecture names begin with the family's.
-std::string_view architecture_prefix(Family family) { return family == Family::kGPTJ ? "GPTJ" : "Llama"; }
+struct Llama {
+  static constexpr std::string_view kModelType = "llama", kPrefix = "Llama";
+  using Config = LlamaConfig;
+  using Classes = std::tuple<LlamaModel, LlamaForCausalLM, LlamaForSequenceClassification, LlamaForQuestionAnswering,
+                             LlamaForTokenClassification>;
+};
 
-Family family_of(const nlohmann::ordered_json& json, const std::string& source) {
+using Families = std::tuple<GPTJ, Llama>;
+
+/// Calls `visit` with each family until it returns true. Returns whether it did.
+template <typename Visit>
+bool any_family(const Visit& visit) {
+  return std::apply([&](const auto&... family) { return (visit(family) || ...); }, Families());
+}
+
+/// The families' names, for messages.
+std::string known_types() {
+  std::string names;
+  any_family([&](const auto& family) {
+    names.append(names.empty() ? "" : ", ").append(family.kModelType);
+    return false;
+  });
+  return names;
+}
+
+void refuse_other_architectures(ConfigReader& reader, const std::string& source, std::string_view model_type) {
+  std::vector<std::string> architectures;
+  reader.read_one_or_many("architectures", architectures);
+  for (const auto& architecture : architectures) {
+    const bool is_other = any_family([&](const auto& family) {
+      return family.kModelType != model_type && architecture.starts_with(family.kPrefix);
+    });
+    TORCH_CHECK(!is_other, printable(source), ": model_type \"", model_type,
+                "\" contradicts architectures, which holds ", printable(architecture));
+  }
+}
+
+/// Calls `visit` with the family that the text of a config.json names.
+template <typename Visit>
+void with_family(const nlohmann::ordered_json& json, const std::string& source, const Visit& visit) {
   ConfigReader reader(json, source);
   std::string model_type;
   reader.read("model_type", model_type);
-  TORCH_CHECK(!model_type.empty(), printable(source), ": key \"model_type\" is missing; known are gptj and llama");
-  TORCH_CHECK(model_type == "gptj" || model_type == "llama", printable(source),
-              ": model_type must be gptj or llama, got \"", printable(model_type), "\"");
-  const auto family = model_type == "gptj" ? Family::kGPTJ : Family::kLlama;
-  std::vector<std::string> architectures;
-  reader.read_one_or_many("architectures", architectures);
-  const auto other = family == Family::kGPTJ ? Family::kLlama : Family::kGPTJ;
-  for (const auto& architecture : architectures) {
-    TORCH_CHECK(!architecture.starts_with(architecture_prefix(other)), printable(source), ": model_type \"", model_type,
-                "\" contradicts architectures, which holds ", printable(architecture));
-  }
-  return family;
+  TORCH_CHECK(!model_type.empty(), printable(source), ": key \"model_type\" is missing; known are ", known_types());
+  const bool is_known = any_family([&](const auto& family) {
+    const bool is_it = family.kModelType == model_type;
+    if (is_it) {
+      refuse_other_architectures(reader, source, model_type);
+      visit(family);
+    }
+    return is_it;
+  });
+  TORCH_CHECK(is_known, printable(source), ": model_type must be one of ", known_types(), ", got \"",
+              printable(model_type), "\"");
 }
 
-Family family_of(const ModelFolder& folder) {
-  return family_of(folder_json(folder, "config.json"), config_path(folder.path()));
+template <typename Visit>
+void with_family(const ModelFolder& folder, const Visit& visit) {
+  with_family(folder_json(folder, "config.json"), config_path(folder.path()), visit);
 }
 
-template <typename Base, typename GPTJ, typename Llama>
+/// The class of a family that derives from `Base`.
+template <typename Base, typename Family>
+auto class_of(const Family&) {
+  const auto pick = []<typename First, typename... Rest>(const auto& self, std::tuple<First, Rest...>*) {
+    if constexpr (std::is_base_of_v<Base, typename First::Impl>) {
+      return std::type_identity<First>();
+    } else {
+      return self(self, static_cast<std::tuple<Rest...>*>(nullptr));
+    }
+  };
+  return pick(pick, static_cast<typename Family::Classes*>(nullptr));
+}
+
+template <typename Base>
 std::shared_ptr<Base> load(const ModelFolder& folder, const LoadOptions& options) {
   std::shared_ptr<Base> model;
   folder.read_one_save([&] {
-    switch (family_of(folder)) {
-      case Family::kGPTJ:
-        model = GPTJ::from_pretrained(folder, options).ptr();
-        break;
-      case Family::kLlama:
-        model = Llama::from_pretrained(folder, options).ptr();
-        break;
-    }
+    with_family(folder, [&](const auto& family) {
+      using Model = typename decltype(class_of<Base>(family))::type;
+      model = Model::from_pretrained(folder, options).ptr();
+    });
   });
   return model;
 }
 
-template <typename Base, typename GPTJ, typename Llama>
+template <typename Base>
 std::shared_ptr<Base> build(const PretrainedConfig& config) {
-  if (const auto* gptj = dynamic_cast<const GPTJConfig*>(&config)) {
-    return GPTJ(*gptj).ptr();
-  }
-  const auto* llama = dynamic_cast<const LlamaConfig*>(&config);
-  TORCH_CHECK(llama != nullptr, "no model is known for a config of model_type \"", config.model_type(), "\"");
-  return Llama(*llama).ptr();
+  std::shared_ptr<Base> model;
+  any_family([&]<typename Family>(const Family& family) {
+    if (const auto* own = dynamic_cast<const typename Family::Config*>(&config)) {
+      using Model = typename decltype(class_of<Base>(family))::type;
+      model = Model(*own).ptr();
+    }
+    return model != nullptr;
+  });
+  TORCH_CHECK(model != nullptr, "no model is known for a config of model_type \"", config.model_type(), "\"");
+  return model;
 }
 
 constexpr std::array<std::string_view, 5> kHeads{"ForCausalLM", "ForSequenceClassification", "ForQuestionAnswering",
@@ -76,14 +132,14 @@ constexpr std::array<std::string_view, 5> kHeads{"ForCausalLM", "ForSequenceClas
 
 /// The part of a known class name after the family's prefix; empty for other names.
 std::string_view head_of(std::string_view architecture) {
-  for (const auto family : {Family::kGPTJ, Family::kLlama}) {
-    const auto prefix = architecture_prefix(family);
-    const auto head = architecture.starts_with(prefix) ? architecture.substr(prefix.size()) : std::string_view();
-    if (std::ranges::find(kHeads, head) != kHeads.end()) {
-      return head;
-    }
-  }
-  return {};
+  std::string_view known;
+  any_family([&](const auto& family) {
+    const auto head =
+        architecture.starts_with(family.kPrefix) ? architecture.substr(family.kPrefix.size()) : std::string_view();
+    known = std::ranges::find(kHeads, head) == kHeads.end() ? std::string_view() : head;
+    return !known.empty();
+  });
+  return known;
 }
 
 std::string first_architecture(const PretrainedConfig& config) {
@@ -121,30 +177,29 @@ bool fits(PretrainedConfig& config, const Checkpoint& checkpoint, const std::str
 }  // namespace
 
 std::unique_ptr<PretrainedConfig> AutoConfig::from_json(std::string_view text, const std::string& source) {
-  if (family_of(parse_strict_json(text, source), source) == Family::kGPTJ) {
-    return std::make_unique<GPTJConfig>(GPTJConfig::from_json(text, source));
-  }
-  return std::make_unique<LlamaConfig>(LlamaConfig::from_json(text, source));
+  std::unique_ptr<PretrainedConfig> config;
+  with_family(parse_strict_json(text, source), source, [&]<typename Family>(const Family&) {
+    using Config = typename Family::Config;
+    config = std::make_unique<Config>(Config::from_json(text, source));
+  });
+  return config;
 }
 
 std::unique_ptr<PretrainedConfig> AutoConfig::from_pretrained(const ModelFolder& folder) {
   std::unique_ptr<PretrainedConfig> config;
   folder.read_one_save([&] {
-    if (family_of(folder) == Family::kGPTJ) {
-      config = std::make_unique<GPTJConfig>(GPTJConfig::from_pretrained(folder));
-    } else {
-      config = std::make_unique<LlamaConfig>(LlamaConfig::from_pretrained(folder));
-    }
+    with_family(folder, [&]<typename Family>(const Family&) {
+      using Config = typename Family::Config;
+      config = std::make_unique<Config>(Config::from_pretrained(folder));
+    });
   });
   return config;
 }
 
 std::shared_ptr<BaseModel> AutoModel::from_pretrained(const ModelFolder& folder, const LoadOptions& options) {
-  return load<BaseModel, GPTJModel, LlamaModel>(folder, options);
+  return load<BaseModel>(folder, options);
 }
-std::shared_ptr<BaseModel> AutoModel::from_config(const PretrainedConfig& config) {
-  return build<BaseModel, GPTJModel, LlamaModel>(config);
-}
+std::shared_ptr<BaseModel> AutoModel::from_config(const PretrainedConfig& config) { return build<BaseModel>(config); }
 
 bool AutoModelByArchitecture::knows(const PretrainedConfig& config) {
   return !head_of(first_architecture(config)).empty();
@@ -185,38 +240,37 @@ std::shared_ptr<PreTrainedModel> AutoModelByArchitecture::from_config(const Pret
 }
 
 std::shared_ptr<CausalLM> AutoModelForCausalLM::from_pretrained(const ModelFolder& folder, const LoadOptions& options) {
-  return load<CausalLM, GPTJForCausalLM, LlamaForCausalLM>(folder, options);
+  return load<CausalLM>(folder, options);
 }
 std::shared_ptr<CausalLM> AutoModelForCausalLM::from_config(const PretrainedConfig& config) {
-  return build<CausalLM, GPTJForCausalLM, LlamaForCausalLM>(config);
+  return build<CausalLM>(config);
 }
 
 std::shared_ptr<GenericForSequenceClassification> AutoModelForSequenceClassification::from_pretrained(
     const ModelFolder& folder, const LoadOptions& options) {
-  return load<GenericForSequenceClassification, GPTJForSequenceClassification, LlamaForSequenceClassification>(folder,
-                                                                                                               options);
+  return load<GenericForSequenceClassification>(folder, options);
 }
 std::shared_ptr<GenericForSequenceClassification> AutoModelForSequenceClassification::from_config(
     const PretrainedConfig& config) {
-  return build<GenericForSequenceClassification, GPTJForSequenceClassification, LlamaForSequenceClassification>(config);
+  return build<GenericForSequenceClassification>(config);
 }
 
 std::shared_ptr<GenericForQuestionAnswering> AutoModelForQuestionAnswering::from_pretrained(
     const ModelFolder& folder, const LoadOptions& options) {
-  return load<GenericForQuestionAnswering, GPTJForQuestionAnswering, LlamaForQuestionAnswering>(folder, options);
+  return load<GenericForQuestionAnswering>(folder, options);
 }
 std::shared_ptr<GenericForQuestionAnswering> AutoModelForQuestionAnswering::from_config(
     const PretrainedConfig& config) {
-  return build<GenericForQuestionAnswering, GPTJForQuestionAnswering, LlamaForQuestionAnswering>(config);
+  return build<GenericForQuestionAnswering>(config);
 }
 
 std::shared_ptr<GenericForTokenClassification> AutoModelForTokenClassification::from_pretrained(
     const ModelFolder& folder, const LoadOptions& options) {
-  return load<GenericForTokenClassification, GPTJForTokenClassification, LlamaForTokenClassification>(folder, options);
+  return load<GenericForTokenClassification>(folder, options);
 }
 std::shared_ptr<GenericForTokenClassification> AutoModelForTokenClassification::from_config(
     const PretrainedConfig& config) {
-  return build<GenericForTokenClassification, GPTJForTokenClassification, LlamaForTokenClassification>(config);
+  return build<GenericForTokenClassification>(config);
 }
 
 }  // namespace transformers

@@ -28,13 +28,14 @@ constexpr size_t kMostText = size_t{1} << 28;
 struct GenerateOptions {
   ModelOptions model;
   GenerationOptions generation;
-  std::string prompt, prompt_file, input_ids, output, system;
+  std::string prompt, prompt_file, input_ids, output, system, assistant_model;
   std::optional<std::string> cache;
   bool chat = false, interactive = false, output_scores = false;
 };
 
 struct Session {
   std::shared_ptr<CausalLM> model;
+  std::shared_ptr<CausalLM> assistant;         // null without --assistant-model
   std::shared_ptr<const Tokenizer> tokenizer;  // null where ids come from a file and no text is needed
   std::optional<ChatFormat> chat_format;
   GenerationConfig config;
@@ -54,6 +55,11 @@ Session open_session(const GenerateOptions& options) {
     }
     session.model = load_model<AutoModelForCausalLM>(options.model, folder);
   });
+  if (!options.assistant_model.empty()) {
+    auto assistant = options.model;
+    assistant.model = options.assistant_model;
+    session.assistant = load_model<AutoModelForCausalLM>(assistant, ModelFolder(assistant.model));
+  }
   // The scores of a beam belong to texts that may be dropped later, so none are written.
   const auto beams = session.config.with_defaults(session.model->generation_config).num_beams.value_or(1);
   session.config.output_scores = options.output_scores && beams == 1;
@@ -200,6 +206,10 @@ void print_summary(const GenerateOutput& output) {
   // The first new token of each row was computed with the prompt.
   inform("new:    " + rate(std::max<int64_t>(0, output.new_tokens - rows), output.decode_seconds) + ", " +
          std::to_string(output.new_tokens) + " in all");
+  if (output.drafted_tokens > 0) {
+    inform("drafts: " + std::to_string(output.accepted_tokens) + " of " + std::to_string(output.drafted_tokens) +
+           " tokens accepted");
+  }
   inform("memory: " + std::to_string(peak_rss_bytes() >> 20) + " MiB at most");
 }
 
@@ -223,7 +233,8 @@ class InterruptCriteria : public StoppingCriteria {
 GenerateOutput generate_once(const Session& session, const ModelInputs& inputs) {
   const GenerateHooks hooks{.stopping_criteria = {std::make_shared<InterruptCriteria>()},
                             .streamer = streamer_for(session, inputs),
-                            .tokenizer = session.tokenizer};
+                            .tokenizer = session.tokenizer,
+                            .assistant_model = session.assistant};
   watch_for_interrupt();
   auto output = generate(*session.model, inputs, session.config, hooks);
   if (hooks.streamer) {
@@ -316,6 +327,8 @@ void add_generate(CLI::App& app) {
   command->add_option("--output", options->output, "safetensors file for sequences int64 [rows, seq + new]");
   command->add_flag("--output-scores", options->output_scores,
                     "also scores.{t}, the processed scores of each step; none with beams");
+  command->add_option("--assistant-model", options->assistant_model,
+                      "folder of a smaller model of the same vocabulary, which drafts tokens for the model to verify");
   command->add_option("--cache", options->cache, "kind of key/value cache")
       ->check(CLI::IsMember({"dynamic", "static"}))
       ->default_str("dynamic");

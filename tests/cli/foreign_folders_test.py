@@ -143,6 +143,8 @@ class ForeignFolderTest(ProgramTest):
             ({"encoder_no_repeat_ngram_size": 2}, {"encoder_no_repeat_ngram_size": 0}),
             ({"encoder_repetition_penalty": 1.5}, {"encoder_repetition_penalty": 1.0}),
             ({"token_healing": True}, {"token_healing": False}),
+            ({"assistant_early_exit": 2}, {"assistant_early_exit": None}),
+            ({"assistant_ensemble_weight": 0.5}, {"assistant_ensemble_weight": None}),
         ):
             with self.subTest(asked=asked):
                 (folder / "generation_config.json").write_text(json.dumps(asked))

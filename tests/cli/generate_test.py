@@ -38,6 +38,9 @@ class GenerateTest(ProgramTest):
                     expected = {"sequences": expected["sequences"]}
                 model = self.model(f"generation/{path.stem}", name=path.stem)
                 options = flags(json.loads(metadata["case"])["options"])
+                if assistant := under(tensors, "assistant."):
+                    options += ["--assistant-model", self.model(f"generation/{path.stem}", name="assistant")]
+                    save_file(assistant, options[-1] / "model.safetensors", {"format": "pt"})
                 inputs = self.tensors(**under(tensors, "inputs."))
                 found = self.generate(model, inputs, "--attn", "eager", "--output-scores", *options)
                 self.assert_close(found, expected)
@@ -126,6 +129,16 @@ class GenerateTest(ProgramTest):
         found = self.generate(model, inputs, "--dtype", "bfloat16", *options)
         self.assert_close(found, self.generate(converted, inputs, *options))
         self.assertFalse(torch.equal(found["scores.0"], self.generate(model, inputs, *options)["scores.0"]))
+
+    def test_drafts_give_the_ids_that_come_without_them(self):
+        model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7, 8, 5, 6]]))
+        options = ("--max-new-tokens", 12, "--eos-token-id", "[]")
+        expected = self.generate(model, inputs, *options)["sequences"].tolist()
+        for drafts in (("--prompt-lookup-num-tokens", 3), ("--assistant-model", model, "--num-assistant-tokens", 2)):
+            with self.subTest(drafts=drafts):
+                self.assertEqual(self.generate(model, inputs, *options, *drafts)["sequences"].tolist(), expected)
+        beams = ("generate", "--model", model, "--input-ids", inputs, "--output", self.folder / "o.safetensors")
+        self.assert_fails(*beams, "--num-beams", 2, "--prompt-lookup-num-tokens", 2, says=("assisted decoding", "beams"))
 
     def test_any_of_several_stop_strings_ends_the_text(self):
         model = self.talking_model()

@@ -39,10 +39,12 @@ struct GenerateOutput {
   at::Tensor beam_indices;                 // beams: int64 [rows, new]; −1 after a text's end
   std::shared_ptr<Cache> past_key_values;  // null without a cache; lacks the last token
   // Statistics
-  int64_t prompt_tokens = 0;   // of the batch, without padding
-  int64_t new_tokens = 0;      // of all sequences, without padding
-  double prefill_seconds = 0;  // until the first new token is known
-  double decode_seconds = 0;   // from there to the last
+  int64_t prompt_tokens = 0;    // of the batch, without padding
+  int64_t new_tokens = 0;       // of all sequences, without padding
+  int64_t drafted_tokens = 0;   // by assisted decoding
+  int64_t accepted_tokens = 0;  // of these, part of new_tokens
+  double prefill_seconds = 0;   // until the first new token is known
+  double decode_seconds = 0;    // from there to the last
 };
 
 /// Arguments of a call that a config file cannot hold.
@@ -52,13 +54,19 @@ struct GenerateHooks {
   PrefixAllowedTokens prefix_allowed_tokens{};
   std::shared_ptr<Streamer> streamer{};          // not with beams
   std::shared_ptr<const Tokenizer> tokenizer{};  // needed for stop_strings
-  std::optional<at::Generator> generator{};      // unset: LibTorch's default one
-  at::Tensor negative_prompt_ids{};              // int64 [rows, seq], for guidance_scale; undefined: the last token
-  at::Tensor negative_prompt_attention_mask{};   // [rows, seq]
+  /// Drafts tokens that the model verifies in one forward. It must have the model's vocabulary and device.
+  std::shared_ptr<CausalLM> assistant_model{};
+  std::optional<at::Generator> generator{};     // unset: LibTorch's default one
+  at::Tensor negative_prompt_ids{};             // int64 [rows, seq], for guidance_scale; undefined: the last token
+  at::Tensor negative_prompt_attention_mask{};  // [rows, seq]
 };
 
 /// Continues texts with a model: greedy search, sampling, beam search or beam sampling. Mirrors
 /// `GenerationMixin.generate` (generation/utils.py, transformers 5.23.0).
+///
+/// With an assistant_model or prompt_lookup_num_tokens, greedy search and sampling verify several drafted tokens in one
+/// forward: fewer passes over the weights for the same greedy tokens, or for samples of the same distribution. That is
+/// for one row with a dynamic cache.
 ///
 /// inputs: input_ids int64 [batch, seq] and/or inputs_embeds (used for the first step only); without both the text
 /// begins with bos_token_id. attention_mask [batch, seq], 0 at padding on the left; undefined: 0 at pad ids, if there
@@ -70,8 +78,9 @@ struct GenerateHooks {
 /// generate without one.
 ///
 /// Throws on invalid options (see GenerationConfig::validate), a prompt that reaches max_length, an empty prompt,
-/// forbidden words outside the vocabulary, stop strings without a tokenizer, and a streamer with beams. Records no
-/// gradients. Model and cache stay usable after an exception from a hook.
+/// forbidden words outside the vocabulary, stop strings without a tokenizer, a streamer with beams, and assisted
+/// decoding of several rows or with beams, embeddings, guidance, an assistant of another vocabulary or another cache
+/// than a dynamic one. Records no gradients. Model and cache stay usable after an exception from a hook.
 ///
 /// Any number of threads may generate with one model concurrently, each with its own cache, hooks and streamer. Threads
 /// that sample share LibTorch's default generator unless each passes its own.

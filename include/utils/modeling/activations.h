@@ -43,7 +43,7 @@ std::vector<std::string> activation_names();
 
 /// An activation function as a module, as HF keeps it in its MLPs. Only `prelu` (`weight`) and `xielu` (`alpha_p`,
 /// `alpha_n`, `beta`, `eps`) hold tensors; the others register nothing.
-class ActivationFunctionImpl : public Cloneable<ActivationFunctionImpl> {
+class ActivationFunctionImpl : public Cloneable<ActivationFunctionImpl>, public OwnInitialValues {
  public:
   explicit ActivationFunctionImpl(Activation activation);
 
@@ -57,6 +57,7 @@ class ActivationFunctionImpl : public Cloneable<ActivationFunctionImpl> {
 
   /// Sets the learned tensors to HF's initial values.
   void reset_parameters();
+  void init_parameter(const std::string& /*name*/, torch::Tensor /*tensor*/) override { reset_parameters(); }
 
  private:
   torch::Tensor xielu(const torch::Tensor& x) const;

@@ -46,6 +46,12 @@ struct GenerationConfig {
   std::optional<int64_t> num_return_sequences{};      // 1
   std::optional<bool> use_cache{};                    // true
   std::optional<std::string> cache_implementation{};  // "dynamic"; "static"
+  // Assisted decoding: tokens are drafted and the model verifies several in one forward. One row, no beams.
+  std::optional<int64_t> prompt_lookup_num_tokens{};  // unset: off; drafts are copied from the text itself
+  std::optional<int64_t> max_matching_ngram_size{};   // 2; the longest end of the text that is looked up
+  std::optional<int64_t> num_assistant_tokens{};      // 20; drafted at a time by GenerateHooks::assistant_model
+  std::optional<std::string> num_assistant_tokens_schedule{};  // "constant"; "heuristic", "heuristic_transient"
+  std::optional<double> assistant_confidence_threshold{};      // 0.4; a draft ends with a token less probable than this
   // Scores; processed in HF's order
   std::optional<double> guidance_scale{};  // 1.0: off
   std::optional<double> temperature{};     // 1.0

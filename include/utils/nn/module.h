@@ -112,6 +112,16 @@ class Cloneable : public Base {  // NOLINT(bugprone-crtp-constructor-accessibili
   using Base::Base;
 };
 
+/// For module classes whose new parameters do not have the usual values (1 and 0 in norms, 0 in biases, random numbers
+/// elsewhere), such as a norm that stores its weight minus one. A model asks its modules when it is built, and for
+/// weights that a checkpoint lacks.
+class OwnInitialValues {
+ public:
+  virtual ~OwnInitialValues() = default;
+  /// Sets `tensor`, which is the parameter `name` of this module itself.
+  virtual void init_parameter(const std::string& name, torch::Tensor tensor) = 0;
+};
+
 /// `torch::nn::ModuleHolder` whose call operator runs the module's forward hooks. Hooks do not see outputs for which
 /// there is no overload of `hooked_tensor`.
 template <typename Contained>

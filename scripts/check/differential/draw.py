@@ -250,18 +250,18 @@ def generate_options(rng: random.Random) -> dict:
 def draw(seed: int, family: str) -> Trial:
     rng, generator = random.Random(f"{family} {seed}"), torch.Generator().manual_seed(seed)
     batch, length, task = rng.randint(1, 3), rng.randint(2, 12), rng.choice(TASKS)
-    config = (llama_config if family == "llama" else gptj_config)(rng, length)
+    config = (gptj_config if family == "gptj" else llama_config)(rng, length)
     config |= {"initializer_range": 0.2, "bos_token_id": 1, "eos_token_id": 2} | head_settings(rng, task)
-    if family == "llama" and "pad_token_id" not in config and rng.random() < 0.3:
+    if family != "gptj" and "pad_token_id" not in config and rng.random() < 0.3:
         config["pad_token_id"] = rng.randrange(3, 20)
     tensors = forward_tensors(rng, generator, family, task, config, batch, length)
     half = rng.random() < 0.1
     dtype = rng.choice([torch.bfloat16, torch.float16]) if half else torch.float32
     tensors = {name: in_model_dtype(name, tensor, dtype) for name, tensor in tensors.items()}
-    attn = rng.choice(["eager", "eager", "sdpa"]) if family == "llama" else "eager"
+    attn = rng.choice(["eager", "eager", "sdpa"]) if family != "gptj" else "eager"
     if tensors.get("attention_mask") is not None and tensors["attention_mask"].dtype == torch.bool:
         # Eager HF adds a bool as numbers; GPT-J has no other kernel there, so it gets the additive form.
-        if family == "llama":
+        if family != "gptj":
             attn = "sdpa"
         else:
             mask = tensors["attention_mask"]

@@ -41,7 +41,7 @@ class Training:
 
 
 def model_config(rng: random.Random, family: str, length: int) -> dict:
-    config = (llama_config if family == "llama" else gptj_config)(rng, length)
+    config = (gptj_config if family == "gptj" else llama_config)(rng, length)
     if config.get("attention_bias"):
         # Attention does not see what all keys share: without quick rotations the gradient of a key's bias is mostly
         # rounding, which Adam turns into whole steps.
@@ -115,7 +115,7 @@ def draw_training(seed: int, family: str) -> Training:
         seed=seed,
         family=family,
         config=config,
-        attn_implementation=rng.choice(["eager", "sdpa"]) if family == "llama" else "eager",
+        attn_implementation=rng.choice(["eager", "sdpa"]) if family != "gptj" else "eager",
         columns=samples(rng, generator, family, config, length, settings),
         settings=settings,
         start=seed,

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "utils/generation/decoding.h"
+#include "utils/generation/next_token_scorer.h"
 #include "utils/generation/step_record.h"
 
 namespace transformers {
@@ -147,13 +148,14 @@ class BeamSearch {
 GenerateOutput beam_search(CausalLM& model, const GenerationPlan& plan, const GenerateHooks& hooks) {
   GenerateOutput output;
   StepRecord record(plan, output);
-  NextTokenScorer next_token(model, plan.model_inputs, plan.first_input);
+  NextTokenScorer next_token(model, plan.model_inputs, plan.input_ids.size(1), plan.first_input);
   BeamSearch search(plan, hooks.generator);
   for (bool goes_on = true; goes_on;) {
     const auto ids = search.running_ids();
     const auto logits = next_token(ids);
     const auto scores = process(plan, ids, logits.log_softmax(-1));
-    record.add(logits, scores, next_token);
+    record.add(logits, scores);
+    record.add_outputs(next_token.attentions(), next_token.hidden_states());
     goes_on = search.advance(scores, output.scores);
     next_token.reorder(search.origin());
     record.end_step();

@@ -65,6 +65,46 @@ void check_options(const GenerationConfig& options, const ModelInputs& inputs, c
               options.cache_implementation.value_or(""), "\" and a cache");
 }
 
+/// What an assistant model's config says about drafts holds where neither the call nor the model says anything.
+DraftOptions draft_options(const GenerationConfig& options, const GenerateHooks& hooks) {
+  const auto merged = hooks.assistant_model ? options.with_defaults(hooks.assistant_model->generation_config) : options;
+  return {.are_wanted = hooks.assistant_model != nullptr || options.prompt_lookup_num_tokens,
+          .prompt_lookup_num_tokens = options.prompt_lookup_num_tokens,
+          .max_matching_ngram_size = options.max_matching_ngram_size.value_or(2),
+          .num_assistant_tokens = merged.num_assistant_tokens.value_or(20),
+          .is_heuristic = merged.num_assistant_tokens_schedule.value_or("constant") != "constant",
+          .assistant_confidence_threshold = merged.assistant_confidence_threshold.value_or(0.4)};
+}
+
+/// Drafts are compared token by token with what one row would have become without them.
+void check_assistance(const GenerationConfig& options, const ModelInputs& inputs) {
+  const auto refuse_if = [](bool asked, const char* what) {
+    TORCH_CHECK(!asked,
+                "generate: assisted decoding (assistant_model, prompt_lookup_num_tokens) cannot be combined with ",
+                what);
+  };
+  refuse_if(options.num_beams.value_or(1) > 1, "beams");
+  refuse_if(options.num_return_sequences.value_or(1) > 1 ||
+                (inputs.input_ids.defined() && inputs.input_ids.dim() == 2 && inputs.input_ids.size(0) > 1),
+            "several rows");
+  refuse_if(inputs.inputs_embeds.defined(), "inputs_embeds");
+  refuse_if(options.guidance_scale.value_or(1) != 1, "guidance_scale");
+  refuse_if(!options.use_cache.value_or(inputs.use_cache.value_or(true)), "use_cache = false");
+  refuse_if(options.cache_implementation.value_or("dynamic") != "dynamic" ||
+                (inputs.past_key_values && dynamic_cast<DynamicCache*>(inputs.past_key_values.get()) == nullptr),
+            "a cache that is not dynamic");
+}
+
+void check_assistant(const CausalLM& model, const GenerateHooks& hooks) {
+  if (const auto& assistant = hooks.assistant_model) {
+    TORCH_CHECK(assistant->config().vocab_size == model.config().vocab_size,
+                "the assistant_model must have the model's vocabulary, got ", assistant->config().vocab_size, " and ",
+                model.config().vocab_size, " tokens");
+    TORCH_CHECK(assistant->device() == model.device(), "the assistant_model must be on the model's device, got ",
+                assistant->device(), " and ", model.device());
+  }
+}
+
 /// The options that change scores only when sampling, as a list; empty if none is set.
 std::string sampling_options(const GenerationConfig& c) {
   std::string names;
@@ -277,6 +317,10 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
   auto options = config.with_defaults(model.generation_config);
   check_asked_by_file(config, model.generation_config);
   check_options(options, inputs, hooks);
+  if (hooks.assistant_model != nullptr || options.prompt_lookup_num_tokens) {
+    check_assistance(options, inputs);
+    check_assistant(model, hooks);
+  }
   warn_of_unused_options(config, options);
   options.eos_token_id = ids_of_vocabulary(options.eos_token_id, model.config());
   const auto ids = prompt_ids(model, inputs, options);
@@ -300,6 +344,7 @@ GenerationPlan plan_generation(CausalLM& model, const ModelInputs& inputs, const
       .output_logits = options.output_logits.value_or(false),
       .eos_token_id = options.eos_token_id,
       .pad_token_id = pad_id(options),
+      .drafts = draft_options(options, hooks),
       .input_ids = expanded(ids, copies),
       .model_inputs = first_inputs(inputs, mask, sizes, first, copies),
       .first_input = first,

@@ -4,6 +4,16 @@
 
 namespace transformers {
 
+/// Who drafts tokens for the model to verify, and how many.
+struct DraftOptions {
+  bool are_wanted;
+  std::optional<int64_t> prompt_lookup_num_tokens;  // unset: an assistant model drafts
+  int64_t max_matching_ngram_size;
+  int64_t num_assistant_tokens;  // at first
+  bool is_heuristic;             // the number of tokens changes with success
+  double assistant_confidence_threshold;
+};
+
 /// A call of `generate` after preparation: options are resolved, and inputs are checked, expanded and on the model's
 /// device.
 struct GenerationPlan {
@@ -16,6 +26,7 @@ struct GenerationPlan {
   bool output_scores, output_logits;
   std::vector<int64_t> eos_token_id;  // only ids in the vocabulary; empty: none
   std::optional<int64_t> pad_token_id;
+  DraftOptions drafts;
 
   at::Tensor input_ids;      // int64 [rows, seq]; no columns when only embeddings are given
   ModelInputs model_inputs;  // all but input_ids; the mask is undefined if nothing is padded

@@ -25,7 +25,8 @@ UnbatchedClassifierFreeGuidanceLogitsProcessor::UnbatchedClassifierFreeGuidanceL
     const at::Tensor& unconditional_attention_mask, bool use_cache)
     : guidance_scale_(guidance_scale),
       unconditional_ids_(std::move(unconditional_ids)),
-      unconditional_(model, unconditional_inputs(unconditional_attention_mask, use_cache, model.device())) {}
+      unconditional_(model, unconditional_inputs(unconditional_attention_mask, use_cache, model.device()),
+                     unconditional_ids_.defined() ? unconditional_ids_.size(1) : 1) {}
 
 at::Tensor UnbatchedClassifierFreeGuidanceLogitsProcessor::operator()(const at::Tensor& input_ids,
                                                                       const at::Tensor& scores) {

@@ -1,12 +1,11 @@
 #include <ATen/ATen.h>
 
 #include "utils/generation/decoding.h"
+#include "utils/generation/next_token_scorer.h"
 #include "utils/generation/step_record.h"
 
 namespace transformers {
-namespace {
 
-/// int64 [rows].
 at::Tensor choose(const GenerationPlan& plan, const at::Tensor& scores, const std::optional<at::Generator>& generator) {
   if (!plan.do_sample) {
     return scores.argmax(-1);
@@ -14,19 +13,18 @@ at::Tensor choose(const GenerationPlan& plan, const at::Tensor& scores, const st
   return at::multinomial(scores.softmax(-1), 1, /*replacement=*/false, generator).squeeze(1);
 }
 
-}  // namespace
-
 GenerateOutput sample(CausalLM& model, const GenerationPlan& plan, const GenerateHooks& hooks) {
   GenerateOutput output;
   StepRecord record(plan, output);
-  NextTokenScorer next_token(model, plan.model_inputs, plan.first_input);
+  NextTokenScorer next_token(model, plan.model_inputs, plan.input_ids.size(1), plan.first_input);
   auto ids = plan.input_ids;
   auto unfinished = at::ones({ids.size(0)}, ids.options().dtype(at::kBool));
   bool goes_on = hooks.streamer == nullptr || hooks.streamer->put(ids.to(at::kCPU));
   for (auto open = ids.size(0); goes_on && open > 0;) {
     const auto logits = next_token(ids);
     const auto scores = process(plan, ids, logits);
-    record.add(logits, scores, next_token);
+    record.add(logits, scores);
+    record.add_outputs(next_token.attentions(), next_token.hidden_states());
     auto tokens = choose(plan, scores, hooks.generator);
     if (!plan.eos_token_id.empty()) {
       tokens = tokens.masked_fill(unfinished.logical_not(), *plan.pad_token_id);

@@ -11,18 +11,21 @@ StepRecord::StepRecord(const GenerationPlan& plan, GenerateOutput& output) : pla
   output.prompt_tokens = plan.prompt_tokens;
 }
 
-void StepRecord::add(const at::Tensor& logits, const at::Tensor& scores, NextTokenScorer& scorer) {
+void StepRecord::add(const at::Tensor& logits, const at::Tensor& scores) {
   if (plan_.output_scores) {
     output_.scores.push_back(scores);
   }
   if (plan_.output_logits) {
     output_.logits.push_back(logits);
   }
+}
+
+void StepRecord::add_outputs(std::vector<at::Tensor> attentions, std::vector<at::Tensor> hidden_states) {
   if (plan_.model_inputs.output_attentions) {
-    output_.attentions.push_back(std::move(scorer.attentions()));
+    output_.attentions.push_back(std::move(attentions));
   }
   if (plan_.model_inputs.output_hidden_states) {
-    output_.hidden_states.push_back(std::move(scorer.hidden_states()));
+    output_.hidden_states.push_back(std::move(hidden_states));
   }
 }
 

@@ -2,7 +2,7 @@
 
 #include <chrono>
 
-#include "utils/generation/next_token_scorer.h"
+#include "utils/generation/generation_plan.h"
 
 namespace transformers {
 
@@ -10,8 +10,9 @@ namespace transformers {
 class StepRecord {
  public:
   StepRecord(const GenerationPlan& plan, GenerateOutput& output);
-  /// To be called after each forward.
-  void add(const at::Tensor& logits, const at::Tensor& scores, NextTokenScorer& scorer);
+  /// To be called for each step.
+  void add(const at::Tensor& logits, const at::Tensor& scores);
+  void add_outputs(std::vector<at::Tensor> attentions, std::vector<at::Tensor> hidden_states);
   /// To be called when the tokens of a step are known.
   void end_step();
 

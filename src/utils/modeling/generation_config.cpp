@@ -85,6 +85,20 @@ void check_watermark(const WatermarkingConfig& watermark) {
               watermark.context_width);
 }
 
+void check_assistance(const GenerationConfig& c) {
+  const auto count = [](int64_t v) { return v >= 1 && v < int64_t{1} << 31; };
+  check("prompt_lookup_num_tokens", c.prompt_lookup_num_tokens, "in [1, 2^31)", count);
+  check("max_matching_ngram_size", c.max_matching_ngram_size, "in [1, 2^31)", count);
+  check("num_assistant_tokens", c.num_assistant_tokens, "in [1, 2^31)", count);
+  check("assistant_confidence_threshold", c.assistant_confidence_threshold, "in [0, 1]",
+        [](double v) { return v >= 0 && v <= 1; });
+  constexpr std::array<std::string_view, 3> schedules{"constant", "heuristic", "heuristic_transient"};
+  const auto schedule = c.num_assistant_tokens_schedule.value_or("constant");
+  TORCH_CHECK(std::ranges::find(schedules, schedule) != schedules.end(),
+              "num_assistant_tokens_schedule must be \"constant\", \"heuristic\" or \"heuristic_transient\", got \"",
+              printable(schedule), "\"");
+}
+
 void check_returned(const GenerationConfig& c) {
   const auto returned = c.num_return_sequences.value_or(1), beams = c.num_beams.value_or(1);
   TORCH_CHECK(returned == 1 || (beams == 1 && c.do_sample.value_or(false)) || returned <= beams,
@@ -105,6 +119,7 @@ void GenerationConfig::validate() const {
   check_lengths(*this);
   check_scores(*this);
   check_returned(*this);
+  check_assistance(*this);
   if (watermarking_config) {
     check_watermark(*watermarking_config);
   }
@@ -130,6 +145,9 @@ void GenerationConfig::check_supported() const {
   refuse_if(has_beams && number_or(keys, "num_beam_groups", 1) > 1, "num_beam_groups", "group beam search");
   refuse_if(!has_beams && is_set(keys, "dola_layers"), "dola_layers", "DoLa decoding");
   refuse_if(is_set(keys, "token_healing"), "token_healing", "token healing");
+  refuse_if(is_set(keys, "assistant_early_exit"), "assistant_early_exit", "drafts by the model's first layers");
+  refuse_if(is_set(keys, "assistant_ensemble_weight"), "assistant_ensemble_weight", "a mixture with the assistant");
+  refuse_if(is_set(keys, "use_mtp"), "use_mtp", "drafts by heads for several tokens");
   refuse_if(number_or(keys, "encoder_repetition_penalty", 1) != 1, "encoder_repetition_penalty",
             "a penalty on the prompt's tokens");
   refuse_if(number_or(keys, "encoder_no_repeat_ngram_size", 0) > 0, "encoder_no_repeat_ngram_size",

@@ -18,6 +18,11 @@ void visit_generation_fields(const Visit& visit) {
   visit("num_return_sequences", &GenerationConfig::num_return_sequences);
   visit("use_cache", &GenerationConfig::use_cache);
   visit("cache_implementation", &GenerationConfig::cache_implementation);
+  visit("prompt_lookup_num_tokens", &GenerationConfig::prompt_lookup_num_tokens);
+  visit("max_matching_ngram_size", &GenerationConfig::max_matching_ngram_size);
+  visit("num_assistant_tokens", &GenerationConfig::num_assistant_tokens);
+  visit("num_assistant_tokens_schedule", &GenerationConfig::num_assistant_tokens_schedule);
+  visit("assistant_confidence_threshold", &GenerationConfig::assistant_confidence_threshold);
   visit("guidance_scale", &GenerationConfig::guidance_scale);
   visit("temperature", &GenerationConfig::temperature);
   visit("top_k", &GenerationConfig::top_k);

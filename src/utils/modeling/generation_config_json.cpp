@@ -140,6 +140,9 @@ constexpr std::array kForeignKeys{"penalty_alpha",
                                   "constraints",
                                   "force_words_ids",
                                   "token_healing",
+                                  "assistant_early_exit",
+                                  "assistant_ensemble_weight",
+                                  "use_mtp",
                                   "encoder_repetition_penalty",
                                   "encoder_no_repeat_ngram_size"};
 

@@ -3,7 +3,6 @@
 #include <torch/nn/modules/embedding.h>
 #include <transformers/utils/files/save_transaction.h>
 #include <transformers/utils/io/checkpoint.h>
-#include <transformers/utils/modeling/activations.h>
 #include <transformers/utils/modeling/base_model.h>
 #include <transformers/utils/modeling/pretrained_model.h>
 
@@ -29,9 +28,11 @@ constexpr std::array kFilesOfAdapters{"adapter_config.json", "adapter_model.safe
 
 void init_parameter(torch::nn::Module& module, const std::string& name, at::Tensor tensor, double initializer_range) {
   const at::NoGradGuard no_grad;
-  if (auto* activation = module.as<ActivationFunctionImpl>()) {
-    activation->reset_parameters();
-  } else if (is_norm(module)) {
+  if (auto* own = dynamic_cast<OwnInitialValues*>(&module)) {
+    own->init_parameter(name, std::move(tensor));
+    return;
+  }
+  if (is_norm(module)) {
     tensor.fill_(name == "weight" ? 1.0 : 0.0);
   } else if (name == "bias") {
     tensor.zero_();

@@ -40,7 +40,7 @@ std::string base_name(std::string key) {
   }
   key = key.substr(std::string_view(kPrefix).size());
   const auto at = key.rfind(wrapped);
-  return at == std::string::npos ? key : key.replace(at, wrapped.size(), ".");
+  return at == std::string::npos ? key : key.substr(0, at + 1) + key.substr(at + wrapped.size());
 }
 
 /// Where each tensor of the file belongs. Throws on missing, unknown and mis-shaped tensors.

@@ -21,6 +21,20 @@ void expect_scores(const at::Tensor& actual, const at::Tensor& expected) {
   EXPECT_TRUE(tensors_close_to_largest(actual.nan_to_num(0, 0, 0), expected.nan_to_num(0, 0, 0), kTolerance));
 }
 
+/// The model with the weights that the golden gives for an assistant; null where there are none.
+std::shared_ptr<CausalLM> assistant_of(const Golden& golden, const CausalLM& model) {
+  const auto weights = golden.all("assistant.");
+  if (weights.empty()) {
+    return nullptr;
+  }
+  const auto assistant = std::dynamic_pointer_cast<CausalLM>(model.clone());
+  const at::NoGradGuard no_grad;
+  for (auto& parameter : assistant->named_parameters()) {
+    parameter->copy_(weights.at(parameter.key()));
+  }
+  return assistant;
+}
+
 class GenerateGoldenTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(GenerateGoldenTest, GivesTheSequencesAndScoresOfTransformers) {
@@ -33,7 +47,8 @@ TEST_P(GenerateGoldenTest, GivesTheSequencesAndScoresOfTransformers) {
   const auto output = generate(
       *model,
       {.input_ids = golden.tensor("inputs.input_ids"), .attention_mask = golden.tensor("inputs.attention_mask")},
-      config, {.generator = at::detail::createCPUGenerator(kSamplingSeed)});
+      config,
+      {.assistant_model = assistant_of(golden, *model), .generator = at::detail::createCPUGenerator(kSamplingSeed)});
 
   EXPECT_TENSORS_EQUAL(output.sequences, golden.tensor("outputs.sequences"));
   const auto scores = golden.all("outputs.scores.");
