@@ -25,10 +25,10 @@ using kernels::TrainingKernels;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Whether there are kernels for these tensors: float32 or bfloat16 all, on the CPU.
+/// Whether there are kernels for these tensors, float32 or bfloat16 all on the CPU, and they are switched on.
 bool have_kernels(at::TensorList tensors) {
   const auto dtype = tensors.front().scalar_type();
-  return (dtype == at::kFloat || dtype == at::kBFloat16) &&
+  return kernels::enabled() && (dtype == at::kFloat || dtype == at::kBFloat16) &&
          std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& tensor) {
            return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == dtype;
          });

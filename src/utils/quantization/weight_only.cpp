@@ -165,7 +165,8 @@ torch::Tensor WeightOnlyLinear::forward(const LinearImpl& linear, const torch::T
               linear.options.in_features(), " features, got ", input.sizes());
   const auto cast = input.to(product_dtype(input));
   const bool records_gradients = at::GradMode::is_enabled() && input.requires_grad();
-  const bool few_rows = !records_gradients && cast.is_cpu() && cast.numel() <= kFewRows * cast.size(-1);
+  const bool few_rows =
+      kernels::enabled() && !records_gradients && cast.is_cpu() && cast.numel() <= kFewRows * cast.size(-1);
   at::Tensor output;
   if (few_rows) {
     output = multiply_few_rows(cast);
