@@ -2,7 +2,6 @@
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -68,12 +67,6 @@ bool dnn_linear_is_faster(const at::Tensor& input, const at::Tensor& weight) {
 
 at::Tensor dnn_linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
   return DnnLinear::apply(input, weight, bias.defined() ? std::make_optional(bias) : std::nullopt);
-}
-
-at::Tensor functional::linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                              bool training) {
-  return training && dnn_linear_is_faster(input, weight) ? dnn_linear(input, weight, bias)
-                                                         : at::linear(input, weight, bias);
 }
 
 }  // namespace transformers
