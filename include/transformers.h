@@ -70,6 +70,7 @@
 #include <transformers/utils/nn/device.h>
 #include <transformers/utils/nn/embedding.h>
 #include <transformers/utils/nn/forward_hooks.h>
+#include <transformers/utils/nn/kernels.h>
 #include <transformers/utils/nn/layer_norm.h>
 #include <transformers/utils/nn/linear.h>
 #include <transformers/utils/nn/linear_slices.h>

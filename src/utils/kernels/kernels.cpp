@@ -26,9 +26,11 @@ struct Choice {
 #ifdef TRANSFORMERS_KERNELS_X86
 constexpr Choice<TrainingTables> kTraining{baseline::kTraining, avx2::kTraining, avx512::kTraining};
 constexpr Choice<QuantizedKernels> kQuantized{baseline::kQuantized, avx2::kQuantized, avx512::kQuantized};
+constexpr Choice<MatmulTables> kMatmul{baseline::kMatmul, avx2::kMatmul, avx512::kMatmul};
 #else
 constexpr Choice<TrainingTables> kTraining{baseline::kTraining, baseline::kTraining, baseline::kTraining};
 constexpr Choice<QuantizedKernels> kQuantized{baseline::kQuantized, baseline::kQuantized, baseline::kQuantized};
+constexpr Choice<MatmulTables> kMatmul{baseline::kMatmul, baseline::kMatmul, baseline::kMatmul};
 #endif
 
 }  // namespace
@@ -47,5 +49,21 @@ template const TrainingKernels<float>& training_kernels<float>(Level level);
 template const TrainingKernels<BFloat16Bits>& training_kernels<BFloat16Bits>(Level level);
 
 const QuantizedKernels& quantized_kernels(Level level) { return kQuantized.of(level); }
+
+template <typename T>
+const MatmulKernels<T>& matmul_kernels(Level level) {
+  const auto& tables = kMatmul.of(level);
+  if constexpr (std::is_same_v<T, float>) {
+    return tables.of_float;
+  } else if constexpr (std::is_same_v<T, BFloat16Bits>) {
+    return tables.of_bfloat16;
+  } else {
+    return tables.of_float16;
+  }
+}
+
+template const MatmulKernels<float>& matmul_kernels<float>(Level level);
+template const MatmulKernels<BFloat16Bits>& matmul_kernels<BFloat16Bits>(Level level);
+template const MatmulKernels<Float16Bits>& matmul_kernels<Float16Bits>(Level level);
 
 }  // namespace transformers::kernels

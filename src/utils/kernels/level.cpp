@@ -1,6 +1,7 @@
 #include "utils/kernels/level.h"
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -14,6 +15,8 @@ namespace transformers::kernels {
 namespace {
 
 constexpr std::array kLevels{Level::kBaseline, Level::kAvx2, Level::kAvx512};
+constexpr const char* kVariable = "TRANSFORMERS_KERNELS";
+constexpr std::string_view kNone = "none";
 
 #ifdef TRANSFORMERS_KERNELS_X86
 /// The parts of x86-64-v3 that clang 14's __builtin_cpu_supports has no name for.
@@ -38,6 +41,14 @@ bool has_avx512() {
 bool has_avx2() { return false; }
 bool has_avx512() { return false; }
 #endif
+
+std::atomic<bool>& switched_on() {
+  static std::atomic<bool> on = [] {
+    const char* name = std::getenv(kVariable);
+    return name == nullptr || name != kNone;
+  }();
+  return on;
+}
 
 std::string names_up_to(Level highest) {
   std::string names;
@@ -72,7 +83,7 @@ Level highest_level() {
 
 Level level_from_name(const char* name, Level highest) {
   const std::string_view wanted = name == nullptr ? "" : name;
-  if (wanted.empty()) {
+  if (wanted.empty() || wanted == kNone) {
     return highest;
   }
   for (const auto level : kLevels) {
@@ -81,13 +92,16 @@ Level level_from_name(const char* name, Level highest) {
     }
   }
   throw std::invalid_argument(
-      "the environment variable TRANSFORMERS_KERNELS must name a level that this machine has (" + names_up_to(highest) +
-      "), got \"" + std::string(wanted) + "\"");
+      "the environment variable TRANSFORMERS_KERNELS must be \"none\" or name a level that this machine has (" +
+      names_up_to(highest) + "), got \"" + std::string(wanted) + "\"");
 }
 
 Level active_level() {
-  static const Level level = level_from_name(std::getenv("TRANSFORMERS_KERNELS"), highest_level());
+  static const Level level = level_from_name(std::getenv(kVariable), highest_level());
   return level;
 }
+
+bool enabled() { return switched_on(); }
+void set_enabled(bool enabled) { switched_on() = enabled; }
 
 }  // namespace transformers::kernels

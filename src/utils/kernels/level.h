@@ -17,12 +17,17 @@ const char* level_name(Level level);
 /// its registers.
 Level highest_level();
 
-/// The level that `name`, the value of TRANSFORMERS_KERNELS, asks for; `highest` if it is null or empty. Throws
+/// The level that `name`, the value of TRANSFORMERS_KERNELS, asks for; `highest` if it is null, empty or `none`. Throws
 /// std::invalid_argument on an unknown name and on a level above `highest`.
 Level level_from_name(const char* name, Level highest);
 
 /// The level that the library uses: the highest, or the one that the environment variable TRANSFORMERS_KERNELS names.
 /// Chosen at the first call.
 Level active_level();
+
+/// Whether kernels are used at all where LibTorch's operators could do the same. Callers ask at each operation. Off
+/// from the start if TRANSFORMERS_KERNELS is `none`.
+bool enabled();
+void set_enabled(bool enabled);
 
 }  // namespace transformers::kernels

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "utils/kernels/kernels.h"
+#include "utils/kernels/matmul.h"
 
 /// The tables that the sources compiled for one instruction set export; kernels.cpp chooses among them. All are
 /// constant-initialised: a start-up function in such a source would run on machines that lack its instructions.
@@ -11,19 +12,28 @@ struct TrainingTables {
   TrainingKernels<BFloat16Bits> of_bfloat16;
 };
 
+struct MatmulTables {
+  MatmulKernels<float> of_float;
+  MatmulKernels<BFloat16Bits> of_bfloat16;
+  MatmulKernels<Float16Bits> of_float16;
+};
+
 namespace baseline {
 extern const TrainingTables kTraining;
 extern const QuantizedKernels kQuantized;
+extern const MatmulTables kMatmul;
 }  // namespace baseline
 
 namespace avx2 {
 extern const TrainingTables kTraining;
 extern const QuantizedKernels kQuantized;
+extern const MatmulTables kMatmul;
 }  // namespace avx2
 
 namespace avx512 {
 extern const TrainingTables kTraining;
 extern const QuantizedKernels kQuantized;
+extern const MatmulTables kMatmul;
 }  // namespace avx512
 
 }  // namespace transformers::kernels

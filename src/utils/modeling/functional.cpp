@@ -25,10 +25,11 @@ using kernels::TrainingKernels;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Whether there are kernels for these tensors: all must be float32, or all bfloat16, and on the CPU.
+/// Whether kernels are switched on and there are some for these tensors: all must be float32, or all bfloat16, and on
+/// the CPU.
 bool have_kernels(at::TensorList tensors) {
   const auto dtype = tensors.front().scalar_type();
-  return (dtype == at::kFloat || dtype == at::kBFloat16) &&
+  return kernels::enabled() && (dtype == at::kFloat || dtype == at::kBFloat16) &&
          std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& tensor) {
            return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == dtype;
          });

@@ -8,6 +8,7 @@
 
 #include "utils/modeling/internal/chunked_cross_entropy.h"
 #include "utils/modeling/internal/functional.h"
+#include "utils/nn/internal/matmul.h"
 
 namespace transformers {
 namespace {
@@ -45,16 +46,16 @@ Gradients gradients_where_wanted(const at::Tensor& hidden, const at::Tensor& wei
 /// `part` holds the operands of a chunk whose first row is `row`.
 void add_chunk(const at::Tensor& grad_logits, const Operands& part, int64_t row, Gradients& gradients) {
   if (gradients.hidden.defined()) {
-    gradients.hidden.narrow(0, row, part.hidden.size(0)).copy_(at::mm(grad_logits, part.weight));
+    gradients.hidden.narrow(0, row, part.hidden.size(0)).copy_(functional::mm(grad_logits, part.weight));
   }
   if (gradients.weight.defined()) {
     const bool is_first = row == 0;
     if (gradients.weight.scalar_type() == grad_logits.scalar_type()) {
-      gradients.weight.addmm_(grad_logits.t(), part.hidden, /*beta=*/is_first ? 0 : 1);
+      functional::addmm_(gradients.weight, grad_logits.t(), part.hidden, /*adds=*/!is_first);
     } else if (is_first) {
-      gradients.weight.copy_(at::mm(grad_logits.t(), part.hidden));
+      gradients.weight.copy_(functional::mm(grad_logits.t(), part.hidden));
     } else {
-      functional::add_(gradients.weight, at::mm(grad_logits.t(), part.hidden));
+      functional::add_(gradients.weight, functional::mm(grad_logits.t(), part.hidden));
     }
   }
   if (gradients.bias.defined()) {
@@ -78,7 +79,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     for (int64_t row = 0; row < hidden.size(0); row += options.chunk_rows) {
       const auto rows = std::min(options.chunk_rows, hidden.size(0) - row);
       const Operands part{whole.hidden.narrow(0, row, rows), whole.weight, whole.bias};
-      auto logits = at::linear(part.hidden, part.weight, part.bias);
+      auto logits = functional::linear(part.hidden, part.weight, part.bias, /*training=*/false);
       loss += chunk_loss(logits, labels.narrow(0, row, rows), share);
       add_chunk(logits.to(part.weight.scalar_type()), part, row, gradients);
     }

@@ -2,11 +2,11 @@
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "utils/kernels/level.h"
 #include "utils/nn/onednn_ops.h"
 
 namespace transformers {
@@ -60,19 +60,13 @@ bool dnn_linear_is_faster(const at::Tensor& input, const at::Tensor& weight) {
   constexpr int64_t kFewestRows = 64;
   constexpr int64_t kSmallestWeight = 1 << 15;
   static const bool is_worth_it = !is_intel() && linear_pointwise();
-  return is_worth_it && !at::autocast::is_autocast_enabled(at::kCPU) && input.is_cpu() && weight.is_cpu() &&
-         input.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && weight.numel() >= kSmallestWeight &&
-         input.numel() >= kFewestRows * weight.size(1);
+  return is_worth_it && kernels::enabled() && !at::autocast::is_autocast_enabled(at::kCPU) && input.is_cpu() &&
+         weight.is_cpu() && input.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat &&
+         weight.numel() >= kSmallestWeight && input.numel() >= kFewestRows * weight.size(1);
 }
 
 at::Tensor dnn_linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
   return DnnLinear::apply(input, weight, bias.defined() ? std::make_optional(bias) : std::nullopt);
-}
-
-at::Tensor functional::linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
-                              bool training) {
-  return training && dnn_linear_is_faster(input, weight) ? dnn_linear(input, weight, bias)
-                                                         : at::linear(input, weight, bias);
 }
 
 }  // namespace transformers

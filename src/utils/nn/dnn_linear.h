@@ -11,11 +11,4 @@ bool dnn_linear_is_faster(const at::Tensor& input, const at::Tensor& weight);
 /// Call it only where dnn_linear_is_faster() holds. input: [..., in]; weight: [out, in]; bias: [out] or undefined.
 at::Tensor dnn_linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias);
 
-namespace functional {
-
-/// `at::linear`, or in training dnn_linear where that is faster.
-at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, bool training);
-
-}  // namespace functional
-
 }  // namespace transformers

@@ -3,7 +3,7 @@
 #include <transformers/utils/nn/linear.h>
 
 #include "utils/nn/copy_layer.h"
-#include "utils/nn/dnn_linear.h"
+#include "utils/nn/internal/matmul.h"
 
 namespace transformers {
 namespace {

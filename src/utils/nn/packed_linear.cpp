@@ -1,9 +1,9 @@
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/linear.h>
 #include <transformers/utils/nn/packed_linear.h>
 
 #include <optional>
 
+#include "utils/nn/internal/matmul.h"
 #include "utils/nn/onednn_ops.h"
 
 namespace transformers {
@@ -55,7 +55,7 @@ torch::Tensor PackedLinear::forward(const LinearImpl& linear, const torch::Tenso
   const bool records_gradients = at::GradMode::is_enabled() && (input.requires_grad() || weight.requires_grad());
   if (records_gradients || !is_packed_one(weight) || !input.is_cpu() || input.scalar_type() != weight.scalar_type() ||
       input.numel() == 0) {
-    return at::linear(input, weight, linear.bias);
+    return functional::linear(input, weight, linear.bias, linear.is_training());
   }
   const auto bias = linear.bias.defined() ? std::make_optional(linear.bias) : std::nullopt;
   return onednn_linear(input, packed_, bias);

@@ -10,6 +10,8 @@
 #include <map>
 #include <numbers>
 
+#include "utils/nn/internal/matmul.h"
+
 namespace transformers {
 namespace {
 
@@ -23,6 +25,10 @@ double kaiming_bound(int64_t fan_in) {
 at::Tensor product(const at::Tensor& B, const at::Tensor& A) {
   const bool in_float = B.is_cpu() && (B.scalar_type() == at::kHalf || B.scalar_type() == at::kBFloat16);
   return in_float ? at::matmul(B.to(at::kFloat), A.to(at::kFloat)).to(B.scalar_type()) : at::matmul(B, A);
+}
+
+at::Tensor low_rank_product(const at::Tensor& input, const at::Tensor& A, const at::Tensor& B, const at::Tensor& bias) {
+  return functional::linear(functional::linear(input, A, {}, /*training=*/false), B, bias, /*training=*/false);
 }
 
 /// The layer's own method, without the adapters.
@@ -100,7 +106,7 @@ at::Tensor LoraWeightsImpl::add_to(const at::Tensor& result, const LinearImpl& l
     return add_dora(result, linear, x);
   }
   const auto dropped = dropout_ > 0 ? at::dropout(x, dropout_, linear.is_training()) : x;
-  return at::add(result, at::linear(at::linear(dropped, lora_A), lora_B, lora_B_bias), scaling);
+  return at::add(result, low_rank_product(dropped, lora_A, lora_B, lora_B_bias), scaling);
 }
 
 at::Tensor LoraWeightsImpl::add_dora(const at::Tensor& result, const LinearImpl& linear, const at::Tensor& x) const {
@@ -109,10 +115,10 @@ at::Tensor LoraWeightsImpl::add_dora(const at::Tensor& result, const LinearImpl&
   const auto factor = lora_magnitude_vector / weight_norm(weight);
   const bool drops = dropout_ > 0 && linear.is_training();
   const auto dropped = drops ? at::dropout(x, dropout_, true) : x;
-  const auto base = drops                   ? at::linear(dropped, weight.to(x.scalar_type()))
+  const auto base = drops                   ? functional::linear(dropped, weight.to(x.scalar_type()), {}, false)
                     : linear.bias.defined() ? result - linear.bias
                                             : result;
-  const auto low_rank = at::linear(at::linear(dropped, lora_A), lora_B);
+  const auto low_rank = low_rank_product(dropped, lora_A, lora_B, {});
   return result + (factor - 1) * base + factor * low_rank * scaling;
 }
 
@@ -123,7 +129,8 @@ bool LoraLinear::fits(const LinearMethod* base) {
 }
 
 torch::Tensor LoraLinear::forward(const LinearImpl& linear, const torch::Tensor& input) const {
-  auto result = base_ ? base_->forward(linear, input) : at::linear(input, linear.weight, linear.bias);
+  auto result = base_ ? base_->forward(linear, input)
+                      : functional::linear(input, linear.weight, linear.bias, linear.is_training());
   if (merged()) {
     return result;
   }

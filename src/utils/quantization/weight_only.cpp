@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "utils/kernels/kernels.h"
+#include "utils/nn/internal/matmul.h"
 #include "utils/nn/internal/parallel_for.h"
 #include "utils/text/named_values.h"
 
@@ -68,14 +69,19 @@ struct FrozenProduct : torch::autograd::Function<FrozenProduct> {
                             const std::optional<at::Tensor>& zeros) {
     const Quantized weight{values, scales, zeros.value_or(at::Tensor())};
     context->save_for_backward({weight.values, weight.scales, weight.zeros});
-    return at::linear(input, dense(weight, input.scalar_type()));
+    return functional::linear(input, dense(weight, input.scalar_type()), {}, /*training=*/false);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
     const auto weight = dense({saved[0], saved[1], saved[2]}, gradients[0].scalar_type());
-    return {at::matmul(gradients[0], weight), {}, {}, {}};
+    if (at::GradMode::is_enabled()) {
+      return {at::matmul(gradients[0], weight), {}, {}, {}};
+    }
+    auto sizes = gradients[0].sizes().vec();
+    sizes.back() = weight.size(1);
+    return {functional::mm(gradients[0].reshape({-1, weight.size(0)}), weight).view(sizes), {}, {}, {}};
   }
 };
 
@@ -165,7 +171,8 @@ torch::Tensor WeightOnlyLinear::forward(const LinearImpl& linear, const torch::T
               linear.options.in_features(), " features, got ", input.sizes());
   const auto cast = input.to(product_dtype(input));
   const bool records_gradients = at::GradMode::is_enabled() && input.requires_grad();
-  const bool few_rows = !records_gradients && cast.is_cpu() && cast.numel() <= kFewRows * cast.size(-1);
+  const bool few_rows =
+      kernels::enabled() && !records_gradients && cast.is_cpu() && cast.numel() <= kFewRows * cast.size(-1);
   at::Tensor output;
   if (few_rows) {
     output = multiply_few_rows(cast);

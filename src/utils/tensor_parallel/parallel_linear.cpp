@@ -1,6 +1,8 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/tensor_parallel/parallel_linear.h>
 
+#include "utils/nn/internal/matmul.h"
+
 namespace transformers {
 
 at::Tensor SharedInput::copy(const at::Tensor& input) {
@@ -24,19 +26,22 @@ std::shared_ptr<const LinearMethod> ColwiseParallel::clone(const LinearImpl&, Te
 torch::Tensor ColwiseParallel::forward(const LinearImpl& linear, const torch::Tensor& input) const {
   const auto copied = input_->copy(input);
   if (shared_rows_.empty()) {
-    return at::linear(copied, linear.weight, linear.bias);
+    return functional::linear(copied, linear.weight, linear.bias, linear.is_training());
   }
   const auto shared = [&](const at::Tensor& parameter) { return share_rows(parameter, shared_rows_, input_->group()); };
-  return at::linear(copied, shared(linear.weight), linear.bias.defined() ? shared(linear.bias) : linear.bias);
+  return functional::linear(copied, shared(linear.weight), linear.bias.defined() ? shared(linear.bias) : linear.bias,
+                            linear.is_training());
 }
 
 torch::Tensor RowwiseParallel::forward(const LinearImpl& linear, const torch::Tensor& input) const {
-  const auto output = reduce_from_group(at::linear(input, linear.weight), group_);
+  const auto output = reduce_from_group(functional::linear(input, linear.weight, {}, linear.is_training()), group_);
   return linear.bias.defined() ? output + linear.bias : output;
 }
 
 torch::Tensor VocabularyParallel::forward(const LinearImpl& linear, const torch::Tensor& input) const {
-  return gather_from_group(at::linear(copy_to_group(input, group_), linear.weight, linear.bias), vocabulary_, group_);
+  return gather_from_group(
+      functional::linear(copy_to_group(input, group_), linear.weight, linear.bias, linear.is_training()), vocabulary_,
+      group_);
 }
 
 torch::Tensor VocabularyParallel::cross_entropy(const LinearImpl& linear, const torch::Tensor& hidden,

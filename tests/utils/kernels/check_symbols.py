@@ -8,8 +8,8 @@ import re
 import subprocess
 import sys
 
-COMPILED_FOR_ONE_SET = re.compile(r"(quantized_)?(baseline|avx2|avx512)\.cpp\.o(bj)?$")
-TABLE = re.compile(r"^transformers::kernels::(baseline|avx2|avx512)::k(Training|Quantized)$")
+COMPILED_FOR_ONE_SET = re.compile(r"(quantized_|matmul_)?(baseline|avx2|avx512)\.cpp\.o(bj)?$")
+TABLE = re.compile(r"^transformers::kernels::(baseline|avx2|avx512)::k(Training|Quantized|Matmul)$")
 
 
 def main() -> int:

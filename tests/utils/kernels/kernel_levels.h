@@ -7,15 +7,18 @@
 #include <cstdint>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "utils/kernels/kernels.h"
+#include "utils/kernels/matmul.h"
 
 // What the tests of all kernels share: the levels to run, elements of both types, and the comparison with a reference
 // in double.
 namespace transformers::testing {
 
 using kernels::BFloat16Bits;
+using kernels::Float16Bits;
 using kernels::Level;
 
 /// All that this machine has.
@@ -37,22 +40,30 @@ inline double to_double(BFloat16Bits bits) {
          (bits >> 15 != 0 ? -1 : 1);
 }
 
+inline double to_double(Float16Bits half) {
+  const int bits = static_cast<uint16_t>(half);
+  return std::ldexp((bits & 0x3ff) + ((bits & 0x7c00) != 0 ? 1024 : 0), std::max((bits >> 10) & 0x1f, 1) - 25) *
+         (bits >> 15 != 0 ? -1 : 1);
+}
+
 /// The nearest element, ties to even. Finite values only.
 template <typename T>
 T nearest(double value) {
   if constexpr (sizeof(T) == sizeof(float)) {
     return static_cast<float>(value);
   } else {
+    constexpr bool kIsHalf = std::is_same_v<T, Float16Bits>;
+    constexpr int kDigits = kIsHalf ? 11 : 8, kSmallestExponent = kIsHalf ? -13 : -125;
     int exponent = 0;
     std::frexp(value, &exponent);
-    const double unit = std::ldexp(1.0, std::max(exponent, -125) - 8);
+    const double unit = std::ldexp(1.0, std::max(exponent, kSmallestExponent) - kDigits);
     const double magnitude = std::abs(std::nearbyint(value / unit) * unit);
-    uint16_t low = 0, high = 0x7f80;  // the bits of positive numbers are ordered as they are
+    uint16_t low = 0, high = kIsHalf ? 0x7c00 : 0x7f80;  // the bits of positive numbers are ordered as they are
     while (high - low > 1) {
       const auto middle = static_cast<uint16_t>((low + high) / 2);
-      (to_double(middle) <= magnitude ? low : high) = middle;
+      (to_double(T{middle}) <= magnitude ? low : high) = middle;
     }
-    return static_cast<uint16_t>(low | (std::signbit(value) ? 0x8000 : 0));
+    return T{static_cast<uint16_t>(low | (std::signbit(value) ? 0x8000 : 0))};
   }
 }
 

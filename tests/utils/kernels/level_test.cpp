@@ -19,6 +19,7 @@ using ::testing::ThrowsMessage;
 TEST(KernelLevelTest, WithoutANameTheHighestIsTaken) {
   EXPECT_EQ(level_from_name(nullptr, Level::kAvx2), Level::kAvx2);
   EXPECT_EQ(level_from_name("", Level::kAvx512), Level::kAvx512);
+  EXPECT_EQ(level_from_name("none", Level::kAvx512), Level::kAvx512);
 }
 
 TEST(KernelLevelTest, ANameTakesItsLevel) {
@@ -60,6 +61,20 @@ TEST(KernelLevelDeathTest, TheEnvironmentVariableSetsTheLevel) {
   EXPECT_EXIT(exit_with_level_of("baseline"), ::testing::ExitedWithCode(static_cast<int>(Level::kBaseline)), "");
   EXPECT_EXIT(exit_with_level_of(""), ::testing::ExitedWithCode(static_cast<int>(highest_level())), "");
   EXPECT_EXIT(exit_with_level_of("sse"), ::testing::ExitedWithCode(99), "TRANSFORMERS_KERNELS must .*\"sse\"");
+}
+
+/// Ends the process with 10 where kernels are used at first, and 1 more where they are after being switched on.
+[[noreturn]] void exit_with_switch_after(const char* value) {
+  setenv("TRANSFORMERS_KERNELS", value, /*replace=*/1);
+  const int before = enabled() ? 10 : 0;
+  set_enabled(true);
+  std::exit(before + (enabled() ? 1 : 0));
+}
+
+TEST(KernelLevelDeathTest, NoneSwitchesKernelsOffUntilTheyAreSwitchedOn) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(exit_with_switch_after("none"), ::testing::ExitedWithCode(1), "");
+  EXPECT_EXIT(exit_with_switch_after("baseline"), ::testing::ExitedWithCode(11), "");
 }
 
 }  // namespace

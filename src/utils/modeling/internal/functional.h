@@ -4,9 +4,10 @@
 
 /// Steps of a block as single operations, like at::dropout(input, p, train). With `training`, an operation runs a
 /// kernel of utils/kernels if there is one (for float32 or bfloat16 tensors of one dtype on the CPU), with one pass
-/// over memory for forward and one for backward. Otherwise, and for gradients of gradients, it is composed of
-/// LibTorch's operations, so that results equal Python's bit by bit. The two forms differ by the order of sums. A
-/// bfloat16 result is rounded wherever LibTorch would write a tensor, except within the norm's gradient.
+/// over memory for forward and one for backward. Otherwise, after set_kernels(false), and for gradients of gradients,
+/// it is composed of LibTorch's operations, so that results equal Python's bit by bit. The two forms differ by the
+/// order of sums. A bfloat16 result is rounded wherever LibTorch would write a tensor, except within the norm's
+/// gradient.
 namespace transformers::functional {
 
 /// weight · (x · rsqrt(mean x² + eps)). x: [..., features]; weight: [features].
