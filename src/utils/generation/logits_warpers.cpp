@@ -21,6 +21,20 @@ at::Tensor below_best(const at::Tensor& scores, int64_t k) {
   return scores.lt(best.narrow(1, best.size(1) - 1, 1));
 }
 
+/// Scores in ascending order and the tokens they belong to, both [rows, n]. Forbidden tokens come first in this order;
+/// where a processor has left few others, as top-k does, most of the forbidden ones are left out.
+std::pair<at::Tensor, at::Tensor> ascending(const at::Tensor& scores) {
+  const auto allowed = scores.ne(kForbidden).sum(-1).max().item<int64_t>();
+  if (allowed == 0 || allowed > scores.size(1) / 2) {
+    const auto [sorted, tokens] = scores.sort(-1, /*descending=*/false);
+    return {sorted, tokens};
+  }
+  // In the order of the vocabulary, so that equal scores are sorted as among all.
+  const auto tokens = std::get<0>(std::get<1>(scores.topk(allowed)).sort(-1));
+  const auto [sorted, order] = scores.gather(1, tokens).sort(-1, /*descending=*/false);
+  return {sorted, tokens.gather(1, order)};
+}
+
 /// Entropy of each row, fp32 [rows, 1]; forbidden tokens add nothing.
 at::Tensor entropy(const at::Tensor& scores) {
   const auto log_probs = scores.log_softmax(-1);
@@ -53,11 +67,11 @@ TopPLogitsWarper::TopPLogitsWarper(double top_p, int64_t min_tokens_to_keep)
 }
 
 at::Tensor TopPLogitsWarper::operator()(const at::Tensor&, const at::Tensor& scores) {
-  const auto [sorted, order] = scores.sort(-1, /*descending=*/false);
+  const auto [sorted, tokens] = ascending(scores);
   auto removed = sorted.softmax(-1).cumsum(-1).le(1 - top_p_);
-  const auto kept = std::min(min_tokens_to_keep_, scores.size(1));
-  removed.narrow(1, scores.size(1) - kept, kept).fill_(false);
-  return scores.masked_fill(removed.scatter(1, order, removed), kForbidden);
+  const auto kept = std::min(min_tokens_to_keep_, sorted.size(1));
+  removed.narrow(1, sorted.size(1) - kept, kept).fill_(false);
+  return scores.masked_fill(at::zeros_like(scores, at::kBool).scatter(1, tokens, removed), kForbidden);
 }
 
 MinPLogitsWarper::MinPLogitsWarper(double min_p, int64_t min_tokens_to_keep)

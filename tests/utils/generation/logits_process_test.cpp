@@ -37,6 +37,19 @@ TEST(SequenceBiasLogitsProcessorTest, TheLastBiasOfASequenceHolds) {
   EXPECT_TENSORS_EQUAL(processor(ids({0}), scores({0, 0, 0, 0})), scores({0, 2, 1, 0}));
 }
 
+TEST(TopPLogitsWarperTest, BehindTopKKeepsTheTokensThatASortOfAllWouldKeep) {
+  at::manual_seed(3);
+  for (const double top_p : {0.0, 0.3, 0.9, 1.0}) {
+    const auto rounded = (at::randn({3, 4000}) * 4).round();  // with many ties
+    const auto given = TopKLogitsWarper(50)({}, rounded);
+    const auto [sorted, order] = given.sort(-1);
+    auto removed = sorted.softmax(-1).cumsum(-1).le(1 - top_p);
+    removed.narrow(1, 3999, 1).fill_(false);
+    const auto expected = given.masked_fill(removed.scatter(1, order, removed), -kInf);
+    EXPECT_TENSORS_EQUAL(TopPLogitsWarper(top_p)({}, given), expected);
+  }
+}
+
 TEST(TopKLogitsWarperTest, TokensThatTieWithTheLastStay) {
   EXPECT_TENSORS_EQUAL(TopKLogitsWarper(2)({}, scores({1, 3, 2, 2, 0})), scores({-kInf, 3, 2, 2, -kInf}));
   EXPECT_TENSORS_EQUAL(TopKLogitsWarper(9)({}, scores({1, 3})), scores({1, 3}));
