@@ -105,17 +105,18 @@ TEST(AssistedDecodingTest, APaddedRowAndAGivenCacheContinueAsWithoutDrafts) {
 
 TEST(AssistedDecodingTest, AnAssistantThatIsRightSavesForwards) {
   for (const auto& model : tiny_models()) {
+    const auto assistant = assistant_of(*model, 0);
     int64_t forwards = 0;
-    const auto hook = model->get_output_embeddings()->register_forward_hook(
-        [&](const at::Tensor&, const at::Tensor&) { return ++forwards, at::Tensor(); });
-    GenerationConfig config{.max_new_tokens = 20, .num_assistant_tokens = 4, .eos_token_id = {-1}};
-    config.assistant_confidence_threshold = 0;
-    const auto output =
-        generate(*model, {.input_ids = ids(kRepetitive)}, config, {.assistant_model = assistant_of(*model, 0)});
+    model->get_output_embeddings()->register_forward_hook([&](const at::Tensor&, const at::Tensor&) {
+      ++forwards;
+      return at::Tensor();
+    });
+    const GenerationConfig config{
+        .max_new_tokens = 20, .num_assistant_tokens = 4, .assistant_confidence_threshold = 0.0, .eos_token_id = {-1}};
+    const auto output = generate(*model, {.input_ids = ids(kRepetitive)}, config, {.assistant_model = assistant});
     EXPECT_EQ(forwards, 4);  // of five tokens each
     EXPECT_EQ(output.drafted_tokens, 16);
     EXPECT_EQ(output.accepted_tokens, 16);
-    model->get_output_embeddings()->remove_forward_hook(hook);
   }
 }
 
@@ -136,7 +137,7 @@ at::Tensor pairs_drawn(CausalLM& model, GenerationConfig config, GenerateHooks h
 
 // With the counts of 24² = 576 cells the statistic has a mean of at most 575 and a deviation of 34.
 TEST(AssistedDecodingTest, SamplesHaveTheModelsOwnDistribution) {
-  constexpr int64_t kDraws = 4000;
+  constexpr int64_t kDraws = 2000;
   const auto model = tiny_llama();
   const auto first = model->forward({.input_ids = ids(kRepetitive)}).logits[0][-1].softmax(-1);
   std::vector<at::Tensor> rows;
@@ -150,8 +151,7 @@ TEST(AssistedDecodingTest, SamplesHaveTheModelsOwnDistribution) {
     EXPECT_LT(statistic, 575 + 4 * 34) << what;
   };
   expect_distribution("prompt lookup", pairs_drawn(*model, {.prompt_lookup_num_tokens = 2}, {}, kDraws));
-  GenerationConfig config{.num_assistant_tokens = 2};
-  config.assistant_confidence_threshold = 0;
+  const GenerationConfig config{.num_assistant_tokens = 2, .assistant_confidence_threshold = 0.0};
   expect_distribution("assistant", pairs_drawn(*model, config, {.assistant_model = assistant_of(*model, 0.1)}, kDraws));
 }
 
