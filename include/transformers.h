@@ -12,6 +12,11 @@
 #include <transformers/llama/generation_llama.h>
 #include <transformers/llama/modeling_llama.h>
 #include <transformers/llama/rotary_tables.h>
+#include <transformers/utils/configuration/attn_implementation.h>
+#include <transformers/utils/configuration/configuration_utils.h>
+#include <transformers/utils/configuration/generation_config.h>
+#include <transformers/utils/configuration/output_hidden_states.h>
+#include <transformers/utils/configuration/problem_type.h>
 #include <transformers/utils/data/batch_loader.h>
 #include <transformers/utils/data/data_collator.h>
 #include <transformers/utils/data/dataset.h>
@@ -47,10 +52,8 @@
 #include <transformers/utils/modeling/cache.h>
 #include <transformers/utils/modeling/causal_lm.h>
 #include <transformers/utils/modeling/clone_model.h>
-#include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/forward_plan.h>
 #include <transformers/utils/modeling/from_pretrained.h>
-#include <transformers/utils/modeling/generation_config.h>
 #include <transformers/utils/modeling/linear_cross_entropy.h>
 #include <transformers/utils/modeling/load_options.h>
 #include <transformers/utils/modeling/load_weights.h>
@@ -60,7 +63,6 @@
 #include <transformers/utils/modeling/modeling_attn_mask_utils.h>
 #include <transformers/utils/modeling/modeling_layers.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
-#include <transformers/utils/modeling/output_hidden_states.h>
 #include <transformers/utils/modeling/pretrained_model.h>
 #include <transformers/utils/modeling/rope.h>
 #include <transformers/utils/modeling/run_layers.h>

@@ -8,8 +8,8 @@
 ///     const auto output = model->forward({.input_ids = ids});
 
 #include <transformers/export.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 #include <transformers/utils/modeling/causal_lm.h>
-#include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/from_pretrained.h>
 #include <transformers/utils/modeling/modeling_layers.h>
 

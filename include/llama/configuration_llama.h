@@ -1,8 +1,8 @@
 #pragma once
 
 #include <transformers/export.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 #include <transformers/utils/modeling/activations.h>
-#include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/modeling/rope.h>
 
 #include <optional>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 
 #include <string>

@@ -1,4 +1,4 @@
-#include <transformers/utils/modeling/generation_config.h>
+#include <transformers/utils/configuration/generation_config.h>
 
 #include "fuzz/target.h"
 #include "fuzz/written_again.h"

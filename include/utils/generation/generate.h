@@ -3,7 +3,7 @@
 /// \file
 /// The room utils/generation continues texts with a causal language model: decoding strategies, logits processors,
 /// stopping criteria and streamers. It works on token ids; utils/tokenization turns texts into ids and back, and
-/// utils/modeling/generation_config.h has the options.
+/// utils/configuration/generation_config.h has the options.
 ///
 ///     const ModelFolder folder("llama-2-7b");
 ///     const auto tokenizer = load_tokenizer(folder);

@@ -3,7 +3,7 @@
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 #include <transformers/export.h>
-#include <transformers/utils/modeling/generation_config.h>
+#include <transformers/utils/configuration/generation_config.h>
 
 #include <cstdint>
 #include <functional>

@@ -1,8 +1,8 @@
 #pragma once
 
 #include <transformers/export.h>
+#include <transformers/utils/configuration/generation_config.h>
 #include <transformers/utils/modeling/base_model.h>
-#include <transformers/utils/modeling/generation_config.h>
 
 #include <cstdint>
 #include <optional>

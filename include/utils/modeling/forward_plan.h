@@ -1,7 +1,7 @@
 #pragma once
 
 #include <transformers/export.h>
-#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 #include <transformers/utils/modeling/modeling_outputs.h>
 
 #include <memory>

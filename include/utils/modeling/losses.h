@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <transformers/export.h>
+#include <transformers/utils/configuration/problem_type.h>
 
 #include <optional>
 
@@ -24,8 +25,6 @@ at::Tensor next_token_labels(const CausalLMLossOptions& options);
 /// transformers 5.23.0), with the smoothing of its `LabelSmoother`. NaN when every label is ignored and no count is
 /// given.
 at::Tensor causal_lm_loss(const at::Tensor& logits, const CausalLMLossOptions& options);
-
-enum class ProblemType { kRegression, kSingleLabelClassification, kMultiLabelClassification };
 
 /// The problem type that HF infers where the config has none: regression for one label, single-label classification for
 /// integer labels, otherwise multi-label classification.

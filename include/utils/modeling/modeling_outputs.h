@@ -2,8 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 #include <transformers/export.h>
+#include <transformers/utils/configuration/output_hidden_states.h>
 #include <transformers/utils/modeling/cache.h>
-#include <transformers/utils/modeling/output_hidden_states.h>
 
 #include <memory>
 #include <optional>

@@ -1,12 +1,12 @@
 #pragma once
 
 /// \file
-/// The room utils/modeling holds what the model families share: base classes, configs, loading and saving, masks,
-/// caches, rotary embeddings, attention and losses. It does not know any family; those are in llama/ and gptj/.
+/// The room utils/modeling holds what the model families share: base classes, loading and saving, masks, caches,
+/// rotary embeddings, attention and losses. It does not know any family; those are in llama/ and gptj/.
 /// General building blocks such as `Linear` are in utils/nn.
 
 #include <transformers/export.h>
-#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 #include <transformers/utils/modeling/model_structure.h>
 #include <transformers/utils/nn/construction.h>
 #include <transformers/utils/nn/embedding.h>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 
 #include <algorithm>
 #include <cstdint>

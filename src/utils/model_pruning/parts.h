@@ -1,7 +1,7 @@
 #pragma once
 
+#include <transformers/utils/configuration/generation_config.h>
 #include <transformers/utils/model_pruning/importance.h>
-#include <transformers/utils/modeling/generation_config.h>
 
 #include <vector>
 

@@ -3,22 +3,10 @@
 #include <ATen/ops/_flash_attention_forward.h>
 #include <transformers/utils/modeling/attention.h>
 
-#include <array>
 #include <utility>
-
-#include "utils/text/named_values.h"
 
 namespace transformers {
 namespace {
-
-using Name = NamedValue<AttnImplementation>;
-constexpr std::array kNames{
-    Name{"auto", AttnImplementation::kAuto},
-    Name{"eager", AttnImplementation::kEager},
-    Name{"sdpa", AttnImplementation::kSdpa},
-    Name{"flash", AttnImplementation::kFlash},
-    Name{"flash_attention_2", AttnImplementation::kFlash},
-};
 
 at::Tensor in_dtype_of(const at::Tensor& mask, const at::Tensor& query) {
   return mask.defined() && mask.is_floating_point() ? mask.to(query.scalar_type()) : mask;
@@ -149,14 +137,6 @@ at::Tensor flash(const at::Tensor& query, const at::Tensor& key, const at::Tenso
 }
 
 }  // namespace
-
-AttnImplementation attn_implementation_from_name(std::string_view name) {
-  return value_of_name(kNames, "attention implementation", name);
-}
-
-std::string attn_implementation_name(AttnImplementation implementation) {
-  return name_of_value(kNames, implementation);
-}
 
 AttnImplementation resolve_attn_implementation(AttnImplementation implementation, bool weights_wanted) {
   if (weights_wanted) {

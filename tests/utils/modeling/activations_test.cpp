@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 #include <transformers/utils/modeling/activations.h>
-#include <transformers/utils/modeling/configuration_utils.h>
 #include <transformers/utils/nn/construction.h>
 
 #include "support/golden_collection.h"

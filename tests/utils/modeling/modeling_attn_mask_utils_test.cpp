@@ -1,5 +1,5 @@
 #include <ATen/ATen.h>
-#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 #include <transformers/utils/modeling/modeling_attn_mask_utils.h>
 
 #include "support/golden_collection.h"

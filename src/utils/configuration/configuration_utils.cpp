@@ -1,6 +1,6 @@
 // Mirrors configuration_utils.py, transformers 5.23.0.
 #include <c10/util/Exception.h>
-#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 
 #include <algorithm>
 #include <array>

@@ -1,5 +1,5 @@
 #include <gtest/gtest.h>
-#include <transformers/utils/modeling/generation_config.h>
+#include <transformers/utils/configuration/generation_config.h>
 
 #include <string>
 

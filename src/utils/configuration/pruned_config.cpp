@@ -1,7 +1,7 @@
 // The part of a config that describes pruned layers. `pruned_heads` is the key of configuration_utils.py, transformers
 // 4.37.2; 5.x ignores it. `intermediate_sizes` is a key of this library.
 #include <c10/util/Exception.h>
-#include <transformers/utils/modeling/configuration_utils.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 
 #include <algorithm>
 #include <array>

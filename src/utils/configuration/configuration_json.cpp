@@ -1,8 +1,8 @@
 // Mirrors configuration_utils.py, transformers 5.23.0: how the fields that all families share are read from config.json
 // and written to it.
 #include <c10/util/Exception.h>
+#include <transformers/utils/configuration/configuration_utils.h>
 #include <transformers/utils/files/save_transaction.h>
-#include <transformers/utils/modeling/configuration_utils.h>
 
 #include <algorithm>
 #include <array>

@@ -1,7 +1,7 @@
 // Mirrors generation/configuration_utils.py, transformers 5.23.0.
 #include <c10/util/Exception.h>
-#include <transformers/utils/modeling/configuration_utils.h>
-#include <transformers/utils/modeling/generation_config.h>
+#include <transformers/utils/configuration/configuration_utils.h>
+#include <transformers/utils/configuration/generation_config.h>
 
 #include <algorithm>
 #include <array>
@@ -9,7 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "utils/modeling/generation_config_fields.h"
+#include "utils/configuration/generation_config_fields.h"
 #include "utils/text/printable.h"
 
 namespace transformers {

@@ -1,11 +1,19 @@
 #pragma once
 
+/// \file
+/// The room utils/configuration holds what the JSON files of a model say: the fields of config.json that all families
+/// share, and the settings of generation_config.json. The families derive their configs from `PretrainedConfig`.
+///
+///     auto config = LlamaConfig::from_pretrained("llama-2-7b");
+///     config.num_hidden_layers = 8;
+///     config.save_pretrained("small-llama");
+
 #include <c10/core/ScalarType.h>
 #include <transformers/export.h>
+#include <transformers/utils/configuration/attn_implementation.h>
+#include <transformers/utils/configuration/output_hidden_states.h>
+#include <transformers/utils/configuration/problem_type.h>
 #include <transformers/utils/files/model_folder.h>
-#include <transformers/utils/modeling/attention.h>
-#include <transformers/utils/modeling/losses.h>
-#include <transformers/utils/modeling/output_hidden_states.h>
 
 #include <array>
 #include <cstdint>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <transformers/utils/modeling/generation_config.h>
+#include <transformers/utils/configuration/generation_config.h>
 
 namespace transformers {
 

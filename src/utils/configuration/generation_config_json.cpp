@@ -1,17 +1,17 @@
 // Mirrors generation/configuration_utils.py, transformers 5.23.0: how the settings are read from JSON and written to
 // it.
 #include <c10/util/Exception.h>
+#include <transformers/utils/configuration/generation_config.h>
 #include <transformers/utils/files/save_transaction.h>
-#include <transformers/utils/modeling/generation_config.h>
 
 #include <algorithm>
 #include <array>
 
+#include "utils/configuration/generation_config_fields.h"
 #include "utils/files/internal/folder_json.h"
 #include "utils/json/config_reader.h"
 #include "utils/json/config_writer.h"
 #include "utils/json/strict_json.h"
-#include "utils/modeling/generation_config_fields.h"
 
 namespace transformers {
 namespace {
