@@ -6,7 +6,7 @@
 namespace TRANSFORMERS_API transformers {
 
 /// A matmul with a copy of the weight in oneDNN's own layout, which is made once. On a CPU it is faster than the plain
-/// matmul, most of all for few rows. Supports fp32 and bf16; in bf16 the result is bit-equal to the plain matmul. The
+/// matmul, most of all for few rows. Supports fp32 and bf16; in bf16 the result is bit-equal to `at::linear`. The
 /// layer keeps its weight, for the state dict and for the calls that still use the plain matmul: those that record
 /// gradients, those with inputs of another dtype or device, and those after the weight was replaced. A weight that is
 /// changed in place must be packed again.

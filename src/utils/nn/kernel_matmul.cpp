@@ -53,8 +53,7 @@ Matrix<T> matrix(const at::Tensor& tensor) {
 
 /// The rows of `left` as the kernel for few of them reads them.
 template <typename T>
-const float* to_float_rows(const MatmulKernels<T>& table, const Matrix<T>& left) {
-  thread_local Scratch scratch;
+const float* to_float_rows(const MatmulKernels<T>& table, const Matrix<T>& left, Scratch& scratch) {
   constexpr int64_t kPadding = kernels::kFewRowsPadding;
   const int64_t line = (left.columns + kPadding - 1) / kPadding * kPadding;
   float* rows = scratch.of_size(left.rows * line);
@@ -68,10 +67,11 @@ const float* to_float_rows(const MatmulKernels<T>& table, const Matrix<T>& left)
 template <typename T>
 void multiply_few_rows(const at::Tensor& left, const at::Tensor& right, const at::Tensor& bias, const at::Tensor& y) {
   constexpr int64_t kWeightsWorthAThread = 1 << 15;
+  thread_local Scratch scratch;
   const auto& table = kernels::matmul_kernels<T>();
   const auto by_rows = left.stride(1) == 1 ? left : left.contiguous();
   const auto x = matrix<T>(by_rows);
-  const kernels::FewRows<T> product{.x = to_float_rows(table, x),
+  const kernels::FewRows<T> product{.x = to_float_rows(table, x, scratch),
                                     .rows = x.rows,
                                     .in = x.columns,
                                     .weight = data<T>(right),

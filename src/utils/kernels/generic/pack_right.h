@@ -97,7 +97,7 @@ void pack_columns(const T* const* columns, int64_t count, float* to) {
   }
 }
 
-/// `count` columns, at most kLanes, of one row, whose elements are neighbours in memory.
+/// kLanes columns of one row, or `count` if there are fewer, whose elements are neighbours in memory.
 template <typename T>
 [[gnu::always_inline]] inline void pack_row(const T* from, int64_t count, float* to) {
   if (count >= kLanes) {
@@ -109,17 +109,30 @@ template <typename T>
   }
 }
 
+/// Where the part of a tile begins that holds kLanes columns, of which the first is the `column`-th of the piece.
+inline float* lanes_of(float* packed, int64_t column, int64_t inner) {
+  return packed + column / kTileColumns * kTileColumns * inner + column % kTileColumns;
+}
+
+/// Row by row: a cache line is read once, however many tiles it belongs to.
+template <typename T>
+void pack_rows(const Matrix<T>& right, const Piece& piece, float* packed) {
+  constexpr int64_t kRowsAhead = 8;  // the hardware follows no steps of a page and more
+  const int64_t inner = piece.inner_end - piece.inner_begin, columns = piece.column_end - piece.column_begin;
+  for (int64_t k = 0; k < inner; ++k) {
+    const T* row = right.data + (piece.inner_begin + k) * right.row_stride + piece.column_begin;
+    for (int64_t column = 0; column < columns; column += kLanes) {
+      __builtin_prefetch(row + kRowsAhead * right.row_stride + column);
+      pack_row(row + column, columns - column, lanes_of(packed, column, inner) + k * kTileColumns);
+    }
+  }
+}
+
 /// kLanes columns from `column` on, of which `count` are there.
 template <typename T>
 void pack_lanes(const Matrix<T>& right, const Piece& piece, int64_t column, int64_t count, float* to) {
   const T* start = right.data + piece.inner_begin * right.row_stride + column * right.column_stride;
   const int64_t inner = piece.inner_end - piece.inner_begin;
-  if (right.column_stride == 1) {
-    for (int64_t k = 0; k < inner; ++k) {
-      pack_row(start + k * right.row_stride, count, to + k * kTileColumns);
-    }
-    return;
-  }
   const T* columns[kLanes];
   for (int i = 0; i < kLanes; ++i) {  // one that is not there repeats the last
     columns[i] = start + (i < count ? i : count - 1) * right.column_stride;
@@ -137,11 +150,15 @@ void pack_lanes(const Matrix<T>& right, const Piece& piece, int64_t column, int6
 
 template <typename T>
 void pack_right(const Matrix<T>& right, const Piece& piece, float* packed) {
-  const int64_t inner = piece.inner_end - piece.inner_begin;
-  for (int64_t column = piece.column_begin; column < piece.column_end; column += kLanes) {
-    const int64_t from_begin = column - piece.column_begin, left = piece.column_end - column;
-    float* tile = packed + from_begin / kTileColumns * kTileColumns * inner;
-    pack_lanes(right, piece, column, left < kLanes ? left : kLanes, tile + from_begin % kTileColumns);
+  if (right.column_stride == 1) {
+    pack_rows(right, piece, packed);
+    return;
+  }
+  const int64_t inner = piece.inner_end - piece.inner_begin, columns = piece.column_end - piece.column_begin;
+  for (int64_t column = 0; column < columns; column += kLanes) {
+    const int64_t left = columns - column;
+    pack_lanes(right, piece, piece.column_begin + column, left < kLanes ? left : kLanes,
+               lanes_of(packed, column, inner));
   }
 }
 
