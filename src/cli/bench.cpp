@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
+#include <transformers/utils/nn/kernels.h>
 #include <transformers/utils/optim/optimizer.h>
 #include <transformers/utils/optim/parameter_groups.h>
 #include <transformers/utils/training/keep_freed_memory.h>
@@ -124,6 +125,7 @@ at::Tensor random_ids(const CausalLM& model, int64_t batch, int64_t tokens) {
 void bench_machine() {
   print({{"phase", "machine"},
          {"threads", at::get_num_threads()},
+         {"kernels", kernels_in_use()},
          {"read_bytes_per_second", read_bytes_per_second()},
          {"bf16_flops_per_second", bf16_flops_per_second()}});
 }

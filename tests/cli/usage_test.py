@@ -130,6 +130,7 @@ class BenchTest(ProgramTest):
             self.assertTrue(0 < rate["min"] <= rate["median"] <= rate["max"], rate)
         for name in ("seconds", "peak_rss_bytes", "weight_bytes"):
             self.assertGreater(lines["load", None][name], 0)
+        self.assertIn(lines["machine", None]["kernels"], ("baseline", "avx2", "avx512", "libtorch"))
         # A tiny model's: what the machine is measured with, a gigabyte, is not in it.
         self.assertLess(lines["decode", 3]["peak_rss_bytes"], 1 << 30)
 

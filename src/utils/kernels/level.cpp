@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::array kLevels{Level::kBaseline, Level::kAvx2, Level::kAvx512};
 constexpr const char* kVariable = "TRANSFORMERS_KERNELS";
-constexpr std::string_view kNone = "none";
+constexpr std::string_view kLibTorch = "libtorch", kAuto = "auto";
 
 #ifdef TRANSFORMERS_KERNELS_X86
 /// The parts of x86-64-v3 that clang 14's __builtin_cpu_supports has no name for.
@@ -45,7 +45,7 @@ bool has_avx512() { return false; }
 std::atomic<bool>& switched_on() {
   static std::atomic<bool> on = [] {
     const char* name = std::getenv(kVariable);
-    return name == nullptr || name != kNone;
+    return name == nullptr || name != kLibTorch;
   }();
   return on;
 }
@@ -83,7 +83,7 @@ Level highest_level() {
 
 Level level_from_name(const char* name, Level highest) {
   const std::string_view wanted = name == nullptr ? "" : name;
-  if (wanted.empty() || wanted == kNone) {
+  if (wanted.empty() || wanted == kAuto || wanted == kLibTorch) {
     return highest;
   }
   for (const auto level : kLevels) {
@@ -92,7 +92,7 @@ Level level_from_name(const char* name, Level highest) {
     }
   }
   throw std::invalid_argument(
-      "the environment variable TRANSFORMERS_KERNELS must be \"none\" or name a level that this machine has (" +
+      "the environment variable TRANSFORMERS_KERNELS must be auto, libtorch or a level that this machine has (" +
       names_up_to(highest) + "), got \"" + std::string(wanted) + "\"");
 }
 

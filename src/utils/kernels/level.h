@@ -17,8 +17,8 @@ const char* level_name(Level level);
 /// its registers.
 Level highest_level();
 
-/// The level that `name`, the value of TRANSFORMERS_KERNELS, asks for; `highest` if it is null, empty or `none`. Throws
-/// std::invalid_argument on an unknown name and on a level above `highest`.
+/// The level that `name`, the value of TRANSFORMERS_KERNELS, asks for; `highest` if it is null, empty, `auto` or
+/// `libtorch`. Throws std::invalid_argument on an unknown name and on a level above `highest`.
 Level level_from_name(const char* name, Level highest);
 
 /// The level that the library uses: the highest, or the one that the environment variable TRANSFORMERS_KERNELS names.
@@ -26,7 +26,7 @@ Level level_from_name(const char* name, Level highest);
 Level active_level();
 
 /// Whether kernels are used at all where LibTorch's operators could do the same. Callers ask at each operation. Off
-/// from the start if TRANSFORMERS_KERNELS is `none`.
+/// from the start if TRANSFORMERS_KERNELS is `libtorch`.
 bool enabled();
 void set_enabled(bool enabled);
 

@@ -11,7 +11,7 @@ void set_kernels(bool enabled) { kernels::set_enabled(enabled); }
 
 const char* kernels_in_use() {
   if (!kernels::enabled()) {
-    return "none";
+    return "libtorch";
   }
   try {
     return level_name(kernels::active_level());

@@ -19,7 +19,8 @@ using ::testing::ThrowsMessage;
 TEST(KernelLevelTest, WithoutANameTheHighestIsTaken) {
   EXPECT_EQ(level_from_name(nullptr, Level::kAvx2), Level::kAvx2);
   EXPECT_EQ(level_from_name("", Level::kAvx512), Level::kAvx512);
-  EXPECT_EQ(level_from_name("none", Level::kAvx512), Level::kAvx512);
+  EXPECT_EQ(level_from_name("libtorch", Level::kAvx512), Level::kAvx512);
+  EXPECT_EQ(level_from_name("auto", Level::kAvx2), Level::kAvx2);
 }
 
 TEST(KernelLevelTest, ANameTakesItsLevel) {
@@ -73,7 +74,7 @@ TEST(KernelLevelDeathTest, TheEnvironmentVariableSetsTheLevel) {
 
 TEST(KernelLevelDeathTest, NoneSwitchesKernelsOffUntilTheyAreSwitchedOn) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(exit_with_switch_after("none"), ::testing::ExitedWithCode(1), "");
+  EXPECT_EXIT(exit_with_switch_after("libtorch"), ::testing::ExitedWithCode(1), "");
   EXPECT_EXIT(exit_with_switch_after("baseline"), ::testing::ExitedWithCode(11), "");
 }
 
