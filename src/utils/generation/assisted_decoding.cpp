@@ -11,7 +11,7 @@ namespace {
 
 std::unique_ptr<Drafter> make_drafter(CausalLM& model, const GenerationPlan& plan, const GenerateHooks& hooks) {
   if (plan.drafts.prompt_lookup_num_tokens) {
-    return std::make_unique<PromptLookup>(plan, model.config().vocab_size);
+    return std::make_unique<PromptLookup>(plan, model.config());
   }
   return std::make_unique<Assistant>(*hooks.assistant_model, plan, hooks.generator);
 }

@@ -24,7 +24,7 @@ class Drafter {
 /// Copies what followed an earlier occurrence of the text's last tokens. Mirrors `PromptLookupCandidateGenerator`.
 class PromptLookup : public Drafter {
  public:
-  PromptLookup(const GenerationPlan& plan, int64_t vocab_size) : plan_(plan), vocab_size_(vocab_size) {}
+  PromptLookup(const GenerationPlan& plan, const PretrainedConfig& config) : plan_(plan), config_(config) {}
   Draft draft(const at::Tensor& text) override;
 
  private:
@@ -32,7 +32,7 @@ class PromptLookup : public Drafter {
   std::vector<int64_t> allowed(const std::vector<int64_t>& ids, std::vector<int64_t> drafted) const;
 
   const GenerationPlan& plan_;
-  int64_t vocab_size_;
+  const PretrainedConfig& config_;
 };
 
 /// Lets a smaller model of the same vocabulary continue the text. Mirrors `AssistedCandidateGenerator`, without its

@@ -14,7 +14,7 @@ std::vector<int64_t> PromptLookup::allowed(const std::vector<int64_t>& ids, std:
     return drafted;
   }
   auto text = at::tensor(ids, plan_.input_ids.options()).unsqueeze(0);
-  const auto equal = at::ones({1, vocab_size_}, text.options().dtype(at::kFloat));
+  const auto equal = at::ones({1, config_.vocab_size}, text.options().dtype(at::kFloat));
   for (size_t i = 0; i < drafted.size(); ++i) {
     const auto score = process(plan_, text, equal.clone())[0][drafted[i]].item<float>();
     if (score <= std::numeric_limits<float>::lowest()) {
@@ -52,8 +52,14 @@ Draft PromptLookup::draft(const at::Tensor& text) {
   }
   const auto& ends = plan_.eos_token_id;
   drafted.erase(std::ranges::find_first_of(drafted, ends), drafted.end());
-  // The model adds a token of its own.
-  drafted.resize(std::min(drafted.size(), static_cast<size_t>(plan_.max_length) - ids.size() - 1));
+  const auto length = static_cast<int64_t>(ids.size());
+  if (length + 1 >= plan_.max_length) {  // the model itself gives the last token
+    drafted.clear();
+  }
+  if (config_.has_last_position()) {
+    const auto free = std::max<int64_t>(0, config_.get_max_position_embeddings() - length);
+    drafted.resize(std::min(drafted.size(), static_cast<size_t>(free)));
+  }
   return {.ids = at::tensor(drafted, text.options()), .scores = {}};
 }
 
