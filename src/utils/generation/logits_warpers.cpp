@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 namespace transformers {
 namespace {
@@ -21,18 +22,35 @@ at::Tensor below_best(const at::Tensor& scores, int64_t k) {
   return scores.lt(best.narrow(1, best.size(1) - 1, 1));
 }
 
-/// Scores in ascending order and the tokens they belong to, both [rows, n]. Forbidden tokens come first in this order;
-/// where a processor has left few others, as top-k does, most of the forbidden ones are left out.
-std::pair<at::Tensor, at::Tensor> ascending(const at::Tensor& scores) {
-  const auto allowed = scores.ne(kForbidden).sum(-1).max().item<int64_t>();
-  if (allowed == 0 || allowed > scores.size(1) / 2) {
-    const auto [sorted, tokens] = scores.sort(-1, /*descending=*/false);
-    return {sorted, tokens};
+/// Scores in ascending order and the tokens they belong to, both [rows, n].
+struct Ascending {
+  at::Tensor scores, tokens;
+
+  /// All tokens.
+  explicit Ascending(const at::Tensor& all) { std::tie(scores, tokens) = all.sort(-1, /*descending=*/false); }
+  /// The `count` best tokens of each row.
+  Ascending(const at::Tensor& all, int64_t count) {
+    const auto best = std::get<1>(all.topk(count));
+    const auto [sorted, order] = all.gather(1, best).sort(-1, /*descending=*/false);
+    scores = sorted;
+    tokens = best.gather(1, order);
   }
-  // In the order of the vocabulary, so that equal scores are sorted as among all.
-  const auto tokens = std::get<0>(std::get<1>(scores.topk(allowed)).sort(-1));
-  const auto [sorted, order] = scores.gather(1, tokens).sort(-1, /*descending=*/false);
-  return {sorted, tokens.gather(1, order)};
+};
+
+/// bool [rows, n]: the tokens outside the best ones that together have the probability `top_p`.
+at::Tensor outside_top_p(const at::Tensor& ascending, double top_p, int64_t min_tokens_to_keep) {
+  auto removed = ascending.softmax(-1).cumsum(-1).le(1 - top_p);
+  const auto kept = std::min(min_tokens_to_keep, ascending.size(1));
+  removed.narrow(1, ascending.size(1) - kept, kept).fill_(false);
+  return removed;
+}
+
+/// Whether the worst token that stays has the same score as the best one that goes.
+bool separates_equals(const at::Tensor& ascending, const at::Tensor& removed) {
+  const auto last = ascending.size(1) - 1;
+  const auto equal = ascending.narrow(1, 0, last).eq(ascending.narrow(1, 1, last));
+  const auto goes_first = removed.narrow(1, 0, last).logical_and(removed.narrow(1, 1, last).logical_not());
+  return equal.logical_and(goes_first).any().item<bool>();
 }
 
 /// Entropy of each row, fp32 [rows, 1]; forbidden tokens add nothing.
@@ -67,11 +85,22 @@ TopPLogitsWarper::TopPLogitsWarper(double top_p, int64_t min_tokens_to_keep)
 }
 
 at::Tensor TopPLogitsWarper::operator()(const at::Tensor&, const at::Tensor& scores) {
-  const auto [sorted, tokens] = ascending(scores);
-  auto removed = sorted.softmax(-1).cumsum(-1).le(1 - top_p_);
-  const auto kept = std::min(min_tokens_to_keep_, sorted.size(1));
-  removed.narrow(1, sorted.size(1) - kept, kept).fill_(false);
-  return scores.masked_fill(at::zeros_like(scores, at::kBool).scatter(1, tokens, removed), kForbidden);
+  const auto remove = [&](const Ascending& ascending, const at::Tensor& removed) {
+    const auto all = at::zeros_like(scores, at::kBool).scatter(1, ascending.tokens, removed);
+    return scores.masked_fill(all, kForbidden);
+  };
+  // Behind top-k few tokens are left, and only these need to be sorted.
+  if (const auto allowed = scores.ne(kForbidden).sum(-1).max().item<int64_t>();
+      0 < allowed && allowed < scores.size(1)) {
+    const Ascending best(scores, allowed);
+    const auto removed = outside_top_p(best.scores, top_p_, min_tokens_to_keep_);
+    // Which of equal tokens stay is up to the sort of all of them, as in HF.
+    if (!separates_equals(best.scores, removed)) {
+      return remove(best, removed);
+    }
+  }
+  const Ascending all(scores);
+  return remove(all, outside_top_p(all.scores, top_p_, min_tokens_to_keep_));
 }
 
 MinPLogitsWarper::MinPLogitsWarper(double min_p, int64_t min_tokens_to_keep)

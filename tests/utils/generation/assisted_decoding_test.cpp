@@ -48,7 +48,9 @@ void expect_as_without_drafts(CausalLM& model, const ModelInputs& inputs, Genera
     for (size_t step = 0; step < (found.*outputs).size(); ++step) {
       ASSERT_EQ((found.*outputs)[step].size(), (expected.*outputs)[step].size());
       for (size_t layer = 0; layer < (found.*outputs)[step].size(); ++layer) {
-        EXPECT_TENSORS_CLOSE((found.*outputs)[step][layer], (expected.*outputs)[step][layer], close);
+        if ((expected.*outputs)[step][layer].defined()) {
+          EXPECT_TENSORS_CLOSE((found.*outputs)[step][layer], (expected.*outputs)[step][layer], close);
+        }
       }
     }
   }

@@ -40,13 +40,15 @@ TEST(SequenceBiasLogitsProcessorTest, TheLastBiasOfASequenceHolds) {
 TEST(TopPLogitsWarperTest, BehindTopKKeepsTheTokensThatASortOfAllWouldKeep) {
   at::manual_seed(3);
   for (const double top_p : {0.0, 0.3, 0.9, 1.0}) {
-    const auto rounded = (at::randn({3, 4000}) * 4).round();  // with many ties
-    const auto given = TopKLogitsWarper(50)({}, rounded);
-    const auto [sorted, order] = given.sort(-1);
-    auto removed = sorted.softmax(-1).cumsum(-1).le(1 - top_p);
-    removed.narrow(1, 3999, 1).fill_(false);
-    const auto expected = given.masked_fill(removed.scatter(1, order, removed), -kInf);
-    EXPECT_TENSORS_EQUAL(TopPLogitsWarper(top_p)({}, given), expected);
+    for (const bool with_ties : {false, true}) {
+      const auto drawn = at::randn({3, 4000}) * 4;
+      const auto given = TopKLogitsWarper(50)({}, with_ties ? drawn.round() : drawn);
+      const auto [sorted, order] = given.sort(-1);
+      auto removed = sorted.softmax(-1).cumsum(-1).le(1 - top_p);
+      removed.narrow(1, 3999, 1).fill_(false);
+      const auto expected = given.masked_fill(removed.scatter(1, order, removed), -kInf);
+      EXPECT_TENSORS_EQUAL(TopPLogitsWarper(top_p)({}, given), expected);
+    }
   }
 }
 
