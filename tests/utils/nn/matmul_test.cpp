@@ -24,10 +24,10 @@ double tolerance(c10::ScalarType dtype) {
 
 at::Tensor draw(at::IntArrayRef sizes, c10::ScalarType dtype) { return at::randn(sizes).to(dtype); }
 
-struct Product {
+struct Operands {
   at::Tensor input, weight, bias;
 
-  Product(at::IntArrayRef input_sizes, int64_t out, c10::ScalarType dtype, bool with_bias = true) {
+  Operands(at::IntArrayRef input_sizes, int64_t out, c10::ScalarType dtype, bool with_bias = true) {
     at::manual_seed(2);
     input = draw(input_sizes, dtype).requires_grad_();
     weight = draw({out, input_sizes.back()}, dtype).requires_grad_();
@@ -35,7 +35,7 @@ struct Product {
   }
 
   /// The same numbers in float32.
-  Product in_float() const {
+  Operands in_float() const {
     auto copy = *this;
     for (auto* tensor : {&copy.input, &copy.weight, &copy.bias}) {
       *tensor = tensor->defined()
@@ -109,7 +109,7 @@ TEST_F(MatmulChoiceTest, SwitchedOffEverythingIsLibTorchs) {
   for (const auto dtype : kDtypes) {
     EXPECT_EQ(choice(kWithoutAvx512, dtype, 1), MatmulChoice::kLibTorch);
     EXPECT_EQ(choice(kWithoutAvx512, dtype, 512), MatmulChoice::kLibTorch);
-    const Product p({3, 256}, 200, dtype);
+    const Operands p({3, 256}, 200, dtype);
     EXPECT_TENSORS_EQUAL(p.linear().detach(), at::linear(p.input, p.weight, p.bias).detach());
   }
 }
@@ -150,7 +150,7 @@ TEST(FunctionalLinearTest, OutputAndGradientsAreThoseOfLinearInFloat) {
   for (const auto dtype : kDtypes) {
     for (const int64_t rows : {1, 3, 7, 60}) {
       for (const bool with_bias : {true, false}) {
-        const Product found({2, rows, 130}, 300, dtype, with_bias);
+        const Operands found({2, rows, 130}, 300, dtype, with_bias);
         const auto expected = found.in_float();
         const auto output = found.linear(), plain = at::linear(expected.input, expected.weight, expected.bias);
         expect_close(output, plain);
@@ -170,7 +170,7 @@ TEST(FunctionalLinearTest, OutputAndGradientsAreThoseOfLinearInFloat) {
 
 TEST(FunctionalLinearTest, WhatIsFrozenGetsNoGradient) {
   for (const bool input_is_frozen : {true, false}) {
-    Product p({3, 256}, 200, at::kHalf);
+    Operands p({3, 256}, 200, at::kHalf);
     (input_is_frozen ? p.input : p.weight).set_requires_grad(false);
     p.linear(/*training=*/true).sum().backward();
     EXPECT_EQ(p.input.grad().defined(), !input_is_frozen);
@@ -180,17 +180,17 @@ TEST(FunctionalLinearTest, WhatIsFrozenGetsNoGradient) {
 }
 
 TEST(FunctionalLinearTest, GradientsOfGradientsAreThoseOfLinear) {
-  const auto penalty = [](const Product& p, const at::Tensor& output) {
+  const auto penalty = [](const Operands& p, const at::Tensor& output) {
     const auto gradients = torch::autograd::grad({output.pow(2).sum()}, {p.input}, {}, true, /*create_graph=*/true);
     return torch::autograd::grad({gradients[0].pow(2).sum()}, {p.weight})[0];
   };
-  const Product p({4, 256}, 200, at::kFloat);
+  const Operands p({4, 256}, 200, at::kFloat);
   EXPECT_TRUE(
       tensors_close_to_largest(penalty(p, p.linear()), penalty(p, at::linear(p.input, p.weight, p.bias)), 1e-5));
 }
 
 TEST(FunctionalLinearTest, AutocastCastsAsItDoesForLinear) {
-  const Product p({3, 256}, 200, at::kFloat);
+  const Operands p({3, 256}, 200, at::kFloat);
   for (const auto dtype : {at::kBFloat16, at::kHalf}) {
     const AutocastGuard autocast(c10::kCPU, dtype);
     const auto found = p.linear(), expected = at::linear(p.input, p.weight, p.bias);
@@ -202,7 +202,7 @@ TEST(FunctionalLinearTest, AutocastCastsAsItDoesForLinear) {
 }
 
 TEST(FunctionalLinearTest, WhatDoesNotFitHasLibTorchsErrors) {
-  const Product p({3, 256}, 200, at::kBFloat16);
+  const Operands p({3, 256}, 200, at::kBFloat16);
   EXPECT_ERROR(functional::linear(p.input.narrow(1, 0, 255), p.weight, p.bias, false), "shapes");
   EXPECT_ERROR(functional::linear(p.input.to(at::kFloat), p.weight, p.bias, false), "same dtype");
   EXPECT_EQ(functional::linear(p.input.narrow(0, 0, 0), p.weight, p.bias, false).sizes(), (at::IntArrayRef{0, 200}));
