@@ -84,6 +84,7 @@ int64_t peak_rss_bytes() {
 void add_quantize_option(CLI::App& command, ModelOptions& options) {
   command.add_option("--quantize", options.quantize, "keep the weights of the layers in 8 or 4 bits")
       ->check(CLI::IsMember({"int8", "int4"}));
+  command.add_flag("--float-activations", options.float_activations, "with --quantize: round no activations to 8 bits");
 }
 
 void add_task_option(CLI::App& command, Task& task, const std::string& description, bool trainable) {
@@ -96,7 +97,9 @@ void add_task_option(CLI::App& command, Task& task, const std::string& descripti
 
 void quantize_loaded(PreTrainedModel& model, const ModelOptions& options) {
   if (!options.quantize.empty()) {
-    quantize(model.base_model(), {.format = weight_format_from_name(options.quantize)});
+    quantize(model.base_model(),
+             {.format = weight_format_from_name(options.quantize),
+              .activations = options.float_activations ? ActivationFormat::kFloat : ActivationFormat::kInt8});
   }
 }
 

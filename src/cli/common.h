@@ -47,13 +47,14 @@ struct ModelOptions {
   std::string model, config;
   std::string dtype = "auto", device = "cpu", attn = "auto";
   std::string quantize;  // "int8" or "int4": the layers of the base model, once loaded
+  bool float_activations = false;
   std::optional<uint64_t> seed;
   int num_threads = 0;
 };
 
 /// Adds --model, --config, --dtype, --device, --attn, --seed and --num-threads.
 void add_model_options(CLI::App& command, ModelOptions& options);
-/// Adds --quantize.
+/// Adds --quantize and --float-activations.
 void add_quantize_option(CLI::App& command, ModelOptions& options);
 
 /// Throws before any work is done when a tensor file cannot be written to the path: the folder does not exist, or the

@@ -55,7 +55,7 @@ class GenerateTest(ProgramTest):
     def test_quantised_layers_multiply_with_what_rounding_leaves(self):
         model, inputs = self.model(), self.tensors(input_ids=torch.tensor([[5, 6, 7]]))
         options = ("--max-new-tokens", 4, "--eos-token-id", "[]", "--output-scores")
-        quantised = self.generate(model, inputs, *options, "--quantize", "int8")
+        quantised = self.generate(model, inputs, *options, "--quantize", "int8", "--float-activations")
         weights = load_file(model / "model.safetensors")
         for name, weight in weights.items():
             if "_proj." in name:

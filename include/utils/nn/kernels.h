@@ -10,8 +10,9 @@ namespace TRANSFORMERS_API transformers {
 /// operation. The environment variable TRANSFORMERS_KERNELS with the value `libtorch` switches them off at the start.
 void set_kernels(bool enabled);
 
-/// The instruction set that the kernels in use are compiled for: `baseline`, `avx2` or `avx512`; `libtorch` where they
-/// are switched off. Throws c10::Error where TRANSFORMERS_KERNELS names a level that this machine lacks.
+/// The instruction set that the kernels in use are compiled for: `baseline`, `avx2`, `avx512` or `avx512vnni`;
+/// `libtorch` where they are switched off. Throws c10::Error where TRANSFORMERS_KERNELS names a level that this machine
+/// lacks.
 const char* kernels_in_use();
 
 }  // namespace transformers

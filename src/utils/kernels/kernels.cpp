@@ -9,7 +9,7 @@ namespace {
 
 template <typename Table>
 struct Choice {
-  const Table &baseline, &avx2, &avx512;
+  const Table &baseline, &avx2, &avx512, &avx512vnni = avx512;
 
   const Table& of(Level level) const {
     switch (level) {
@@ -17,6 +17,8 @@ struct Choice {
         return avx2;
       case Level::kAvx512:
         return avx512;
+      case Level::kAvx512Vnni:
+        return avx512vnni;
       default:
         return baseline;
     }
@@ -27,10 +29,12 @@ struct Choice {
 constexpr Choice<TrainingTables> kTraining{baseline::kTraining, avx2::kTraining, avx512::kTraining};
 constexpr Choice<QuantizedKernels> kQuantized{baseline::kQuantized, avx2::kQuantized, avx512::kQuantized};
 constexpr Choice<MatmulTables> kMatmul{baseline::kMatmul, avx2::kMatmul, avx512::kMatmul};
+constexpr Choice<IntegerKernels> kInteger{baseline::kInteger, avx2::kInteger, avx512::kInteger, avx512vnni::kInteger};
 #else
 constexpr Choice<TrainingTables> kTraining{baseline::kTraining, baseline::kTraining, baseline::kTraining};
 constexpr Choice<QuantizedKernels> kQuantized{baseline::kQuantized, baseline::kQuantized, baseline::kQuantized};
 constexpr Choice<MatmulTables> kMatmul{baseline::kMatmul, baseline::kMatmul, baseline::kMatmul};
+constexpr Choice<IntegerKernels> kInteger{baseline::kInteger, baseline::kInteger, baseline::kInteger};
 #endif
 
 }  // namespace
@@ -49,6 +53,7 @@ template const TrainingKernels<float>& training_kernels<float>(Level level);
 template const TrainingKernels<BFloat16Bits>& training_kernels<BFloat16Bits>(Level level);
 
 const QuantizedKernels& quantized_kernels(Level level) { return kQuantized.of(level); }
+const IntegerKernels& integer_kernels(Level level) { return kInteger.of(level); }
 
 template <typename T>
 const MatmulKernels<T>& matmul_kernels(Level level) {

@@ -14,7 +14,7 @@
 namespace transformers::kernels {
 namespace {
 
-constexpr std::array kLevels{Level::kBaseline, Level::kAvx2, Level::kAvx512};
+constexpr std::array kLevels{Level::kBaseline, Level::kAvx2, Level::kAvx512, Level::kAvx512Vnni};
 constexpr const char* kVariable = "TRANSFORMERS_KERNELS";
 constexpr std::string_view kLibTorch = "libtorch", kAuto = "auto";
 
@@ -37,9 +37,12 @@ bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+bool has_avx512vnni() { return __builtin_cpu_supports("avx512vnni"); }
 #else
 bool has_avx2() { return false; }
 bool has_avx512() { return false; }
+bool has_avx512vnni() { return false; }
 #endif
 
 std::atomic<bool>& switched_on() {
@@ -70,6 +73,8 @@ const char* level_name(Level level) {
       return "avx2";
     case Level::kAvx512:
       return "avx512";
+    case Level::kAvx512Vnni:
+      return "avx512vnni";
   }
   return "unknown";
 }
@@ -78,7 +83,10 @@ Level highest_level() {
   if (!has_avx2()) {
     return Level::kBaseline;
   }
-  return has_avx512() ? Level::kAvx512 : Level::kAvx2;
+  if (!has_avx512()) {
+    return Level::kAvx2;
+  }
+  return has_avx512vnni() ? Level::kAvx512Vnni : Level::kAvx512;
 }
 
 Level level_from_name(const char* name, Level highest) {

@@ -6,11 +6,12 @@ namespace transformers::kernels {
 /// only the baseline, which is the instruction set that the library itself is compiled for.
 enum class Level {
   kBaseline,
-  kAvx2,    // x86-64-v3: AVX2, FMA, F16C, BMI
-  kAvx512,  // x86-64-v4: AVX-512 F, BW, CD, DQ, VL
+  kAvx2,        // x86-64-v3: AVX2, FMA, F16C, BMI
+  kAvx512,      // x86-64-v4: AVX-512 F, BW, CD, DQ, VL
+  kAvx512Vnni,  // and AVX-512 VNNI, for integer matmuls
 };
 
-/// `baseline`, `avx2` or `avx512`.
+/// `baseline`, `avx2`, `avx512` or `avx512vnni`.
 const char* level_name(Level level);
 
 /// The highest level that both this build and this machine support. A level counts only if the operating system saves

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "utils/kernels/integer.h"
 #include "utils/kernels/kernels.h"
 #include "utils/kernels/matmul.h"
 
@@ -22,18 +23,25 @@ namespace baseline {
 extern const TrainingTables kTraining;
 extern const QuantizedKernels kQuantized;
 extern const MatmulTables kMatmul;
+extern const IntegerKernels kInteger;
 }  // namespace baseline
 
 namespace avx2 {
 extern const TrainingTables kTraining;
 extern const QuantizedKernels kQuantized;
 extern const MatmulTables kMatmul;
+extern const IntegerKernels kInteger;
 }  // namespace avx2
 
 namespace avx512 {
 extern const TrainingTables kTraining;
 extern const QuantizedKernels kQuantized;
 extern const MatmulTables kMatmul;
+extern const IntegerKernels kInteger;
 }  // namespace avx512
+
+namespace avx512vnni {
+extern const IntegerKernels kInteger;
+}  // namespace avx512vnni
 
 }  // namespace transformers::kernels

@@ -32,7 +32,7 @@ int64_t most_few_rows(const MatmulMachine& machine, c10::ScalarType dtype) {
     return machine.level == Level::kBaseline ? 0 : 16;
   }
   // From 9 rows on oneDNN's bfloat16 instructions are faster, from 25 on packed panels.
-  return dtype == at::kBFloat16 && machine.level == Level::kAvx512 && machine.dnn_has_bfloat16 ? 8 : 24;
+  return dtype == at::kBFloat16 && machine.level >= Level::kAvx512 && machine.dnn_has_bfloat16 ? 8 : 24;
 }
 
 bool packs_many_rows(const MatmulMachine& machine, c10::ScalarType dtype) {

@@ -1,16 +1,15 @@
-// int4 follows group-wise quantisation of gpt-fast (quantize.py, get_group_qparams) and torchao.
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <transformers/utils/quantization/weight_only.h>
 
 #include <array>
-#include <limits>
 #include <optional>
 
 #include "utils/kernels/kernels.h"
 #include "utils/nn/internal/matmul.h"
 #include "utils/nn/internal/parallel_for.h"
+#include "utils/quantization/stored_weight.h"
 #include "utils/text/named_values.h"
 
 namespace transformers {
@@ -22,40 +21,6 @@ constexpr std::array<NamedValue<WeightFormat>, 2> kFormats{
 // With more rows than this, making a dense copy costs less than decoding the stored form for each row.
 constexpr int64_t kFewRows = 4;
 
-using Quantized = WeightOnlyLinear::Quantized;
-
-Quantized to_int8(const at::Tensor& weight) {
-  const auto largest = weight.abs().amax(1).clamp_min(std::numeric_limits<float>::min() * 127);
-  const auto scales = largest / 127;
-  return {(weight * scales.reciprocal().unsqueeze(1)).round().clamp(-127, 127).to(at::kChar), scales, {}};
-}
-
-/// Packs two neighbours into a byte, the first one into the low half.
-at::Tensor in_pairs(const at::Tensor& values) {
-  const auto pairs = values.unflatten(-1, {-1, 2});
-  return pairs.select(-1, 0).bitwise_or(pairs.select(-1, 1).bitwise_left_shift(4)).contiguous();
-}
-
-Quantized to_int4(const at::Tensor& weight, int64_t group_size) {
-  const auto groups = weight.unflatten(1, {-1, group_size});
-  const auto smallest = groups.amin(2), largest = groups.amax(2);
-  const auto range = (largest - smallest).clamp_min(1e-6) / 15;
-  const auto scales = range.to(at::kBFloat16), zeros = (smallest + range * 8).to(at::kBFloat16);
-  const auto scale = scales.to(at::kFloat), base = zeros.to(at::kFloat) - scale * 8;
-  const auto values = ((groups - base.unsqueeze(2)) / scale.unsqueeze(2)).round().clamp(0, 15).to(at::kByte);
-  return {in_pairs(values.flatten(1)), scales, zeros};
-}
-
-at::Tensor dense(const Quantized& weight, c10::ScalarType dtype) {
-  if (!weight.zeros.defined()) {
-    return weight.values.to(at::kFloat).mul_(weight.scales.unsqueeze(1)).to(dtype);
-  }
-  const auto values = at::stack({weight.values.bitwise_and(15), weight.values.bitwise_right_shift(4)}, 2);
-  const auto groups = values.view({weight.scales.size(0), weight.scales.size(1), -1}).to(at::kFloat).sub_(8);
-  const auto scales = weight.scales.to(at::kFloat).unsqueeze(2), zeros = weight.zeros.to(at::kFloat).unsqueeze(2);
-  return (groups * scales).add_(zeros).flatten(1).to(dtype);
-}
-
 /// The dtype of a matmul: that of autocast if it is enabled.
 c10::ScalarType product_dtype(const at::Tensor& input) {
   const auto device = input.device().type();
@@ -64,24 +29,27 @@ c10::ScalarType product_dtype(const at::Tensor& input) {
 
 /// input [..., in] · weightᵀ. Backward makes the dense weight again, so that it need not be kept.
 struct FrozenProduct : torch::autograd::Function<FrozenProduct> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& input,
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& input, int64_t out,
                             const at::Tensor& values, const at::Tensor& scales,
                             const std::optional<at::Tensor>& zeros) {
-    const Quantized weight{values, scales, zeros.value_or(at::Tensor())};
+    const QuantizedWeight weight{values, scales, zeros.value_or(at::Tensor())};
     context->save_for_backward({weight.values, weight.scales, weight.zeros});
-    return functional::linear(input, dense(weight, input.scalar_type()), {}, /*training=*/false);
+    context->saved_data["out"] = out;
+    context->saved_data["in"] = input.size(-1);
+    return functional::linear(input, dense(weight, out, input.size(-1), input.scalar_type()), {}, /*training=*/false);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list gradients) {
     const auto saved = context->get_saved_variables();
-    const auto weight = dense({saved[0], saved[1], saved[2]}, gradients[0].scalar_type());
+    const auto out = context->saved_data["out"].toInt(), in = context->saved_data["in"].toInt();
+    const auto weight = dense({saved[0], saved[1], saved[2]}, out, in, gradients[0].scalar_type());
     if (at::GradMode::is_enabled()) {
-      return {at::matmul(gradients[0], weight), {}, {}, {}};
+      return {at::matmul(gradients[0], weight), {}, {}, {}, {}};
     }
     auto sizes = gradients[0].sizes().vec();
-    sizes.back() = weight.size(1);
-    return {functional::mm(gradients[0].reshape({-1, weight.size(0)}), weight).view(sizes), {}, {}, {}};
+    sizes.back() = in;
+    return {functional::mm(gradients[0].reshape({-1, out}), weight).view(sizes), {}, {}, {}, {}};
   }
 };
 
@@ -99,27 +67,35 @@ WeightOnlyLinear::WeightOnlyLinear(const torch::Tensor& weight, const Quantizati
   const at::NoGradGuard no_grad;
   TORCH_CHECK(weight.dim() == 2 && weight.is_floating_point(), "WeightOnlyLinear: expected a floating matrix, got ",
               weight.scalar_type(), " ", weight.sizes());
-  TORCH_CHECK(weight.isfinite().all().item<bool>(), "WeightOnlyLinear: the weight holds a value that is not finite");
-  if (options.format == WeightFormat::kInt8) {
-    weight_ = to_int8(weight.to(at::kFloat));
-    return;
-  }
+  out_ = weight.size(0);
+  in_ = weight.size(1);
   const auto group_size = options.group_size;
-  TORCH_CHECK(group_size > 0 && group_size % 2 == 0 && weight.size(1) % group_size == 0,
-              "WeightOnlyLinear: group_size must be even and divide in_features ", weight.size(1), ", got ",
-              group_size);
-  weight_ = to_int4(weight.to(at::kFloat), group_size);
+  TORCH_CHECK(options.format == WeightFormat::kInt8 ||
+                  (group_size > 0 && group_size % 2 == 0 && weight.size(1) % group_size == 0),
+              "WeightOnlyLinear: group_size must be even and divide in_features ", in_, ", got ", group_size);
+  rounds_activations_ = options.activations == ActivationFormat::kInt8 && can_be_interleaved(options, in_);
+  weight_ = quantized_weight(weight.detach(), options, rounds_activations_ && weight.is_cpu());
 }
 
 std::shared_ptr<const LinearMethod> WeightOnlyLinear::clone(const LinearImpl&, TensorCopies& copies) const {
+  const at::NoGradGuard no_grad;
   auto method = std::make_shared<WeightOnlyLinear>(*this);
-  method->weight_ = {copies.of(weight_.values), copies.of(weight_.scales), copies.of(weight_.zeros)};
+  auto& weight = method->weight_;
+  weight = {copies.of(weight_.values), copies.of(weight_.scales), copies.of(weight_.zeros)};
+  if (rounds_activations_ && weight.values.is_cpu() != is_interleaved(weight)) {
+    weight = is_interleaved(weight) ? plain(weight, out_, in_) : interleaved(weight);
+  }
   return method;
 }
 
 torch::Tensor WeightOnlyLinear::dequantized(std::optional<c10::ScalarType> dtype) const {
   const at::NoGradGuard no_grad;
-  return dense(weight_, dtype.value_or(dtype_));
+  return dense(weight_, out_, in_, dtype.value_or(dtype_));
+}
+
+WeightOnlyLinear::Quantized WeightOnlyLinear::quantized() const {
+  const at::NoGradGuard no_grad;
+  return plain(weight_, out_, in_);
 }
 
 int64_t WeightOnlyLinear::bytes() const {
@@ -171,14 +147,16 @@ torch::Tensor WeightOnlyLinear::forward(const LinearImpl& linear, const torch::T
               linear.options.in_features(), " features, got ", input.sizes());
   const auto cast = input.to(product_dtype(input));
   const bool records_gradients = at::GradMode::is_enabled() && input.requires_grad();
-  const bool few_rows =
-      kernels::enabled() && !records_gradients && cast.is_cpu() && cast.numel() <= kFewRows * cast.size(-1);
+  const bool uses_kernel = kernels::enabled() && !records_gradients && cast.is_cpu();
   at::Tensor output;
-  if (few_rows) {
+  // Not in training mode: a checkpointed layer computes its outputs with and without gradients and needs the same.
+  if (uses_kernel && is_interleaved(weight_) && !linear.is_training()) {
+    output = integer_matmul(weight_, out_, cast).to(cast.scalar_type());
+  } else if (uses_kernel && !is_interleaved(weight_) && cast.numel() <= kFewRows * cast.size(-1)) {
     output = multiply_few_rows(cast);
   } else {
     const auto zeros = weight_.zeros.defined() ? std::make_optional(weight_.zeros) : std::nullopt;
-    output = FrozenProduct::apply(cast, weight_.values, weight_.scales, zeros);
+    output = FrozenProduct::apply(cast, out_, weight_.values, weight_.scales, zeros);
   }
   return linear.bias.defined() ? output + linear.bias.to(output.scalar_type()) : output;
 }

@@ -8,8 +8,8 @@ import re
 import subprocess
 import sys
 
-COMPILED_FOR_ONE_SET = re.compile(r"(quantized_|matmul_)?(baseline|avx2|avx512)\.cpp\.o(bj)?$")
-TABLE = re.compile(r"^transformers::kernels::(baseline|avx2|avx512)::k(Training|Quantized|Matmul)$")
+COMPILED_FOR_ONE_SET = re.compile(r"(quantized_|matmul_|integer_)?(baseline|avx2|avx512|avx512vnni)\.cpp\.o(bj)?$")
+TABLE = re.compile(r"^transformers::kernels::(baseline|avx2|avx512|avx512vnni)::k(Training|Quantized|Matmul|Integer)$")
 
 
 def main() -> int:

@@ -21,14 +21,20 @@ using kernels::BFloat16Bits;
 using kernels::Float16Bits;
 using kernels::Level;
 
-/// All that this machine has.
-inline std::vector<Level> levels() {
+/// All that this machine has. The highest one differs from the one before only in the integer kernels.
+inline std::vector<Level> integer_levels() {
   std::vector<Level> result;
-  for (const auto level : {Level::kBaseline, Level::kAvx2, Level::kAvx512}) {
+  for (const auto level : {Level::kBaseline, Level::kAvx2, Level::kAvx512, Level::kAvx512Vnni}) {
     if (level <= kernels::highest_level()) {
       result.push_back(level);
     }
   }
+  return result;
+}
+
+inline std::vector<Level> levels() {
+  auto result = integer_levels();
+  std::erase(result, Level::kAvx512Vnni);
   return result;
 }
 

@@ -24,8 +24,8 @@ TEST(KernelLevelTest, WithoutANameTheHighestIsTaken) {
 }
 
 TEST(KernelLevelTest, ANameTakesItsLevel) {
-  for (const auto level : {Level::kBaseline, Level::kAvx2, Level::kAvx512}) {
-    EXPECT_EQ(level_from_name(level_name(level), Level::kAvx512), level);
+  for (const auto level : {Level::kBaseline, Level::kAvx2, Level::kAvx512, Level::kAvx512Vnni}) {
+    EXPECT_EQ(level_from_name(level_name(level), Level::kAvx512Vnni), level);
   }
 }
 

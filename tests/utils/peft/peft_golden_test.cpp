@@ -153,7 +153,9 @@ TEST(PeftGoldenTest, TwentyStepsOverQuantisedWeightsGivePeftsCurveAndWeights) {
       SCOPED_TRACE(family + " " + golden.name);
       AdapterRun run{*start, golden, model_of(*start)};
       run.start.tensors["labels"] = run.start.tensor("input_ids");
-      quantize(run.model->base_model(), {.format = weight_format_from_name(golden.name.substr(0, 4)), .group_size = 8});
+      quantize(run.model->base_model(), {.format = weight_format_from_name(golden.name.substr(0, 4)),
+                                         .group_size = 8,
+                                         .activations = ActivationFormat::kFloat});
       run.adapters = PeftModel(run.model);
       run.adapters->add_adapter("default", config_of(golden), {.seed = 7});
       EXPECT_TRUE(tensors_close_to_largest(output_of(run).logits.detach(), golden.tensor("logits_before"), kRelative));

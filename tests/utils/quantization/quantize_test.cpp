@@ -3,6 +3,7 @@
 #include <transformers/utils/quantization/weight_only.h>
 
 #include <filesystem>
+#include <iostream>
 
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
@@ -25,7 +26,7 @@ void for_each_model(const std::function<void(CausalLM&)>& check) {
 }
 
 TEST(QuantizeTest, AModelGivesTheLogitsOfItsRoundedWeights) {
-  for (const auto& options : {QuantizationOptions{}, kInt4}) {
+  for (const auto& options : {QuantizationOptions{.activations = ActivationFormat::kFloat}, kInt4}) {
     for_each_model([&](CausalLM& model) {
       const auto before = logits_of(model);
       quantize(model.base_model(), options);
@@ -35,6 +36,32 @@ TEST(QuantizeTest, AModelGivesTheLogitsOfItsRoundedWeights) {
       EXPECT_FALSE(quantized.equal(before));
     });
   }
+}
+
+/// What rounding the activations changes, as a share of the logits.
+double error_of_rounded_activations(CausalLM& model, const QuantizationOptions& options) {
+  quantize(model.base_model(), options);
+  const auto rounded = logits_of(model);
+  dequantize(model.base_model());
+  const auto exact = logits_of(model);
+  const auto error = ((rounded - exact).norm() / exact.norm()).item<double>();
+  std::cout << (options.format == WeightFormat::kInt8 ? "int8" : "int4") << " weights: error " << error << '\n';
+  return error;
+}
+
+// Each matmul adds about a hundredth; those of two layers add up.
+TEST(QuantizeTest, RoundedActivationsMoveTheLogitsLittle) {
+  for_each_model([](CausalLM& model) {
+    const auto error = error_of_rounded_activations(model, {});
+    EXPECT_GT(error, 0);
+    EXPECT_LT(error, 4e-2);
+  });
+  auto config = tiny_llama();
+  config.intermediate_size = 24;
+  const auto error =
+      error_of_rounded_activations(*tiny_model(config), {.format = WeightFormat::kInt4, .group_size = 8});
+  EXPECT_GT(error, 0);
+  EXPECT_LT(error, 4e-2);
 }
 
 TEST(QuantizeTest, TheFootprintIsThatOfTheRoundedWeights) {

@@ -1,15 +1,24 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/nn/autocast.h>
+#include <transformers/utils/nn/kernels.h>
 #include <transformers/utils/quantization/weight_only.h>
+
+#include <iostream>
 
 #include "support/golden_collection.h"
 #include "support/tensor_assertions.h"
+#include "utils/kernels/level.h"
 
 namespace transformers::testing {
 namespace {
 
-const std::vector<QuantizationOptions> kFormats{{.format = WeightFormat::kInt8},
-                                                {.format = WeightFormat::kInt4, .group_size = 16}};
+const std::vector<QuantizationOptions> kRounding{{.format = WeightFormat::kInt8},
+                                                 {.format = WeightFormat::kInt4, .group_size = 16}};
+const std::vector<QuantizationOptions> kFormats{
+    {.format = WeightFormat::kInt8, .activations = ActivationFormat::kFloat},
+    {.format = WeightFormat::kInt4, .group_size = 16, .activations = ActivationFormat::kFloat},
+    kRounding[0],  // in training mode, which rounds no activations
+    kRounding[1]};
 
 /// A layer of random weights and its method.
 struct Layer {
@@ -99,10 +108,121 @@ TEST(WeightOnlyLinearTest, RunsInAutocastsDtype) {
   }
 }
 
+/// The activations as integer products see them.
+at::Tensor rounded(const at::Tensor& input, const QuantizationOptions& options) {
+  const auto is_int8 = options.format == WeightFormat::kInt8;
+  const auto groups = is_int8 ? input.unsqueeze(-2) : input.unflatten(-1, {-1, options.group_size});
+  const auto scales = groups.abs().amax(-1, /*keepdim=*/true) / 127;
+  return ((groups / scales).round() * scales).flatten(-2);
+}
+
+at::Tensor without_gradients(const Layer& layer, const at::Tensor& input) {
+  const at::NoGradGuard no_grad;
+  return Linear(layer.linear)(input);
+}
+
+TEST(WeightOnlyLinearTest, InEvalModeMultipliesRoundedActivations) {
+  at::manual_seed(0);
+  for (const auto& options : kRounding) {
+    for (const int64_t out : {5, 16, 70, 200}) {
+      Layer layer(options, at::kFloat, 48, out);
+      layer.linear->eval();
+      for (const int64_t rows : {1, 2, 4, 5, 33}) {
+        const auto input = at::randn({rows, 48});
+        EXPECT_TRUE(tensors_close_to_largest(without_gradients(layer, input),
+                                             layer.dense(rounded(input, options)).detach(), 1e-6));
+      }
+      EXPECT_EQ(without_gradients(layer, at::randn({2, 2, 48})).sizes(), (at::IntArrayRef{2, 2, out}));
+      EXPECT_EQ(without_gradients(layer, at::randn({48})).sizes(), at::IntArrayRef{out});
+      EXPECT_EQ(without_gradients(layer, at::randn({0, 48})).sizes(), (at::IntArrayRef{0, out}));
+      EXPECT_EQ(without_gradients(layer, at::randn({3, 48}).to(at::kBFloat16)).scalar_type(), at::kBFloat16);
+    }
+  }
+}
+
+TEST(WeightOnlyLinearTest, RoundedActivationsCostLessThanAHundredthOfTheOutput) {
+  at::manual_seed(0);
+  for (const auto& options : kRounding) {
+    Layer layer(options, at::kFloat, 512, 300);
+    layer.linear->eval();
+    const auto input = at::randn({20, 512}), exact = layer.dense(input).detach();
+    const auto error = ((without_gradients(layer, input) - exact).norm() / exact.norm()).item<double>();
+    std::cout << (options.format == WeightFormat::kInt8 ? "int8" : "int4") << " weights: error " << error << '\n';
+    EXPECT_LT(error, 1e-2);
+    EXPECT_GT(error, 0);
+  }
+}
+
+TEST(WeightOnlyLinearTest, WithoutKernelsAndInTrainingModeActivationsAreNotRounded) {
+  at::manual_seed(0);
+  for (const auto& options : kRounding) {
+    Layer layer(options);
+    const auto input = at::randn({3, 48}), exact = layer.dense(input).detach();
+    EXPECT_TRUE(tensors_close_to_largest(without_gradients(layer, input), exact, 1e-6));
+    layer.linear->eval();
+    EXPECT_FALSE(tensors_close_to_largest(without_gradients(layer, input), exact, 1e-6));
+    const bool were_on = kernels::enabled();
+    set_kernels(false);
+    EXPECT_TRUE(tensors_close_to_largest(without_gradients(layer, input), exact, 1e-6));
+    set_kernels(were_on);
+  }
+}
+
+TEST(WeightOnlyLinearTest, InputsThatAreNotFiniteSpoilTheirOwnRowOnly) {
+  for (const auto& options : kRounding) {
+    Layer layer(options);
+    layer.linear->eval();
+    auto input = at::ones({3, 48});
+    input[1][7] = INFINITY;
+    const auto finite = without_gradients(layer, input).isfinite();
+    EXPECT_TRUE(finite[0].all().item<bool>() && finite[2].all().item<bool>());
+    EXPECT_FALSE(finite[1].any().item<bool>());
+  }
+}
+
+TEST(WeightOnlyLinearTest, TheFormInMemoryChangesNeitherTheWeightNorAClone) {
+  at::manual_seed(0);
+  for (auto options : kRounding) {
+    for (const int64_t out : {1, 16, 70, 200}) {
+      const auto in = options.format == WeightFormat::kInt8 ? 50 : 48;
+      Layer layer(options, at::kBFloat16, in, out);
+      layer.linear->eval();
+      options.activations = ActivationFormat::kFloat;
+      const WeightOnlyLinear plain(layer.linear->weight, options);
+      EXPECT_TENSORS_EQUAL(layer.method->quantized().values, plain.quantized().values);
+      EXPECT_TENSORS_EQUAL(layer.method->quantized().scales, plain.quantized().scales);
+      EXPECT_TENSORS_EQUAL(layer.method->dequantized(), plain.dequantized());
+      TensorCopies copies(std::nullopt);
+      const auto clone = layer.method->clone(*layer.linear, copies);
+      EXPECT_EQ(clone->bytes(), layer.method->bytes());
+      const auto input = at::randn({3, in}).to(at::kBFloat16);
+      const auto expected = without_gradients(layer, input);
+      layer.linear->set_method(clone);
+      EXPECT_TENSORS_EQUAL(without_gradients(layer, input), expected);
+      options.activations = ActivationFormat::kInt8;
+    }
+  }
+}
+
+TEST(WeightOnlyLinearTest, OutputsDoNotDependOnTheNumberOfThreads) {
+  at::manual_seed(0);
+  const auto threads = at::get_num_threads();
+  for (const auto& options : kRounding) {
+    Layer layer(options, at::kFloat, 96, 333);
+    layer.linear->eval();
+    const auto input = at::randn({700, 96}), whole = without_gradients(layer, input);
+    EXPECT_TENSORS_EQUAL(without_gradients(layer, input.narrow(0, 5, 1)), whole.narrow(0, 5, 1));
+    at::set_num_threads(1);
+    EXPECT_TENSORS_EQUAL(without_gradients(layer, input), whole);
+    at::set_num_threads(threads);
+  }
+}
+
 TEST(WeightOnlyLinearTest, HoldsNoMoreThanItsBits) {
   const auto weight = at::randn({64, 128});
   EXPECT_EQ(WeightOnlyLinear(weight, {.format = WeightFormat::kInt8}).bytes(), 64 * 128 + 64 * 4);
   EXPECT_EQ(WeightOnlyLinear(weight, {.format = WeightFormat::kInt4, .group_size = 32}).bytes(), 64 * 64 + 64 * 4 * 4);
+  EXPECT_EQ(WeightOnlyLinear(at::randn({70, 128}), {}).bytes(), 80 * 128 + 80 * 4);  // whole blocks of 16 rows
 }
 
 TEST(WeightOnlyLinearTest, RefusesWhatItCannotRound) {
