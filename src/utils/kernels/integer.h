@@ -45,6 +45,11 @@ struct InterleavedInt4 {
 };
 
 struct IntegerKernels {
+  /// Rounds a row of `count` weights: value = code · scale. Returns whether all were finite.
+  bool (*round_int8)(const float* weights, int64_t count, int8_t* codes, float* scale);
+  /// Rounds a group of `count` weights: value = (code - 8) · scale + zero. All have to be finite.
+  void (*round_int4)(const float* weights, int64_t count, uint8_t* codes, BFloat16Bits* scale, BFloat16Bits* zero);
+
   /// Quantises rows [begin, end) of x [rows, in], whose groups each are scaled by their largest magnitude. `in` may be
   /// less than `rows.in`; what follows is zero.
   void (*quantize_rows)(const float* x, int64_t in, const IntegerRows& rows, int64_t begin, int64_t end);

@@ -15,6 +15,8 @@ namespace {
 
 constexpr int64_t kBlock = kernels::kBlockOutputs;
 
+constexpr const char* kNotFinite = "WeightOnlyLinear: the weight holds a value that is not finite";
+
 int64_t rounded_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 /// With zeros behind the last row and column.
@@ -72,10 +74,64 @@ QuantizedWeight to_int4(const at::Tensor& weight, int64_t group_size) {
 
 QuantizedWeight rounded(const at::Tensor& weight, const QuantizationOptions& options, bool in_kernel_form) {
   const auto values = weight.to(at::kFloat);
-  TORCH_CHECK(values.isfinite().all().item<bool>(), "WeightOnlyLinear: the weight holds a value that is not finite");
+  TORCH_CHECK(values.isfinite().all().item<bool>(), kNotFinite);
   const auto result = options.format == WeightFormat::kInt8 ? to_int8(values) : to_int4(values, options.group_size);
   return in_kernel_form ? interleaved(result) : result;
 }
+
+/// Rounds rows of a weight on the CPU, with memory for some at a time.
+class Slice {
+ public:
+  Slice(const at::Tensor& weight, const QuantizationOptions& options, int64_t rows)
+      : weight_(weight),
+        options_(options),
+        values_(at::empty({rows, weight.size(1)}, at::kFloat)),
+        codes_(at::empty({rows, weight.size(1)}, options.format == WeightFormat::kInt8 ? at::kChar : at::kByte)) {}
+
+  QuantizedWeight rounded(int64_t first, int64_t rows, bool in_kernel_form) {
+    auto values = values_.narrow(0, 0, rows);
+    values.copy_(weight_.narrow(0, first, rows));
+    const auto codes = codes_.narrow(0, 0, rows);
+    return options_.format == WeightFormat::kInt8 ? int8(values, codes, in_kernel_form)
+                                                  : int4(values, codes, in_kernel_form);
+  }
+
+ private:
+  static QuantizedWeight int8(const at::Tensor& values, const at::Tensor& codes, bool in_kernel_form) {
+    const auto rows = values.size(0), in = values.size(1);
+    const auto scales = at::empty({rows}, at::kFloat);
+    bool is_finite = true;
+    for (int64_t row = 0; row < rows; ++row) {
+      is_finite = kernels::integer_kernels().round_int8(values.const_data_ptr<float>() + row * in, in,
+                                                        codes.mutable_data_ptr<int8_t>() + row * in,
+                                                        scales.mutable_data_ptr<float>() + row) &&
+                  is_finite;
+    }
+    TORCH_CHECK(is_finite, kNotFinite);
+    return in_kernel_form ? interleaved({codes, scales, {}}) : QuantizedWeight{codes.clone(), scales, {}};
+  }
+
+  QuantizedWeight int4(const at::Tensor& values, const at::Tensor& codes, bool in_kernel_form) const {
+    TORCH_CHECK(values.abs().max().item<float>() <= std::numeric_limits<float>::max(), kNotFinite);
+    const auto group = options_.group_size;
+    const auto scales = at::empty({values.size(0), values.size(1) / group}, at::kBFloat16);
+    const auto zeros = at::empty_like(scales);
+    auto* scale = static_cast<kernels::BFloat16Bits*>(scales.mutable_data_ptr());
+    auto* zero = static_cast<kernels::BFloat16Bits*>(zeros.mutable_data_ptr());
+    for (int64_t g = 0; g < scales.numel(); ++g) {
+      kernels::integer_kernels().round_int4(values.const_data_ptr<float>() + g * group, group,
+                                            codes.mutable_data_ptr<uint8_t>() + g * group, scale + g, zero + g);
+    }
+    if (!in_kernel_form) {
+      return {packed(codes, kPlainApart), scales, zeros};
+    }
+    return {words_in_blocks(packed(codes, kInterleavedApart)), in_blocks(scales), in_blocks(zeros)};
+  }
+
+  const at::Tensor& weight_;
+  const QuantizationOptions& options_;
+  at::Tensor values_, codes_;
+};
 
 }  // namespace
 
@@ -119,17 +175,17 @@ at::Tensor dense(const QuantizedWeight& weight, int64_t out, int64_t in, c10::Sc
 
 // Slices of rows stay in the cache, and nothing but the result is as large as the weight.
 QuantizedWeight quantized_weight(const at::Tensor& weight, const QuantizationOptions& options, bool interleaved) {
-  constexpr int64_t kSlice = 4 * kBlock;
-  const auto rows = weight.size(0), slices = (rows + kSlice - 1) / kSlice;
-  if (!weight.is_cpu() || slices < 2) {
+  if (!weight.is_cpu() || weight.numel() == 0) {
     return rounded(weight, options, interleaved);
   }
+  constexpr int64_t kSlice = 4 * kBlock;
+  const auto rows = weight.size(0), slices = (rows + kSlice - 1) / kSlice;
   std::vector<at::Tensor> values(static_cast<size_t>(slices)), scales(values.size()), zeros(values.size());
   parallel_for(0, slices, 1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;
+    Slice slice(weight, options, std::min(kSlice, rows));
     for (int64_t i = begin; i < end; ++i) {
-      const auto slice = weight.narrow(0, i * kSlice, std::min(kSlice, rows - i * kSlice));
-      const auto part = rounded(slice, options, interleaved);
+      const auto part = slice.rounded(i * kSlice, std::min(kSlice, rows - i * kSlice), interleaved);
       const auto at = static_cast<size_t>(i);
       values[at] = part.values, scales[at] = part.scales, zeros[at] = part.zeros;
     }

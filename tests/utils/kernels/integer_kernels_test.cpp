@@ -184,6 +184,34 @@ TEST_P(IntegerKernelsTest, ActivationsAreRoundedToNearestByTheLargestOfTheirGrou
   }
 }
 
+TEST_P(IntegerKernelsTest, WeightsAreRoundedToNearestByTheirRowOrGroup) {
+  for (const int64_t count : {1, 7, 16, 32, 33, 200}) {
+    const auto weights = random_elements<float>(place(count), 2, 0.1);
+    std::vector<int8_t> int8(weights.size());
+    std::vector<uint8_t> int4(weights.size());
+    float row_scale = 0;
+    BFloat16Bits scale = 0, zero = 0;
+    EXPECT_TRUE(table.round_int8(weights.data(), count, int8.data(), &row_scale));
+    table.round_int4(weights.data(), count, int4.data(), &scale, &zero);
+    const auto [smallest, largest] = std::ranges::minmax(weights);
+    EXPECT_EQ(row_scale, std::max(std::abs(smallest), std::abs(largest)) / 127);
+    const double range = std::max(largest - smallest, 1e-6F) / 15;
+    EXPECT_NEAR(to_double(scale), range, range / 256);
+    EXPECT_NEAR(to_double(zero), smallest + range * 8, std::abs(smallest + range * 8) / 256);
+    for (size_t i = 0; i < weights.size(); ++i) {
+      EXPECT_NEAR(int8[i], weights[i] / row_scale, 0.5001) << "[" << i << "]";
+      const double exact = (weights[i] - to_double(zero)) / to_double(scale) + 8;
+      EXPECT_NEAR(int4[i], std::clamp(exact, 0.0, 15.0), 0.5001) << "[" << i << "]";
+    }
+  }
+  std::vector<int8_t> codes(2);
+  float scale = 0;
+  EXPECT_FALSE(table.round_int8(std::vector<float>{1, NAN}.data(), 2, codes.data(), &scale));
+  EXPECT_FALSE(table.round_int8(std::vector<float>{-INFINITY, 1}.data(), 2, codes.data(), &scale));
+  EXPECT_TRUE(table.round_int8(std::vector<float>{0, 0}.data(), 2, codes.data(), &scale));
+  EXPECT_EQ(codes, std::vector<int8_t>(2));
+}
+
 TEST_P(IntegerKernelsTest, ExtremeActivationsStayInRange) {
   constexpr float kHuge = std::numeric_limits<float>::max(), kTiny = std::numeric_limits<float>::denorm_min();
   Activations found(4, 4, 4, 0);

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <transformers/utils/generation/generate.h>
+#include <transformers/utils/nn/kernels.h>
 #include <transformers/utils/quantization/weight_only.h>
 
 #include <filesystem>
@@ -8,6 +9,7 @@
 #include "support/temporary_folder.h"
 #include "support/tensor_assertions.h"
 #include "support/tiny_models.h"
+#include "utils/kernels/level.h"
 
 namespace transformers::testing {
 namespace {
@@ -40,8 +42,11 @@ TEST(QuantizeTest, AModelGivesTheLogitsOfItsRoundedWeights) {
 
 /// What rounding the activations changes, as a share of the logits.
 double error_of_rounded_activations(CausalLM& model, const QuantizationOptions& options) {
+  const bool were_on = kernels::enabled();
+  set_kernels(true);
   quantize(model.base_model(), options);
   const auto rounded = logits_of(model);
+  set_kernels(were_on);
   dequantize(model.base_model());
   const auto exact = logits_of(model);
   const auto error = ((rounded - exact).norm() / exact.norm()).item<double>();

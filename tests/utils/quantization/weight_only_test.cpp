@@ -108,6 +108,15 @@ TEST(WeightOnlyLinearTest, RunsInAutocastsDtype) {
   }
 }
 
+class RoundedActivationsTest : public ::testing::Test {
+ protected:
+  void SetUp() override { set_kernels(true); }
+  void TearDown() override { set_kernels(were_on_); }
+
+ private:
+  const bool were_on_ = kernels::enabled();
+};
+
 /// The activations as integer products see them.
 at::Tensor rounded(const at::Tensor& input, const QuantizationOptions& options) {
   const auto is_int8 = options.format == WeightFormat::kInt8;
@@ -121,7 +130,7 @@ at::Tensor without_gradients(const Layer& layer, const at::Tensor& input) {
   return Linear(layer.linear)(input);
 }
 
-TEST(WeightOnlyLinearTest, InEvalModeMultipliesRoundedActivations) {
+TEST_F(RoundedActivationsTest, InEvalModeMultipliesRoundedActivations) {
   at::manual_seed(0);
   for (const auto& options : kRounding) {
     for (const int64_t out : {5, 16, 70, 200}) {
@@ -140,7 +149,7 @@ TEST(WeightOnlyLinearTest, InEvalModeMultipliesRoundedActivations) {
   }
 }
 
-TEST(WeightOnlyLinearTest, RoundedActivationsCostLessThanAHundredthOfTheOutput) {
+TEST_F(RoundedActivationsTest, CostLessThanAHundredthOfTheOutput) {
   at::manual_seed(0);
   for (const auto& options : kRounding) {
     Layer layer(options, at::kFloat, 512, 300);
@@ -153,7 +162,7 @@ TEST(WeightOnlyLinearTest, RoundedActivationsCostLessThanAHundredthOfTheOutput) 
   }
 }
 
-TEST(WeightOnlyLinearTest, WithoutKernelsAndInTrainingModeActivationsAreNotRounded) {
+TEST_F(RoundedActivationsTest, WithoutKernelsAndInTrainingModeActivationsAreNotRounded) {
   at::manual_seed(0);
   for (const auto& options : kRounding) {
     Layer layer(options);
@@ -161,14 +170,13 @@ TEST(WeightOnlyLinearTest, WithoutKernelsAndInTrainingModeActivationsAreNotRound
     EXPECT_TRUE(tensors_close_to_largest(without_gradients(layer, input), exact, 1e-6));
     layer.linear->eval();
     EXPECT_FALSE(tensors_close_to_largest(without_gradients(layer, input), exact, 1e-6));
-    const bool were_on = kernels::enabled();
     set_kernels(false);
     EXPECT_TRUE(tensors_close_to_largest(without_gradients(layer, input), exact, 1e-6));
-    set_kernels(were_on);
+    set_kernels(true);
   }
 }
 
-TEST(WeightOnlyLinearTest, InputsThatAreNotFiniteSpoilTheirOwnRowOnly) {
+TEST_F(RoundedActivationsTest, InputsThatAreNotFiniteSpoilTheirOwnRowOnly) {
   for (const auto& options : kRounding) {
     Layer layer(options);
     layer.linear->eval();
@@ -180,7 +188,7 @@ TEST(WeightOnlyLinearTest, InputsThatAreNotFiniteSpoilTheirOwnRowOnly) {
   }
 }
 
-TEST(WeightOnlyLinearTest, TheFormInMemoryChangesNeitherTheWeightNorAClone) {
+TEST_F(RoundedActivationsTest, TheFormInMemoryChangesNeitherTheWeightNorAClone) {
   at::manual_seed(0);
   for (auto options : kRounding) {
     for (const int64_t out : {1, 16, 70, 200}) {
@@ -204,7 +212,7 @@ TEST(WeightOnlyLinearTest, TheFormInMemoryChangesNeitherTheWeightNorAClone) {
   }
 }
 
-TEST(WeightOnlyLinearTest, OutputsDoNotDependOnTheNumberOfThreads) {
+TEST_F(RoundedActivationsTest, OutputsDoNotDependOnTheNumberOfThreads) {
   at::manual_seed(0);
   const auto threads = at::get_num_threads();
   for (const auto& options : kRounding) {

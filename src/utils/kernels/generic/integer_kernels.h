@@ -191,8 +191,11 @@ inline void int4_blocks(const IntegerRows& x, const InterleavedInt4& weight, int
   }
 }
 
-constexpr IntegerKernels kIntegerKernels{
-    .quantize_rows = quantize_rows, .int8_blocks = int8_blocks, .int4_blocks = int4_blocks};
+constexpr IntegerKernels kIntegerKernels{.round_int8 = round_int8,
+                                         .round_int4 = round_int4,
+                                         .quantize_rows = quantize_rows,
+                                         .int8_blocks = int8_blocks,
+                                         .int4_blocks = int4_blocks};
 
 }  // namespace
 }  // namespace transformers::kernels
