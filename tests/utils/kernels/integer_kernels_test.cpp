@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kBlock = kernels::kBlockOutputs;
 constexpr int64_t kRowCounts[] = {1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 128};
-constexpr double kRounding = 2e-6;  // of the scaling and of sums over groups in float32
+constexpr double kScalingError = 2e-6;  // of the scaling and of sums over groups in float32
 
 int64_t rounded_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 size_t place(int64_t index) { return static_cast<size_t>(index); }
@@ -239,7 +239,7 @@ TEST_P(IntegerKernelsTest, Int8EqualsPlainLoops) {
         auto x = random_activations(rows, in, kernels::kInt8Inputs, 0);
         expect_close(
             "int8, rows " + std::to_string(rows) + ", in " + std::to_string(in) + ", out " + std::to_string(out),
-            product(x, weight), weight.products(x), kRounding);
+            product(x, weight), weight.products(x), kScalingError);
       }
     }
   }
@@ -256,7 +256,7 @@ TEST_P(IntegerKernelsTest, Int4EqualsPlainLoops) {
           const auto what = "int4, rows " + std::to_string(rows) + ", group " + std::to_string(group) + ", in " +
                             std::to_string(in) + ", out " + std::to_string(out);
           weight.has_zeros = rows % 2 == 1;
-          expect_close(what, product(x, weight), weight.products(x), kRounding);
+          expect_close(what, product(x, weight), weight.products(x), kScalingError);
         }
       }
     }
@@ -270,13 +270,13 @@ TEST_P(IntegerKernelsTest, NothingSaturates) {
       const Int8Case weight(17, 512, std::vector<int>(17 * 512, code));
       Activations x(5, 512, 4, 0);
       x.fill(static_cast<int8_t>(value));
-      expect_close("int8, all " + std::to_string(code), product(x, weight), weight.products(x), kRounding);
+      expect_close("int8, all " + std::to_string(code), product(x, weight), weight.products(x), kScalingError);
     }
     for (const int64_t group : {32, 128}) {
       const Int4Case weight(17, 512, group, std::vector<int>(17 * 512, 15));
       Activations x(5, 512, group, group);
       x.fill(static_cast<int8_t>(value));
-      expect_close("int4, all 15", product(x, weight), weight.products(x), kRounding);
+      expect_close("int4, all 15", product(x, weight), weight.products(x), kScalingError);
     }
   }
 }
@@ -286,7 +286,7 @@ TEST_P(IntegerKernelsTest, TheLongestRowsDoNotOverflow) {
   const Int8Case weight(1, kIn, std::vector<int>(place(kIn), -127));
   Activations x(1, kIn, 4, 0);
   x.fill(127);
-  expect_close("int8", product(x, weight), weight.products(x), kRounding);
+  expect_close("int8", product(x, weight), weight.products(x), kScalingError);
 }
 
 TEST_P(IntegerKernelsTest, ResultsDependNeitherOnTheSplitNorOnTheNumberOfRows) {
