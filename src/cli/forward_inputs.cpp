@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <transformers/utils/io/safetensors.h>
+#include <transformers/utils/modeling/losses.h>
 
 #include <algorithm>
 #include <set>

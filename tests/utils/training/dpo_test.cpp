@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <transformers/utils/modeling/losses.h>
 #include <transformers/utils/optim/parameter_groups.h>
 #include <transformers/utils/training/dpo.h>
 
