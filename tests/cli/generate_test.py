@@ -39,8 +39,8 @@ class GenerateTest(ProgramTest):
                 model = self.model(f"generation/{path.stem}", name=path.stem)
                 options = flags(json.loads(metadata["case"])["options"])
                 if assistant := under(tensors, "assistant."):
-                    options += ["--assistant-model", self.model(f"generation/{path.stem}", name="assistant")]
-                    save_file(assistant, options[-1] / "model.safetensors", {"format": "pt"})
+                    config = json.loads(metadata["config"])
+                    options += ["--assistant-model", self.write_model(config, assistant, path.stem + "_assistant")]
                 inputs = self.tensors(**under(tensors, "inputs."))
                 found = self.generate(model, inputs, "--attn", "eager", "--output-scores", *options)
                 self.assert_close(found, expected)
