@@ -42,8 +42,8 @@ def changed_files() -> set[Path]:
 
 
 def compile_commands() -> dict[Path, list[str]]:
-    if not (BUILD / "build.ninja").exists():
-        subprocess.run(["cmake", "--preset", "dev"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    # Each time: files may have come and gone since the folder was configured.
+    subprocess.run(["cmake", "--preset", "dev"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     entries = json.loads((BUILD / "compile_commands.json").read_text())
     commands = {Path(entry["file"]): shlex.split(entry["command"]) for entry in entries}
     return {file: command for file, command in commands.items() if file.is_relative_to(ROOT / "src")}
