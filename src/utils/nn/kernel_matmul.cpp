@@ -37,7 +37,7 @@ class Scratch {
   struct Free {
     void operator()(float* memory) const { std::free(memory); }
   };
-  std::unique_ptr<float[], Free> memory_;
+  std::unique_ptr<float, Free> memory_;
   int64_t size_ = 0;
 };
 

@@ -17,6 +17,7 @@ using Shorts __attribute__((vector_size(4 * kLanes))) = int16_t;
 
 /// Vectors of a block of 16 outputs.
 constexpr int kVectors = 16 / kLanes;
+constexpr int64_t kVectorOutputs = kLanes, kVectorBytes = 4 * kVectorOutputs;
 
 [[gnu::always_inline]] inline int32_t four_bytes(const int8_t* from) {
   int32_t bytes = 0;
@@ -24,7 +25,7 @@ constexpr int kVectors = 16 / kLanes;
   return bytes;
 }
 
-#if defined(__AVX512VNNI__)
+#ifdef __AVX512VNNI__
 
 /// The weights that are multiplied are larger by this: the instruction takes one operand as unsigned.
 constexpr int32_t kInt8Offset = 128;
@@ -52,7 +53,7 @@ constexpr int64_t kNibbleInputs = 0;
 // of 2 · 15 · 127 that 32 int4 weights make.
 constexpr int32_t kInt8Offset = 0;
 
-#if defined(__AVX512F__)
+#ifdef __AVX512F__
 using Register = __m512i;
 struct Int8Vector {
   Register magnitudes;
@@ -115,7 +116,7 @@ constexpr int32_t kInt8Offset = 0;
 using NibbleSums = Ints;
 constexpr int64_t kNibbleInputs = 0;
 
-#if defined(__SSE2__)
+#ifdef __SSE2__
 struct Int8Vector {
   __m128i low, high;  // as int16
 };

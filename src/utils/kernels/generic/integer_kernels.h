@@ -55,7 +55,7 @@ void int8_tile(const Tile& tile, const InterleavedInt8& weight, int64_t block) {
   for (int64_t k = 0; k < t.in; k += kInt8Inputs) {
     Int8Vector prepared[kBlocks * kVectors];
     for (int v = 0; v < kBlocks * kVectors; ++v) {
-      const int8_t* from = weights + (v / kVectors * t.in + k) * kBlockOutputs + v % kVectors * 4 * kLanes;
+      const int8_t* from = weights + (v / kVectors * t.in + k) * kBlockOutputs + v % kVectors * kVectorBytes;
       prepared[v] = prepared_int8(read<Bytes>(from));
       __builtin_prefetch(from + kBytesAhead);
     }
@@ -71,7 +71,7 @@ void int8_tile(const Tile& tile, const InterleavedInt8& weight, int64_t block) {
     for (int b = 0; b < kBlocks; ++b) {
       Floats outputs[kVectors];
       for (int v = 0; v < kVectors; ++v) {
-        const auto scales = read<Floats>(weight.scales + (block + b) * kBlockOutputs + v * kLanes);
+        const auto scales = read<Floats>(weight.scales + (block + b) * kBlockOutputs + v * kVectorOutputs);
         const Ints sum = sums[row][b * kVectors + v] - kInt8Offset * t.sums[row];
         outputs[v] = to_floats(sum) * (scales * t.scales[row]);
       }
@@ -87,7 +87,7 @@ template <int kRows, typename Sums>
   for (int64_t k = begin; k < end; k += kInt4Inputs) {
     Bytes low[kVectors], high[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      const uint8_t* from = weights + k * (kBlockOutputs / 2) + v * 4 * kLanes;
+      const uint8_t* from = weights + k * (kBlockOutputs / 2) + v * kVectorBytes;
       const auto both = read<Shorts>(from);
       low[v] = reinterpret_cast<Bytes>(both & 0x0f0f);
       high[v] = reinterpret_cast<Bytes>((both >> 4) & 0x0f0f);
@@ -133,7 +133,7 @@ void int4_tile(const Tile& tile, const InterleavedInt4& weight, int64_t block) {
     Ints sums[kRows][kVectors] = {};
     add_group<kRows>(t, weights + g * t.group * (kBlockOutputs / 2), g * t.group, sums);
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t at = (block * groups + g) * kBlockOutputs + v * kLanes;
+      const int64_t at = (block * groups + g) * kBlockOutputs + v * kVectorOutputs;
       const Floats scale = load_floats(weight.scales + at);
       const Floats base = (weight.zeros == nullptr ? Floats{} : load_floats(weight.zeros + at)) - scale * 8;
       for (int row = 0; row < kRows; ++row) {

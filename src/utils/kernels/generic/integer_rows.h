@@ -55,7 +55,7 @@ inline void quantize_rows(const float* x, int64_t in, const IntegerRows& rows, i
 
 inline bool round_int8(const float* weights, int64_t count, int8_t* codes, float* scale) {
   const int32_t bits = largest_magnitude(weights, count);
-  const float magnitude = __builtin_bit_cast(float, bits);
+  const auto magnitude = __builtin_bit_cast(float, bits);
   const float largest = magnitude < kSmallestMagnitude ? kSmallestMagnitude : magnitude;
   *scale = largest / 127;
   const float factor = 1 / *scale;

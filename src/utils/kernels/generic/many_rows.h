@@ -46,7 +46,7 @@ template <int kRows>
 void multiply_tile(const float* left, const float* right, int64_t inner, bool is_first, float* sums) {
   Floats low[kRows] = {}, high[kRows] = {};
   for (int64_t k = 0; k < inner; ++k) {
-    const Floats right_low = read<Floats>(right), right_high = read<Floats>(right + kLanes);
+    const auto right_low = read<Floats>(right), right_high = read<Floats>(right + kLanes);
 #pragma GCC unroll 14
     for (int row = 0; row < kRows; ++row) {
       low[row] += left[row] * right_low;

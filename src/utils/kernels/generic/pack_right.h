@@ -7,7 +7,7 @@
 namespace transformers::kernels {
 namespace {
 
-constexpr int64_t kTileColumns = 2 * kLanes;
+constexpr int64_t kTileColumns = int64_t{2} * kLanes;
 
 struct Piece {
   int64_t inner_begin, inner_end, column_begin, column_end;
@@ -41,7 +41,7 @@ template <typename Index>
 /// Four words of each of kLanes / 4 columns that are four columns apart.
 template <typename T>
 [[gnu::always_inline]] inline Words read_every_fourth(const T* const* columns, int64_t k) {
-#if defined(__AVX512F__)
+#ifdef __AVX512F__
   const auto words = _mm512_castsi128_si512(read<__m128i>(columns[0] + k));
   const auto two = _mm512_inserti32x4(words, read<__m128i>(columns[4] + k), 1);
   const auto three = _mm512_inserti32x4(two, read<__m128i>(columns[8] + k), 2);

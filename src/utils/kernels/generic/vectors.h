@@ -13,7 +13,7 @@
 namespace transformers::kernels {
 namespace {
 
-#if defined(__AVX512F__)
+#ifdef __AVX512F__
 constexpr int kLanes = 16;
 #elif defined(__AVX2__)
 constexpr int kLanes = 8;
@@ -42,8 +42,8 @@ template <typename Vector>
 [[gnu::always_inline]] inline Floats floats_of_halves(Words halves) {
   const Words sign = (halves & 0x8000U) << 16, magnitude = (halves & 0x7fffU) << 13;
   const Words exponent = magnitude & 0x0f800000U;
-  const Words infinite = reinterpret_cast<Words>(exponent == 0x0f800000U);
-  const Words denormal = reinterpret_cast<Words>(exponent == 0U);
+  const auto infinite = reinterpret_cast<Words>(exponent == 0x0f800000U);
+  const auto denormal = reinterpret_cast<Words>(exponent == 0U);
   const Words rebased = magnitude + 0x38000000U + (infinite & 0x38000000U);
   const Floats small = as_floats(magnitude + 0x38800000U) - 0x1p-14F;
   return as_floats((as_words(small) & denormal) | (rebased & ~denormal) | sign);
@@ -52,7 +52,7 @@ template <typename Vector>
 /// The next kLanes integers of 16 bits. GCC 12 makes four instructions of a __builtin_convertvector to wide registers,
 /// and takes the intrinsics of AVX-512 without a mask for uses of an uninitialised variable.
 [[gnu::always_inline]] inline Words load_words(const void* from) {
-#if defined(__AVX512F__)
+#ifdef __AVX512F__
   return reinterpret_cast<Words>(_mm512_maskz_cvtepu16_epi32(0xffff, read<__m256i>(from)));
 #elif defined(__AVX2__)
   return reinterpret_cast<Words>(_mm256_cvtepu16_epi32(read<__m128i>(from)));
@@ -66,7 +66,7 @@ template <typename Vector>
 [[gnu::always_inline]] inline Floats load_floats(const float* from) { return read<Floats>(from); }
 [[gnu::always_inline]] inline Floats load_floats(const BFloat16Bits* from) { return as_floats(load_words(from) << 16); }
 [[gnu::always_inline]] inline Floats load_floats(const Float16Bits* from) {
-#if defined(__AVX512F__)
+#ifdef __AVX512F__
   return reinterpret_cast<Floats>(_mm512_maskz_cvtph_ps(0xffff, read<__m256i>(from)));
 #elif defined(__F16C__)
   return reinterpret_cast<Floats>(_mm256_cvtph_ps(read<__m128i>(from)));
