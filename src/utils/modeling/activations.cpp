@@ -14,32 +14,32 @@
 namespace transformers {
 namespace {
 
-using Name = NamedValue<Activation>;
-constexpr std::array kNames{
-    Name{"gelu", Activation::kGelu},
-    Name{"gelu_10", Activation::kGelu10},
-    Name{"gelu_accurate", Activation::kGeluAccurate},
-    Name{"gelu_fast", Activation::kGeluFast},
-    Name{"gelu_new", Activation::kGeluNew},
-    Name{"gelu_python", Activation::kGeluPython},
-    Name{"gelu_python_tanh", Activation::kGeluPythonTanh},
-    Name{"gelu_pytorch_tanh", Activation::kGeluPytorchTanh},
-    Name{"hardswish", Activation::kHardswish},
-    Name{"laplace", Activation::kLaplace},
-    Name{"leaky_relu", Activation::kLeakyRelu},
-    Name{"linear", Activation::kLinear},
-    Name{"mish", Activation::kMish},
-    Name{"prelu", Activation::kPrelu},
-    Name{"quick_gelu", Activation::kQuickGelu},
-    Name{"relu", Activation::kRelu},
-    Name{"relu2", Activation::kRelu2},
-    Name{"relu6", Activation::kRelu6},
-    Name{"sigmoid", Activation::kSigmoid},
-    Name{"silu", Activation::kSilu},
-    Name{"sqrtsoftplus", Activation::kSqrtSoftplus},
-    Name{"swish", Activation::kSilu},
-    Name{"tanh", Activation::kTanh},
-    Name{"xielu", Activation::kXielu},
+using NamedActivation = NamedValue<Activation>;
+constexpr std::array kActivations{
+    NamedActivation{"gelu", Activation::kGelu},
+    NamedActivation{"gelu_10", Activation::kGelu10},
+    NamedActivation{"gelu_accurate", Activation::kGeluAccurate},
+    NamedActivation{"gelu_fast", Activation::kGeluFast},
+    NamedActivation{"gelu_new", Activation::kGeluNew},
+    NamedActivation{"gelu_python", Activation::kGeluPython},
+    NamedActivation{"gelu_python_tanh", Activation::kGeluPythonTanh},
+    NamedActivation{"gelu_pytorch_tanh", Activation::kGeluPytorchTanh},
+    NamedActivation{"hardswish", Activation::kHardswish},
+    NamedActivation{"laplace", Activation::kLaplace},
+    NamedActivation{"leaky_relu", Activation::kLeakyRelu},
+    NamedActivation{"linear", Activation::kLinear},
+    NamedActivation{"mish", Activation::kMish},
+    NamedActivation{"prelu", Activation::kPrelu},
+    NamedActivation{"quick_gelu", Activation::kQuickGelu},
+    NamedActivation{"relu", Activation::kRelu},
+    NamedActivation{"relu2", Activation::kRelu2},
+    NamedActivation{"relu6", Activation::kRelu6},
+    NamedActivation{"sigmoid", Activation::kSigmoid},
+    NamedActivation{"silu", Activation::kSilu},
+    NamedActivation{"sqrtsoftplus", Activation::kSqrtSoftplus},
+    NamedActivation{"swish", Activation::kSilu},
+    NamedActivation{"tanh", Activation::kTanh},
+    NamedActivation{"xielu", Activation::kXielu},
 };
 
 constexpr double kXieluAlpha = 0.8;
@@ -61,11 +61,13 @@ at::Tensor laplace(const at::Tensor& x) {
 
 }  // namespace
 
-Activation activation_from_name(std::string_view name) { return value_of_name(kNames, "activation function", name); }
+Activation activation_from_name(std::string_view name) {
+  return value_of_name(kActivations, "activation function", name);
+}
 
-std::string activation_name(Activation activation) { return name_of_value(kNames, activation); }
+std::string activation_name(Activation activation) { return name_of_value(kActivations, activation); }
 
-std::vector<std::string> activation_names() { return names_of(kNames); }
+std::vector<std::string> activation_names() { return names_of(kActivations); }
 
 ActivationFunctionImpl::ActivationFunctionImpl(Activation activation) : activation_(activation) {
   const auto& construction = construction_options();

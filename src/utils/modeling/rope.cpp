@@ -13,12 +13,12 @@
 namespace transformers {
 namespace {
 
-using Name = NamedValue<RopeType>;
-constexpr std::array kNames{
-    Name{"default", RopeType::kDefault},           Name{"linear", RopeType::kLinear},
-    Name{"dynamic", RopeType::kDynamic},           Name{"yarn", RopeType::kYarn},
-    Name{"longrope", RopeType::kLongrope},         Name{"llama3", RopeType::kLlama3},
-    Name{"proportional", RopeType::kProportional},
+using NamedRopeType = NamedValue<RopeType>;
+constexpr std::array kRopeTypes{
+    NamedRopeType{"default", RopeType::kDefault},           NamedRopeType{"linear", RopeType::kLinear},
+    NamedRopeType{"dynamic", RopeType::kDynamic},           NamedRopeType{"yarn", RopeType::kYarn},
+    NamedRopeType{"longrope", RopeType::kLongrope},         NamedRopeType{"llama3", RopeType::kLlama3},
+    NamedRopeType{"proportional", RopeType::kProportional},
 };
 
 int64_t rotated_dims(const RopeParameters& parameters, int64_t head_dim) {
@@ -145,9 +145,9 @@ void check_extension_list(const char* name, const std::vector<double>& factors, 
 
 }  // namespace
 
-RopeType rope_type_from_name(std::string_view name) { return value_of_name(kNames, "rope_type", name); }
+RopeType rope_type_from_name(std::string_view name) { return value_of_name(kRopeTypes, "rope_type", name); }
 
-std::string rope_type_name(RopeType type) { return name_of_value(kNames, type); }
+std::string rope_type_name(RopeType type) { return name_of_value(kRopeTypes, type); }
 
 void RopeParameters::validate(int64_t head_dim) const {
   check_positive("rope_theta", rope_theta);
