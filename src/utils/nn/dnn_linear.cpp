@@ -7,6 +7,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "utils/kernels/level.h"
+#include "utils/nn/internal/matrix_rows.h"
 #include "utils/nn/onednn_ops.h"
 
 namespace transformers {
@@ -22,8 +23,6 @@ bool is_intel() {
   return true;
 #endif
 }
-
-at::Tensor rows_of(const at::Tensor& tensor) { return tensor.reshape({-1, tensor.size(-1)}); }
 
 struct DnnLinear : torch::autograd::Function<DnnLinear> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,

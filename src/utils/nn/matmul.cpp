@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "utils/nn/dnn_linear.h"
+#include "utils/nn/internal/matrix_rows.h"
 #include "utils/nn/kernel_matmul.h"
 #include "utils/nn/onednn_ops.h"
 
@@ -61,39 +62,31 @@ MatmulChoice choice_for(const at::Tensor& left, const at::Tensor& right) {
                                                   .right_by_columns = right.stride(0) == 1});
 }
 
-at::Tensor as_matrix(const at::Tensor& tensor) { return tensor.reshape({-1, tensor.size(-1)}); }
-
-at::Tensor with_last_size(const at::Tensor& rows, at::IntArrayRef like) {
-  auto sizes = like.vec();
-  sizes.back() = rows.size(1);
-  return rows.view(sizes);
-}
-
 struct KernelLinear : torch::autograd::Function<KernelLinear> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias, int64_t choice) {
     // A frozen weight needs no input in backward.
     context->save_for_backward({weight.requires_grad() ? input : at::Tensor(), weight});
     context->saved_data["has_bias"] = bias.has_value();
-    return with_last_size(
-        kernel_matmul(static_cast<MatmulChoice>(choice), as_matrix(input), weight.t(), bias.value_or(at::Tensor())),
+    return rows_in_shape(
+        kernel_matmul(static_cast<MatmulChoice>(choice), rows_of(input), weight.t(), bias.value_or(at::Tensor())),
         input.sizes());
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const auto saved = context->get_saved_variables();
     const auto &input = saved[0], &weight = saved[1];
-    const auto grad = as_matrix(grads[0]);
+    const auto grad = rows_of(grads[0]);
     // Gradients that have gradients themselves need an operator that knows its own.
     const auto product = [](const at::Tensor& left, const at::Tensor& right) {
       return at::GradMode::is_enabled() ? at::mm(left, right) : functional::mm(left, right);
     };
     variable_list gradients(4);
     if (context->needs_input_grad(0)) {
-      gradients[0] = with_last_size(product(grad, weight), grads[0].sizes());
+      gradients[0] = rows_in_shape(product(grad, weight), grads[0].sizes());
     }
     if (context->needs_input_grad(1)) {
-      gradients[1] = product(grad.t(), as_matrix(input));
+      gradients[1] = product(grad.t(), rows_of(input));
     }
     if (context->saved_data["has_bias"].toBool() && context->needs_input_grad(2)) {
       gradients[2] = grad.sum(0);
@@ -110,7 +103,7 @@ at::Tensor kernel_linear(MatmulChoice choice, const at::Tensor& input, const at:
     return KernelLinear::apply(input, weight, bias.defined() ? std::make_optional(bias) : std::nullopt,
                                static_cast<int64_t>(choice));
   }
-  return with_last_size(kernel_matmul(choice, as_matrix(input), weight.t(), bias), input.sizes());
+  return rows_in_shape(kernel_matmul(choice, rows_of(input), weight.t(), bias), input.sizes());
 }
 
 /// Whether the operands are what at::linear is documented for; it says what is wrong with others.

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "utils/kernels/integer.h"
+#include "utils/nn/internal/matrix_rows.h"
 #include "utils/nn/internal/parallel_for.h"
 #include "utils/quantization/stored_weight.h"
 
@@ -55,9 +56,7 @@ at::Tensor integer_matmul(const QuantizedWeight& weight, int64_t out, const at::
       table.int4_blocks(activations.rows, {values, bits_of(weight.scales), bits_of(weight.zeros), out}, begin, end, y);
     }
   });
-  auto sizes = input.sizes().vec();
-  sizes.back() = out;
-  return output.view(sizes);
+  return rows_in_shape(output, input.sizes());
 }
 
 }  // namespace transformers

@@ -8,6 +8,7 @@
 
 #include "utils/kernels/kernels.h"
 #include "utils/nn/internal/matmul.h"
+#include "utils/nn/internal/matrix_rows.h"
 #include "utils/nn/internal/parallel_for.h"
 #include "utils/quantization/stored_weight.h"
 #include "utils/text/named_values.h"
@@ -47,9 +48,7 @@ struct FrozenProduct : torch::autograd::Function<FrozenProduct> {
     if (at::GradMode::is_enabled()) {
       return {at::matmul(gradients[0], weight), {}, {}, {}, {}};
     }
-    auto sizes = gradients[0].sizes().vec();
-    sizes.back() = in;
-    return {functional::mm(gradients[0].reshape({-1, out}), weight).view(sizes), {}, {}, {}, {}};
+    return {rows_in_shape(functional::mm(rows_of(gradients[0]), weight), gradients[0].sizes()), {}, {}, {}, {}};
   }
 };
 
@@ -114,9 +113,7 @@ torch::Tensor WeightOnlyLinear::multiply_few_rows(const torch::Tensor& input) co
     rows = evens_before_odds(rows, group_size);
   }
   parallel_for(0, out, 64, [&](int64_t begin, int64_t end) { multiply_slice(rows, sums, begin, end, output); });
-  auto sizes = input.sizes().vec();
-  sizes.back() = out;
-  return output.view(sizes).to(input.scalar_type());
+  return rows_in_shape(output, input.sizes()).to(input.scalar_type());
 }
 
 void WeightOnlyLinear::multiply_slice(const torch::Tensor& rows, const torch::Tensor& sums, int64_t begin, int64_t end,
