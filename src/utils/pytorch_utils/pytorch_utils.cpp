@@ -10,6 +10,8 @@
 #include <mutex>
 #include <string>
 
+#include "utils/nn/internal/matrix_rows.h"
+
 namespace transformers {
 namespace {
 
@@ -98,9 +100,7 @@ Conv1DImpl::Conv1DImpl(int64_t nf, int64_t nx) : nf_(nf) {
 // Not const: torch::nn::Sequential takes no const forward.
 // NOLINTNEXTLINE(readability-make-member-function-const)
 torch::Tensor Conv1DImpl::forward(const torch::Tensor& x) {
-  auto sizes = x.sizes().vec();
-  sizes.back() = nf_;
-  return at::addmm(bias, x.reshape({-1, x.size(-1)}), weight).view(sizes);
+  return rows_in_shape(at::addmm(bias, rows_of(x), weight), x.sizes());
 }
 
 void Conv1DImpl::set_parameters(torch::Tensor new_weight, torch::Tensor new_bias) {
